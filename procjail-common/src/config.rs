@@ -1,0 +1,216 @@
+//! What user space tells the BPF programs before they are loaded: read-only globals.
+
+/// An [`Offsets`] field that this kernel does not have.
+pub const MISSING: u32 = u32::MAX;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Offsets, in bytes, of the kernel's fields that the programs read; resolved from the running
+        /// kernel's BTF. [`MISSING`] where the kernel has no such field.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Offsets {
+            $($(#[$doc])* pub $name: u32,)+
+        }
+
+        impl Offsets {
+            /// Names of the fields, in order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// All fields missing.
+            pub const fn missing() -> Self {
+                Self { $($name: MISSING,)+ }
+            }
+
+            /// The fields in the order of [`Self::NAMES`].
+            pub fn to_array(&self) -> [u32; Self::NAMES.len()] {
+                [$(self.$name),+]
+            }
+
+            /// The reverse of [`Self::to_array`].
+            pub fn from_array(values: [u32; Self::NAMES.len()]) -> Self {
+                let [$($name),+] = values;
+                Self { $($name),+ }
+            }
+        }
+    };
+}
+
+offsets! {
+    /// `task_struct.exit_code`.
+    task_exit_code,
+    /// `task_struct.pid`.
+    task_pid,
+    /// `task_struct.tgid`.
+    task_tgid,
+    /// `task_struct.real_parent`.
+    task_real_parent,
+    /// `task_struct.group_leader`.
+    task_group_leader,
+    /// `task_struct.comm`.
+    task_comm,
+    /// `task_struct.signal`.
+    task_signal,
+    /// `task_struct.sighand`.
+    task_sighand,
+    /// `task_struct.blocked`.
+    task_blocked,
+    /// `task_struct.nsproxy`.
+    task_nsproxy,
+    /// `task_struct.cgroups`.
+    task_cgroups,
+    /// `task_struct.mm`.
+    task_mm,
+    /// `task_struct.thread_pid`.
+    task_thread_pid,
+    /// `task_struct.start_boottime`.
+    task_start_boottime,
+    /// `task_struct.flags`.
+    task_flags,
+    /// `task_struct.stack`.
+    task_stack,
+    /// `task_struct.utime`.
+    task_utime,
+    /// `task_struct.stime`.
+    task_stime,
+    /// `signal_struct.oom_score_adj`.
+    signal_oom_score_adj,
+    /// `signal_struct.maxrss`, in pages.
+    signal_maxrss,
+    /// `signal_struct.group_exit_code`.
+    signal_group_exit_code,
+    /// `signal_struct.flags`.
+    signal_flags,
+    /// `signal_struct.live`.
+    signal_live,
+    /// `sighand_struct.action`.
+    sighand_action,
+    /// Size of one `k_sigaction`.
+    k_sigaction_size,
+    /// `k_sigaction.sa.sa_handler`.
+    k_sigaction_handler,
+    /// `k_sigaction.sa.sa_flags`.
+    k_sigaction_flags,
+    /// `kernel_siginfo.si_code`.
+    siginfo_code,
+    /// `css_set.dfl_cgrp`.
+    css_set_dfl_cgrp,
+    /// `css_set.subsys`.
+    css_set_subsys,
+    /// `cgroup.kn`.
+    cgroup_kn,
+    /// `cgroup.level`.
+    cgroup_level,
+    /// `cgroup.root`.
+    cgroup_root,
+    /// `cgroup.ancestors`: pointers (since Linux 6.1).
+    cgroup_ancestors,
+    /// `cgroup.ancestor_ids`: identifiers (before).
+    cgroup_ancestor_ids,
+    /// `cgroup_root.hierarchy_id`; 0 is the default hierarchy.
+    cgroup_root_hierarchy_id,
+    /// `cgroup_subsys_state.cgroup`.
+    css_cgroup,
+    /// `cgroup_subsys_state.parent`.
+    css_parent,
+    /// `kernfs_node.id`.
+    kernfs_node_id,
+    /// `kernfs_node.name`.
+    kernfs_node_name,
+    /// `pid.level`.
+    pid_level,
+    /// `pid.numbers`.
+    pid_numbers,
+    /// Size of one `upid`.
+    upid_size,
+    /// `upid.nr`.
+    upid_nr,
+    /// `nsproxy.mnt_ns`.
+    nsproxy_mnt_ns,
+    /// `mnt_namespace.ns.inum`.
+    mnt_namespace_inum,
+    /// `mem_cgroup.memory`.
+    mem_cgroup_memory,
+    /// `mem_cgroup.swap` or `.memsw`, which share their place.
+    mem_cgroup_swap,
+    /// `page_counter.usage`, in pages.
+    page_counter_usage,
+    /// `page_counter.max`, in pages.
+    page_counter_max,
+    /// Value of `memory_cgrp_id`, the index into `css_set.subsys`; not an offset.
+    memory_cgrp_id,
+    /// `mm_struct.rss_stat`.
+    mm_rss_stat,
+    /// Distance of one counter to the next in `rss_stat`.
+    rss_stat_stride,
+    /// Offset of the 64-bit count in one counter of `rss_stat`.
+    rss_stat_count,
+    /// `mm_struct.arg_start`.
+    mm_arg_start,
+    /// `mm_struct.arg_end`.
+    mm_arg_end,
+    /// `mm_struct.total_vm`, in pages.
+    mm_total_vm,
+    /// `mm_struct.pgtables_bytes`.
+    mm_pgtables_bytes,
+    /// `linux_binprm.filename`.
+    binprm_filename,
+    /// The system call's number in `pt_regs` (x86-64: `orig_ax`; arm64: `syscallno`).
+    regs_syscall,
+    /// First system call argument in `pt_regs` (x86-64: `di`; arm64: `orig_x0`).
+    regs_arg0,
+    /// Second argument.
+    regs_arg1,
+    /// Third argument.
+    regs_arg2,
+    /// Fourth argument.
+    regs_arg3,
+    /// Fifth argument.
+    regs_arg4,
+    /// Where the user-mode `pt_regs` lie, from `task_struct.stack`.
+    stack_regs,
+}
+
+/// Numbers of the system calls that the programs look at, on this architecture.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syscalls {
+    /// execve(2).
+    pub execve: u32,
+    /// execveat(2).
+    pub execveat: u32,
+    /// wait4(2).
+    pub wait4: u32,
+    /// waitid(2).
+    pub waitid: u32,
+    /// The calls of [`mount_call`](crate::mount_call), in its order.
+    pub mounts: [u32; 9],
+}
+
+/// Bits of [`Scope::flags`].
+pub mod scope_flags {
+    /// Record threads too, not only processes.
+    pub const THREADS: u32 = 1;
+    /// Record signals that are noise to most (see `docs/events.md`).
+    pub const ALL_SIGNALS: u32 = 2;
+    /// `mark_victim(int pid)` instead of `(struct task_struct *, uid_t)`.
+    pub const MARK_VICTIM_PID: u32 = 4;
+    /// `sched_process_exit` has the argument `bool group_dead`.
+    pub const EXIT_GROUP_DEAD: u32 = 8;
+}
+
+/// Which tasks the programs report on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// ID of the jail's cgroup on the default hierarchy.
+    pub cgroup_id: u64,
+    /// Depth of the jail's cgroup; the root is 0.
+    pub cgroup_level: u32,
+    /// [`scope_flags`].
+    pub flags: u32,
+    /// Thread group of the tracer itself, whose own signals are never reported when sent to itself.
+    pub tracer_pid: u32,
+    /// Size of a page, bytes.
+    pub page_size: u32,
+}

@@ -1,0 +1,24 @@
+//! Run a program as PID 1 of an explicit jail and record, from the kernel's own events, what
+//! happened to it.
+//!
+//! The data flows one way, and each arrow is a module boundary:
+//!
+//! ```text
+//! kernel hook -> scope -> record -> ring buffer           procjail-ebpf, procjail-common
+//!   -> decode -> enrich -> Event                          kernel, event
+//!   -> trace file | timeline                              trace, render
+//! ```
+//!
+//! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`session`] joins
+//! the two for a live trace. [`cli`] is the command line over all of it.
+
+pub mod cli;
+pub mod clock;
+pub mod event;
+pub mod exit;
+pub mod jail;
+pub mod kernel;
+pub mod names;
+pub mod render;
+pub mod session;
+pub mod trace;

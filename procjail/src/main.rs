@@ -1,0 +1,3 @@
+//! The `procjail` program: maps the outcome of the command line to an exit code.
+
+fn main() {}

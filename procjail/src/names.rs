@@ -1,0 +1,1 @@
+//! Names of signals, errors and system calls.

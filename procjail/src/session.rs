@@ -1,0 +1,1 @@
+//! A live trace: the jail and the probes, joined.

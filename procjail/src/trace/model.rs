@@ -1,0 +1,130 @@
+//! First and last line of a trace.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{ExitStatus, Lost};
+
+/// Version of the format that this program writes. Readers refuse a newer one.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Value of [`Header::format`].
+pub const FORMAT_NAME: &str = "procjail-trace";
+
+/// First line: where and how the trace was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Header {
+    /// Always `procjail-trace`.
+    pub format: String,
+    /// [`FORMAT_VERSION`] of the writer.
+    pub version: u32,
+    /// Version of procjail that wrote it.
+    pub procjail: String,
+    /// When the trace began, CLOCK_BOOTTIME nanoseconds.
+    pub start_boot_ns: u64,
+    /// The same instant, CLOCK_REALTIME nanoseconds since 1970.
+    pub start_unix_ns: u64,
+    /// The machine.
+    pub host: Host,
+    /// The jail.
+    pub jail: Jail,
+    /// The probes.
+    pub probes: Vec<Probe>,
+}
+
+/// The machine that a trace was made on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Release of the kernel, as in uname(2).
+    pub kernel: String,
+    /// Architecture, as in uname(2).
+    pub architecture: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// `v2`, `hybrid` or `v1`.
+    pub cgroup_mode: String,
+    /// Processors online.
+    pub cpus: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Size of a page, bytes.
+    pub page_bytes: u64,
+}
+
+/// The jail that was traced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Jail {
+    /// Its name.
+    pub name: String,
+    /// APP and its arguments.
+    pub command: Vec<String>,
+    /// Host PID of PID 1.
+    pub pid: u32,
+    /// Host PID of the launcher.
+    pub launcher_pid: u32,
+    /// Its cgroup on the default hierarchy, an absolute path of the host.
+    pub cgroup: String,
+    /// ID of that cgroup.
+    pub cgroup_id: u64,
+    /// Limits in force, as written: file (such as `memory.max`) to value.
+    pub limits: BTreeMap<String, String>,
+    /// The steps that were taken to build it, one sentence each.
+    pub plan: Vec<String>,
+    /// How long a stop may take, nanoseconds.
+    pub stop_timeout_ns: u64,
+}
+
+/// A probe, attached or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Probe {
+    /// Name of the kernel's tracepoint.
+    pub name: String,
+    /// It is attached.
+    pub attached: bool,
+    /// Why not; null if it is.
+    pub error: Option<String>,
+    /// What a trace lacks without it.
+    pub provides: String,
+}
+
+/// Last line: how the run ended and whether the trace is whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Footer {
+    /// Always true; tells the footer from an event.
+    pub footer: bool,
+    /// When it ended, CLOCK_BOOTTIME nanoseconds.
+    pub end_boot_ns: u64,
+    /// How PID 1 ended; null if it was not reaped in time.
+    pub status: Option<ExitStatus>,
+    /// Exit code of procjail.
+    pub exit_code: i32,
+    /// From the gate to PID 1's end, nanoseconds.
+    pub duration_ns: u64,
+    /// Events in this trace.
+    pub events: u64,
+    /// Events that it lacks; empty for a complete trace.
+    pub lost: Vec<Lost>,
+    /// Peak memory of the jail, bytes; null where the kernel doesn't tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// CPU time of the jail, nanoseconds; null where the kernel doesn't tell.
+    pub cpu_ns: Option<u64>,
+    /// Processes made, PID 1 included.
+    pub processes: u64,
+    /// Processes that were dead and unreaped when PID 1 ended.
+    pub zombies: u64,
+    /// Steps of the clean-up.
+    pub teardown: Vec<TeardownStep>,
+}
+
+/// A step of the clean-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TeardownStep {
+    /// What was done, in words.
+    pub step: String,
+    /// How long it took, nanoseconds.
+    pub duration_ns: u64,
+    /// Why it failed; null if it didn't.
+    pub error: Option<String>,
+}
