@@ -1,0 +1,10 @@
+//! `procjail check`.
+
+/// Tell what this host supports
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: Args) -> anyhow::Result<u8> {
+    anyhow::bail!("not built yet")
+}

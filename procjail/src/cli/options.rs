@@ -1,0 +1,1 @@
+//! Options that describe a jail, shared by `run` and `trace`.
