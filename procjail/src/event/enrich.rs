@@ -213,7 +213,7 @@ impl Enricher {
                 .reap(reaper, record.ns_pid, record.header.time_ns)
             {
                 Reaped::Child(child, zombie_ns) => (child, zombie_ns),
-                Reaped::NotReaped => return None,
+                Reaped::Alive => return None,
                 Reaped::Unknown => {
                     let in_jails_namespace =
                         reaper.jail_pid != 0 && reaper.jail_pid == reaper.ns_pid;

@@ -60,7 +60,7 @@ pub(super) enum Reaped {
     /// The child was dead, for so long if its end was seen.
     Child(Task, Option<u64>),
     /// The child lives: the wait told of a stop, or left the zombie in place.
-    NotReaped,
+    Alive,
     /// A child that was never seen.
     Unknown,
 }
@@ -188,7 +188,7 @@ impl Processes {
             return Reaped::Unknown;
         };
         let State::Dead { at_ns: died_ns } = child.state else {
-            return Reaped::NotReaped;
+            return Reaped::Alive;
         };
         child.state = State::Reaped;
         Reaped::Child(child.task.clone(), Some(at_ns.saturating_sub(died_ns)))
