@@ -52,7 +52,12 @@ pub(super) fn end(jail: &mut Supervised, reason: Option<&str>, observer: &dyn Ob
         teardown.step("wait for the cgroup to empty", |deadline| empty(jail, deadline));
     }
     teardown.step("end the guard", |deadline| {
-        jail.guard.end(deadline).map_err(|error| error.to_string())
+        jail.guard.release();
+        match readable_by(jail.guard.pidfd(), deadline) {
+            Ok(true) if jail.guard.try_reap() => Ok(()),
+            Ok(_) => Err("something in its pid namespace does not end".to_owned()),
+            Err(errno) => Err(format!("poll(pidfd): {errno}")),
+        }
     });
     let usage = jail.cgroups.usage();
     let mut remains = remaining_processes(jail, reaped.is_some());
@@ -138,39 +143,48 @@ struct Reaped {
 /// Waits until PID 1 can be reaped; none if it can't by `deadline`. The pidfd gets readable only when
 /// all threads and all other processes of the namespace are gone.
 fn reap(jail: &Supervised, deadline: Instant) -> Result<Option<Reaped>, String> {
+    match readable_by(&jail.pidfd, deadline) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(errno) => return Err(format!("poll(pidfd): {errno}")),
+    }
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both are valid for writing. The number can't have been reused: it is our child, and
+    // not reaped.
+    let pid = unsafe {
+        libc::wait4(
+            jail.pid as libc::pid_t,
+            &mut status,
+            libc::WNOHANG | libc::__WALL,
+            usage.as_mut_ptr(),
+        )
+    };
+    // SAFETY: zeroed, and any content is valid.
+    let usage = unsafe { usage.assume_init() };
+    match Errno::result(pid) {
+        Ok(0) => Ok(None),
+        Ok(_) => Ok(Some(Reaped {
+            status: exit_status(status),
+            cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
+        })),
+        Err(errno) => Err(format!("wait4({}): {errno}", jail.pid)),
+    }
+}
+
+/// Waits until a descriptor is readable; false if it isn't by `deadline`.
+fn readable_by(fd: impl AsFd, deadline: Instant) -> Result<bool, Errno> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(jail.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         // Rounded up: a rest of less than a millisecond must not spin.
         let millis = left.as_millis().saturating_add(1).min(60_000) as u16;
         match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(0) if left.is_zero() => return Ok(None),
-            Ok(0) | Err(Errno::EINTR) => continue,
-            Ok(_) => {}
-            Err(errno) => return Err(format!("poll(pidfd): {errno}")),
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
         }
-        let mut status = 0;
-        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: both are valid for writing. The number can't have been reused: it is our child, and
-        // not reaped.
-        let pid = unsafe {
-            libc::wait4(
-                jail.pid as libc::pid_t,
-                &mut status,
-                libc::WNOHANG | libc::__WALL,
-                usage.as_mut_ptr(),
-            )
-        };
-        // SAFETY: zeroed, and any content is valid.
-        let usage = unsafe { usage.assume_init() };
-        return match Errno::result(pid) {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(Reaped {
-                status: exit_status(status),
-                cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
-            })),
-            Err(errno) => Err(format!("wait4({}): {errno}", jail.pid)),
-        };
     }
 }
 
