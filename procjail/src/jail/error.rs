@@ -72,13 +72,17 @@ pub enum Error {
         hint: &'static str,
     },
     /// The set-up didn't end in time.
-    #[error("the jail was not set up within {seconds} s: it hung at or after the step \"{step}\"")]
+    #[error("the jail was not set up within {seconds} s; a path of --root, --bind or --workdir may be on a file system that doesn't answer")]
     Timeout {
         /// The bound.
         seconds: u64,
-        /// The last step known.
-        step: String,
     },
+    /// The user asked twice to stop before APP executed.
+    #[error("stopped by a second signal before APP executed")]
+    Interrupted,
+    /// The launcher's signals can't be opened.
+    #[error("cannot receive signals: {0}; see ulimit -n")]
+    Signals(io::Error),
     /// Cgroups.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),

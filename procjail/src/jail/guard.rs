@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::error::Error;
+use super::pidfd;
 use super::sys::{self, CloneArgs};
 
 /// The guard of one jail. Its end is the end of the jail.
@@ -74,7 +75,7 @@ impl Guard {
     }
 
     /// clone3(2) of a child of the launcher whose new PID namespace is nested in the guard's.
-    /// `in_child` runs in the child and doesn't return. Gives its PID and pidfd.
+    /// `in_child` runs in the child and doesn't return. Gives its host PID and its pidfd.
     ///
     /// # Errors
     ///
@@ -84,14 +85,14 @@ impl Guard {
         flags: u64,
         cgroup: RawFd,
         in_child: &mut F,
-    ) -> Result<(libc::pid_t, OwnedFd), Error> {
+    ) -> Result<(u32, OwnedFd), Error> {
         self.wait_until_armed().map_err(Error::launcher("wait for the guard"))?;
         let fail = Error::launcher("enter the guard's pid namespace");
         let enter = |pidfd: RawFd| {
             // SAFETY: no pointer is passed. Only children are affected.
             Errno::result(unsafe { libc::setns(pidfd, libc::CLONE_NEWPID) }).map(drop)
         };
-        let own = pidfd_open(std::process::id()).map_err(&fail)?;
+        let own = pidfd::open(std::process::id()).map_err(&fail)?;
         let mut pidfd: RawFd = -1;
         let mut stage = Stage {
             args: CloneArgs {
@@ -109,25 +110,19 @@ impl Guard {
         let staged = run_stage(&mut stage);
         enter(own.as_raw_fd()).map_err(&fail)?;
         staged.map_err(Error::launcher("start the stage process"))?;
-        let pid = stage.result.map_err(Error::launcher("clone PID 1 of the jail"))?;
+        stage.result.map_err(Error::launcher("clone PID 1 of the jail"))?;
         // SAFETY: the kernel made this descriptor in the table that the stage shared with us.
-        Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        // The clone told its number in the stage's namespace.
+        let pid = pid_of(&pidfd).ok_or(Errno::ESRCH);
+        Ok((pid.map_err(Error::launcher("read the PID of PID 1 from /proc/self/fdinfo"))?, pidfd))
     }
 
     /// Lets the guard end, and with it whatever is left in the jail; doesn't wait for it.
     pub fn release(&mut self) {
         self.lifeline = None;
         // Its own end would come as well, but a stopped guard doesn't read.
-        // SAFETY: no pointer is passed.
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
-                libc::SIGKILL,
-                std::ptr::null::<c_void>(),
-                0,
-            )
-        };
+        let _ = pidfd::send(&self.pidfd, libc::SIGKILL);
     }
 
     /// Readable when the guard has ended.
@@ -202,11 +197,12 @@ fn move_to_3(fd: RawFd) -> sys::Result<RawFd> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
 }
 
-fn pidfd_open(pid: u32) -> sys::Result<OwnedFd> {
-    // SAFETY: no pointer is passed.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+/// The PID behind a pidfd, as numbered in this process's namespace; see pidfd_open(2).
+fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    // 0: of a namespace that this proc doesn't show; -1: it has been reaped.
+    pid.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 struct Stage<'a, F> {

@@ -329,17 +329,31 @@ pub fn set_user(uid: u32, gid: u32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// Empties the inheritable set of capabilities, and with it the ambient set (capabilities(7)).
-pub fn clear_inheritable_capabilities() -> Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header: [u32; 2] = [VERSION_3, 0];
-    // Two of { effective, permitted, inheritable }.
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// Capabilities of this process: twice { effective, permitted, inheritable }, 32 of each; capget(2).
+fn capabilities() -> Result<[u32; 6]> {
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
     let mut data = [0u32; 6];
     // SAFETY: header and data have the form of version 3.
     check(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) })?;
+    Ok(data)
+}
+
+/// Whether CAP_SYS_ADMIN is in effect.
+pub fn has_sys_admin() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    capabilities().is_ok_and(|data| data[0] >> CAP_SYS_ADMIN & 1 == 1)
+}
+
+/// Empties the inheritable set of capabilities, and with it the ambient set (capabilities(7)).
+pub fn clear_inheritable_capabilities() -> Result<()> {
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
+    let mut data = capabilities()?;
     data[2] = 0;
     data[5] = 0;
-    // SAFETY: as above.
+    // SAFETY: as in `capabilities`.
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
 }
 
