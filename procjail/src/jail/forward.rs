@@ -140,7 +140,8 @@ impl Forwarder {
         target: Target<'_>,
         observer: &dyn Observer,
     ) {
-        let tell = |action| observer.observe(clock::boot_ns(), signals::forwarded(&received, action));
+        let tell =
+            |action| observer.observe(clock::boot_ns(), signals::forwarded(&received, action));
         let reach = target.reach(received.signal);
         let sent = match reach {
             Reach::Dropped => {
@@ -198,10 +199,7 @@ impl Forwarder {
         };
         self.held.retain_mut(|held| {
             let tell = |action| {
-                observer.observe(
-                    clock::boot_ns(),
-                    signals::forwarded(&held.received, action),
-                );
+                observer.observe(clock::boot_ns(), signals::forwarded(&held.received, action));
             };
             match next(held.received.signal, held.sent, &dispositions) {
                 Next::Done => false,
@@ -249,8 +247,15 @@ impl Forwarder {
 
     /// As the kernel queues: a standard signal once, real-time signals up to a limit.
     fn may_hold(&self, signal: i32) -> bool {
-        let held = self.held.iter().filter(|held| held.received.signal == signal);
-        let most = if signal < libc::SIGRTMIN() { 1 } else { MAX_HELD };
+        let held = self
+            .held
+            .iter()
+            .filter(|held| held.received.signal == signal);
+        let most = if signal < libc::SIGRTMIN() {
+            1
+        } else {
+            MAX_HELD
+        };
         held.count() < most
     }
 }
@@ -289,7 +294,9 @@ fn bit(signal: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTTIN, SIGUSR1, SIGWINCH};
+    use libc::{
+        SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTTIN, SIGUSR1, SIGWINCH,
+    };
 
     fn mask(signals: &[i32]) -> u64 {
         signals.iter().filter_map(|&signal| bit(signal)).sum()
@@ -383,6 +390,9 @@ mod tests {
         assert_eq!(now.blocked, mask(&[SIGCHLD]));
         assert_eq!(now.ignored, mask(&[libc::SIGPIPE]));
         assert_eq!(now.caught & mask(&[SIGINT, SIGTERM]), now.caught & 0xffff);
-        assert_eq!(Dispositions::parse("SigCgt:\tzz\n"), Dispositions::default());
+        assert_eq!(
+            Dispositions::parse("SigCgt:\tzz\n"),
+            Dispositions::default()
+        );
     }
 }

@@ -3,115 +3,46 @@
 //! Every wait has a deadline. The runtime is made here, after the jail's processes were cloned: a
 //! clone of a program with threads would be unsafe.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::cgroup::Cgroups;
 use super::forward::{Forwarder, Target, forwardable};
-use super::guard::Guard;
-use super::outcome::{Observer, Outcome, StopOptions};
-use super::pidfd;
-use super::signals::{Received, Signals, named};
-use super::{proc, teardown, terminal};
+use super::outcome::{Observer, Outcome};
+use super::signals::{Received, named};
+use super::{Jail, pidfd, proc, teardown, terminal};
 use crate::clock;
 use crate::event;
 
-/// A jail with its PID 1 cloned. Dropping it kills everything in it and removes it.
-#[derive(Debug)]
-pub struct Supervised {
-    pub(super) pid: u32,
-    pub(super) pidfd: OwnedFd,
-    pub(super) cgroups: Cgroups,
-    pub(super) guard: Guard,
-    pub(super) signals: Signals,
-    pub(super) stop: StopOptions,
-    /// When the gate was opened; none if APP never executed.
-    pub(super) running_since: Option<Instant>,
-    /// It is torn down.
-    pub(super) ended: bool,
-}
-
-impl Supervised {
-    /// Takes over what was cloned: PID 1 (a child of this process, with its pidfd), its cgroups, the
-    /// guard, and the signals that were opened before.
-    pub fn new(
-        pid: u32,
-        pidfd: OwnedFd,
-        cgroups: Cgroups,
-        guard: Guard,
-        signals: Signals,
-        stop: StopOptions,
-    ) -> Supervised {
-        Supervised {
-            pid,
-            pidfd,
-            cgroups,
-            guard,
-            signals,
-            stop,
-            running_since: None,
-            ended: false,
-        }
+impl Jail<'_> {
+    /// Supervises a jail whose gate was opened, until PID 1 ended and everything is removed. Bounded:
+    /// from a stop request by the stop window, from PID 1's end or the kill by `--teardown-timeout`.
+    pub fn supervise(mut self, observer: &dyn Observer) -> Outcome {
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
+        let early = self.signals.take_early();
+        let reason = match &runtime {
+            Ok(runtime) => runtime.block_on(watch(&self, early, observer)),
+            // Out of descriptors, say. Without a way to wait safely, the jail ends.
+            Err(_) => Some(SUPERVISION_FAILED),
+        };
+        teardown::end(&mut self, started, reason, observer)
     }
 
-    /// Host PID of PID 1.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Its pidfd.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    /// The jail's cgroups.
-    pub fn cgroups(&self) -> &Cgroups {
-        &self.cgroups
-    }
-
-    /// The launcher's signals, to hold those that come during the set-up.
-    pub fn signals(&mut self) -> &mut Signals {
-        &mut self.signals
-    }
-
-    /// APP executes from now on.
-    pub fn gate_opened(&mut self) {
-        self.running_since = Some(Instant::now());
-    }
-
-    /// Kills everything and removes the jail, within `--teardown-timeout`. `reason` is told in the
-    /// [`event::Kill`], such as `setup-failed`.
+    /// Kills everything and removes the jail, within `--teardown-timeout`: for a jail that can't or
+    /// shall not run. `reason` is told in the [`event::Kill`], such as `setup-failed`.
     pub fn abort(mut self, reason: &str, observer: &dyn Observer) -> Outcome {
-        teardown::end(&mut self, Some(reason), observer)
+        teardown::end(&mut self, Instant::now(), Some(reason), observer)
     }
 }
 
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        if !self.ended {
-            teardown::end(self, Some("teardown"), &());
-        }
-    }
-}
-
-/// Supervises a jail whose APP executes, until PID 1 ended and everything is removed. Bounded: from a
-/// stop request by the stop window, from PID 1's end or the kill by `--teardown-timeout`.
-pub fn supervise(mut jail: Supervised, observer: &dyn Observer) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build();
-    let early = jail.signals.take_early();
-    let reason = match &runtime {
-        Ok(runtime) => runtime.block_on(watch(&jail, early, observer)),
-        // Out of descriptors, say. Without a way to wait safely, the jail ends.
-        Err(_) => Some("supervision-failed"),
-    };
-    teardown::end(&mut jail, reason, observer)
-}
+/// The launcher itself has a problem.
+const SUPERVISION_FAILED: &str = "supervision-failed";
 
 /// How often PID 1 is looked at without a reason. Its end shows at the pidfd, but only after all other
 /// processes of its namespace are reaped: if one of them never is, nothing else tells.
@@ -119,13 +50,17 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Returns when PID 1 ended (none), or with the reason why everything must be killed now.
 async fn watch(
-    jail: &Supervised,
+    jail: &Jail<'_>,
     early: Vec<Received>,
     observer: &dyn Observer,
 ) -> Option<&'static str> {
-    let ready = |fd| AsyncFd::with_interest(fd, Interest::READABLE);
-    let (Ok(ended), Ok(signals)) = (ready(jail.pidfd.as_fd()), ready(jail.signals.as_fd())) else {
-        return Some("supervision-failed");
+    // SAFETY: both descriptors are borrowed from `jail`, which outlives this function and keeps them.
+    let ready = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let (Ok(ended), Ok(signals)) = (
+        ready(jail.spawned.pidfd.as_fd()),
+        ready(jail.signals.as_fd()),
+    ) else {
+        return Some(SUPERVISION_FAILED);
     };
     let mut window = Window::new(jail, observer);
     for received in early {
@@ -163,7 +98,7 @@ const SAME_REQUEST: Duration = Duration::from_millis(50);
 
 /// A running jail and, once a stop is requested, its stop window.
 struct Window<'a> {
-    jail: &'a Supervised,
+    jail: &'a Jail<'a>,
     observer: &'a dyn Observer,
     forwarder: Forwarder,
     /// The request and when the window closes.
@@ -172,7 +107,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(jail: &'a Supervised, observer: &'a dyn Observer) -> Window<'a> {
+    fn new(jail: &'a Jail<'a>, observer: &'a dyn Observer) -> Window<'a> {
         Window {
             jail,
             observer,
@@ -184,11 +119,11 @@ impl<'a> Window<'a> {
 
     /// When there is something to do without a signal.
     fn wake(&self) -> Instant {
-        let times = [
-            self.stop.map(|(_, ends)| ends),
-            self.forwarder.next_look(),
-        ];
-        times.into_iter().flatten().fold(self.next_heartbeat, Instant::min)
+        let times = [self.stop.map(|(_, ends)| ends), self.forwarder.next_look()];
+        times
+            .into_iter()
+            .flatten()
+            .fold(self.next_heartbeat, Instant::min)
     }
 
     /// Deals with a signal that the launcher got. Returns a reason if everything must be killed now.
@@ -199,7 +134,7 @@ impl<'a> Window<'a> {
             Request::Copy => {}
             Request::None if received.signal == libc::SIGTSTP => self.suspend(received),
             Request::None if forwardable(received.signal) => {
-                let arrived = received.arrived + self.jail.stop.timeout;
+                let arrived = received.arrived + self.jail.plan.stop.timeout;
                 let deadline = self.stop.map_or(arrived, |(_, ends)| ends.min(arrived));
                 self.forward(received, deadline);
             }
@@ -210,9 +145,9 @@ impl<'a> Window<'a> {
 
     /// Opens the stop window: the stop signal, then SIGCONT, for a stopped process can't obey.
     fn open(&mut self, received: Received) -> Option<&'static str> {
-        let timeout = self.jail.stop.timeout;
+        let timeout = self.jail.plan.stop.timeout;
         let ends = received.arrived + timeout;
-        let stop_signal = self.jail.stop.signal.unwrap_or(received.signal);
+        let stop_signal = self.jail.plan.stop.signal.unwrap_or(received.signal);
         self.stop = Some((received, ends));
         self.observer.observe(
             clock::boot_ns(),
@@ -236,7 +171,7 @@ impl<'a> Window<'a> {
             };
             self.forward(stop, ends);
         }
-        let _ = pidfd::send(&self.jail.pidfd, libc::SIGCONT);
+        let _ = pidfd::send(&self.jail.spawned.pidfd, libc::SIGCONT);
         None
     }
 
@@ -249,7 +184,7 @@ impl<'a> Window<'a> {
         }
         if self.next_heartbeat <= now {
             self.next_heartbeat = now + HEARTBEAT;
-            if proc::exiting(self.jail.pid) {
+            if proc::exiting(self.jail.spawned.pid) {
                 // It is on its way out but something in its namespace keeps it: the clean-up, with
                 // its time limit, begins.
                 return Some("teardown");
@@ -259,7 +194,7 @@ impl<'a> Window<'a> {
     }
 
     fn forward(&mut self, received: Received, deadline: Instant) {
-        let by_terminal = terminal::sent_to_group(&received, self.jail.pid);
+        let by_terminal = terminal::sent_to_group(&received, self.jail.spawned.pid);
         self.forwarder.offer(
             received,
             by_terminal,
@@ -272,7 +207,7 @@ impl<'a> Window<'a> {
     /// Ctrl-Z: APP stops, then the launcher, so that the shell outside gets the terminal back. Returns
     /// when they are continued.
     fn suspend(&mut self, received: Received) {
-        let by_terminal = terminal::sent_to_group(&received, self.jail.pid);
+        let by_terminal = terminal::sent_to_group(&received, self.jail.spawned.pid);
         let action = terminal::suspend(&received, by_terminal, target(self.jail));
         self.observer.observe(
             clock::boot_ns(),
@@ -281,10 +216,10 @@ impl<'a> Window<'a> {
     }
 }
 
-fn target(jail: &Supervised) -> Target<'_> {
+fn target<'a>(jail: &'a Jail<'_>) -> Target<'a> {
     Target {
-        pid: jail.pid,
-        pidfd: jail.pidfd.as_fd(),
+        pid: jail.spawned.pid,
+        pidfd: jail.spawned.pidfd.as_fd(),
     }
 }
 
@@ -338,7 +273,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
-            assert_eq!(stop_request(None, &received(signal, 7, now)), Request::First);
+            assert_eq!(
+                stop_request(None, &received(signal, 7, now)),
+                Request::First
+            );
         }
         let first = received(SIGHUP, 7, now);
         for (signal, expected) in [
@@ -351,7 +289,10 @@ mod tests {
             let second = received(signal, 7, later);
             assert_eq!(stop_request(Some(&first), &second), expected, "{signal}");
         }
-        assert_eq!(stop_request(None, &received(SIGUSR1, 7, now)), Request::None);
+        assert_eq!(
+            stop_request(None, &received(SIGUSR1, 7, now)),
+            Request::None
+        );
     }
 
     #[test]
@@ -363,7 +304,10 @@ mod tests {
         assert_eq!(ask(received(SIGTERM, 7, soon)), Request::Copy);
         assert_eq!(ask(received(SIGTERM, 8, soon)), Request::Second);
         assert_eq!(ask(received(SIGINT, 7, soon)), Request::Second);
-        assert_eq!(ask(received(SIGTERM, 7, now + SAME_REQUEST)), Request::Second);
+        assert_eq!(
+            ask(received(SIGTERM, 7, now + SAME_REQUEST)),
+            Request::Second
+        );
         // The terminal: nobody types Ctrl-C twice by accident.
         let typed = received(SIGINT, 0, now);
         assert_eq!(

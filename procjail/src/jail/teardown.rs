@@ -9,8 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::outcome::{Observer, Outcome};
 use super::signals::named;
-use super::supervise::Supervised;
-use super::{pidfd, proc};
+use super::{Jail, pidfd, proc};
 use crate::event::{self, ExitStatus};
 use crate::trace::TeardownStep;
 use crate::{clock, exit};
@@ -19,11 +18,16 @@ use crate::{clock, exit};
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
 /// Ends the jail. `reason` is why everything must be killed, none if PID 1 ended by itself.
-pub(super) fn end(jail: &mut Supervised, reason: Option<&str>, observer: &dyn Observer) -> Outcome {
-    jail.ended = true;
+/// `started` is when APP began.
+pub(super) fn end(
+    jail: &mut Jail<'_>,
+    started: Instant,
+    reason: Option<&str>,
+    observer: &dyn Observer,
+) -> Outcome {
     let mut teardown = Steps {
         observer,
-        deadline: Instant::now() + jail.stop.teardown_timeout,
+        deadline: Instant::now() + jail.plan.stop.teardown_timeout,
         steps: Vec::new(),
     };
     if let Some(reason) = reason {
@@ -39,17 +43,19 @@ pub(super) fn end(jail: &mut Supervised, reason: Option<&str>, observer: &dyn Ob
                     status: reaped.status.clone(),
                 }),
             ),
-            None => return Err(format!("{} does not end", proc::describe(jail.pid))),
+            None => return Err(format!("{} does not end", proc::describe(jail.spawned.pid))),
         }
         Ok(())
     });
-    let duration = jail.running_since.map_or(Duration::ZERO, |since| since.elapsed());
+    let duration = started.elapsed();
     if jail.cgroups.populated().unwrap_or(true) {
         // Those of PID 1's namespace died with it; these came into the cgroup from elsewhere.
         teardown.step("kill what is left", |_| {
             kill(jail, reason.unwrap_or("teardown"), observer)
         });
-        teardown.step("wait for the cgroup to empty", |deadline| empty(jail, deadline));
+        teardown.step("wait for the cgroup to empty", |deadline| {
+            empty(jail, deadline)
+        });
     }
     teardown.step("end the guard", |deadline| {
         jail.guard.release();
@@ -120,9 +126,9 @@ impl Steps<'_> {
 
 /// Kills all that is in the cgroup, and PID 1 wherever it is: as root it may have left its cgroup, and
 /// all of its namespace die with it.
-fn kill(jail: &Supervised, reason: &str, observer: &dyn Observer) -> Result<(), String> {
+fn kill(jail: &Jail<'_>, reason: &str, observer: &dyn Observer) -> Result<(), String> {
     let killed = jail.cgroups.kill();
-    let _ = pidfd::send(&jail.pidfd, libc::SIGKILL);
+    let _ = pidfd::send(&jail.spawned.pidfd, libc::SIGKILL);
     observer.observe(
         clock::boot_ns(),
         event::What::Kill(event::Kill {
@@ -142,8 +148,8 @@ struct Reaped {
 
 /// Waits until PID 1 can be reaped; none if it can't by `deadline`. The pidfd gets readable only when
 /// all threads and all other processes of the namespace are gone.
-fn reap(jail: &Supervised, deadline: Instant) -> Result<Option<Reaped>, String> {
-    match readable_by(&jail.pidfd, deadline) {
+fn reap(jail: &Jail<'_>, deadline: Instant) -> Result<Option<Reaped>, String> {
+    match readable_by(&jail.spawned.pidfd, deadline) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(errno) => return Err(format!("poll(pidfd): {errno}")),
@@ -154,7 +160,7 @@ fn reap(jail: &Supervised, deadline: Instant) -> Result<Option<Reaped>, String> 
     // not reaped.
     let pid = unsafe {
         libc::wait4(
-            jail.pid as libc::pid_t,
+            jail.spawned.pid as libc::pid_t,
             &mut status,
             libc::WNOHANG | libc::__WALL,
             usage.as_mut_ptr(),
@@ -168,7 +174,7 @@ fn reap(jail: &Supervised, deadline: Instant) -> Result<Option<Reaped>, String> 
             status: exit_status(status),
             cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
         })),
-        Err(errno) => Err(format!("wait4({}): {errno}", jail.pid)),
+        Err(errno) => Err(format!("wait4({}): {errno}", jail.spawned.pid)),
     }
 }
 
@@ -209,7 +215,7 @@ fn exit_status(status: i32) -> ExitStatus {
 }
 
 /// Waits until nothing lives in the cgroup, killing what still joins.
-fn empty(jail: &Supervised, deadline: Instant) -> Result<(), String> {
+fn empty(jail: &Jail<'_>, deadline: Instant) -> Result<(), String> {
     let mut pause = Duration::from_micros(200);
     loop {
         match jail.cgroups.populated() {
@@ -228,13 +234,13 @@ fn empty(jail: &Supervised, deadline: Instant) -> Result<(), String> {
 }
 
 /// Processes that outlive the time, each with the state it is in.
-fn remaining_processes(jail: &Supervised, reaped: bool) -> Vec<String> {
+fn remaining_processes(jail: &Jail<'_>, reaped: bool) -> Vec<String> {
     let mut pids = jail.cgroups.pids();
     if !reaped {
-        pids.push(jail.pid);
+        pids.push(jail.spawned.pid);
         // The reason is mostly one that came into the namespace from outside, and whose parent there
         // does not reap it.
-        pids.extend(proc::namespace_mates(jail.pid));
+        pids.extend(proc::namespace_mates(jail.spawned.pid));
     }
     pids.sort_unstable();
     pids.dedup();

@@ -47,8 +47,7 @@ impl Terminal {
 
 /// The terminal sent this signal to the whole process group, and `pid` is in that group.
 pub(super) fn sent_to_group(received: &Received, pid: u32) -> bool {
-    let same_group =
-        getpgid(Some(Pid::from_raw(pid as i32))).is_ok_and(|group| group == getpgrp());
+    let same_group = getpgid(Some(Pid::from_raw(pid as i32))).is_ok_and(|group| group == getpgrp());
     let session_leader = getsid(None).is_ok_and(|session| session == Pid::this());
     same_group && to_group(received, session_leader)
 }
@@ -71,11 +70,7 @@ const GRACE: Duration = Duration::from_millis(100);
 ///
 /// PID 1 of a namespace can't be stopped by SIGTSTP (the kernel drops it without a handler, and a
 /// handler that raises it again has no effect either), but by SIGSTOP from outside.
-pub(super) fn suspend(
-    received: &Received,
-    by_terminal: bool,
-    target: Target<'_>,
-) -> ForwardAction {
+pub(super) fn suspend(received: &Received, by_terminal: bool, target: Target<'_>) -> ForwardAction {
     let now = Dispositions::of(target.pid).unwrap_or_default();
     let mut action = ForwardAction::SentByTerminal;
     let taken = reach(received.signal, &now) != Reach::Dropped;
