@@ -113,7 +113,7 @@ pub struct JailOptions {
     teardown_timeout: Duration,
 
     /// Program to run, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "APP", action = ArgAction::Append)]
+    #[arg(required = true, trailing_var_arg = true, value_name = "APP", action = ArgAction::Append)]
     command: Vec<OsString>,
 }
 
