@@ -159,14 +159,13 @@ pub fn new_mount(fs_type: &CStr, options: &[(&CStr, &CStr)], attributes: u64) ->
     };
     // SAFETY: the type is a valid C string; 1 is FSOPEN_CLOEXEC.
     let fs = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, fs_type.as_ptr(), 1) })?;
-    for (key, value) in options {
+    // Or the table of mounts would say "none".
+    for (key, value) in [(c"source", fs_type)].iter().chain(options) {
         config(&fs, FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())?;
     }
     config(&fs, FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
     // SAFETY: no pointer is passed; 1 is FSMOUNT_CLOEXEC.
-    descriptor(unsafe {
-        libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, attributes as c_uint)
-    })
+    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, attributes as c_uint) })
 }
 
 /// openat2(2) with `RESOLVE_*`.
