@@ -134,7 +134,8 @@ impl<'plan> Jail<'plan> {
             setup_ns: now_ns.saturating_sub(self.start_ns),
         };
         observer.observe(now_ns, What::GateOpened(opened));
-        self.spawned.open_gate(self.plan, &mut self.signals, observer)
+        self.spawned
+            .open_gate(self.plan, &mut self.signals, observer)
     }
 }
 
@@ -144,5 +145,9 @@ impl<'plan> Jail<'plan> {
 ///
 /// [`Error::NotRoot`].
 pub fn check_privileges() -> Result<(), Error> {
-    if sys::has_sys_admin() { Ok(()) } else { Err(Error::NotRoot) }
+    if sys::has_sys_admin() {
+        Ok(())
+    } else {
+        Err(Error::NotRoot)
+    }
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+
 /// Nothing here takes longer; what does has hung.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
@@ -23,10 +25,18 @@ pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     command
 }
 
+/// Starts a command with pipes for its outputs.
+pub fn spawn(mut command: Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 /// Runs a command to its end.
-pub fn output(mut command: Command) -> Output {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait(child)
+pub fn output(command: Command) -> Output {
+    wait(spawn(command))
 }
 
 /// Waits for a child whose outputs are pipes.
@@ -64,7 +74,10 @@ pub fn wait(mut child: Child) -> Output {
 pub fn run<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> (i32, String, String) {
     let output = output(command(args));
     (
-        output.status.code().expect("procjail exits, whatever happens"),
+        output
+            .status
+            .code()
+            .expect("procjail exits, whatever happens"),
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     )
@@ -83,7 +96,10 @@ pub fn ok<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> String {
 pub fn refused<I: IntoIterator<Item: AsRef<OsStr>>>(args: I, code: i32, parts: &[&str]) {
     let (got, stdout, stderr) = run(args);
     assert_eq!((got, stdout.as_str()), (code, ""), "stderr: {stderr}");
-    assert!(stderr.starts_with("procjail: ") && stderr.trim_end().lines().count() == 1, "{stderr}");
+    assert!(
+        stderr.starts_with("procjail: ") && stderr.trim_end().lines().count() == 1,
+        "{stderr}"
+    );
     for part in parts {
         assert!(stderr.contains(part), "{part:?} is not in: {stderr}");
     }
@@ -95,10 +111,14 @@ pub fn root() -> tempfile::TempDir {
     for name in ["bin", "proc", "dev", "tmp", "mnt", "etc"] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .find(|path| Path::new(path).exists());
     let busybox = busybox.expect("install busybox-static: roots of these tests have no libraries");
     std::fs::copy(busybox, dir.path().join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "ls", "mount", "readlink", "touch", "mkdir", "mknod", "stat", "sleep"] {
+    for name in [
+        "sh", "cat", "ls", "mount", "readlink", "touch", "mkdir", "mknod", "stat", "sleep",
+    ] {
         std::os::unix::fs::symlink("busybox", dir.path().join("bin").join(name)).unwrap();
     }
     // Another user may enter it.
@@ -134,15 +154,21 @@ impl HostTmpfs {
     /// Mounts it, shared or private.
     pub fn mount(shared: bool) -> HostTmpfs {
         let dir = tempfile::tempdir().unwrap();
-        let path = std::ffi::CString::new(text(dir.path())).unwrap();
-        let propagation = if shared { libc::MS_SHARED } else { libc::MS_PRIVATE };
-        let null = std::ptr::null();
-        // SAFETY: all strings are valid.
-        unsafe {
-            let tmpfs = c"tmpfs".as_ptr();
-            assert_eq!(libc::mount(tmpfs, path.as_ptr(), tmpfs, 0, null.cast()), 0);
-            assert_eq!(libc::mount(null, path.as_ptr(), null, propagation, null.cast()), 0);
-        }
+        let propagation = if shared {
+            MsFlags::MS_SHARED
+        } else {
+            MsFlags::MS_PRIVATE
+        };
+        let none = None::<&str>;
+        mount(
+            Some("tmpfs"),
+            dir.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            none,
+        )
+        .unwrap();
+        mount(none, dir.path(), none, propagation, none).unwrap();
         HostTmpfs(dir)
     }
 
@@ -154,9 +180,7 @@ impl HostTmpfs {
 
 impl Drop for HostTmpfs {
     fn drop(&mut self) {
-        let path = std::ffi::CString::new(text(self.0.path())).unwrap();
         // Again and again: a test may have put mounts on top or below.
-        // SAFETY: the path is a valid C string.
-        while unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) } == 0 {}
+        while nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH).is_ok() {}
     }
 }
