@@ -12,6 +12,7 @@
 
 pub mod cgroup;
 mod child;
+mod clean;
 mod error;
 mod failure;
 mod forward;
@@ -37,6 +38,7 @@ use crate::clock;
 use crate::event::{self, What};
 
 pub use cgroup::Limits;
+pub use clean::{Fate, Item, clean};
 pub use error::Error;
 pub use guard::Guard;
 pub use outcome::{Observer, Outcome, StopOptions};

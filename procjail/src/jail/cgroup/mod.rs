@@ -381,6 +381,19 @@ pub fn remove_stale(host: &HostCgroups, name: &str, deadline: Instant) -> Result
     remove_claimed(host, claim, deadline)
 }
 
+/// Processes in any of the jail's directories, as far as they can be seen from here.
+pub fn members(host: &HostCgroups, name: &str) -> Vec<u32> {
+    let v1 = host.v1.values().filter_map(|mount| Dir::open(&mount.path).ok());
+    let dirs = host.open_v2().into_iter().chain(v1);
+    let mut pids: Vec<u32> = dirs
+        .filter_map(|root| jail_dir(&root, OsStr::new(name)).ok())
+        .flat_map(|dir| tree::pids(&dir))
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
 /// Before a jail is made: tries to remove the other leftovers, without waiting for anything.
 fn sweep(root: &Dir, host: &HostCgroups, except: &OsStr) {
     for name in jails_in(root) {
