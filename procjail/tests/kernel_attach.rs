@@ -327,7 +327,7 @@ fn mount_calls_are_told_with_arguments_result_and_duration() {
     let mut trace = Trace::of(&cgroup, &Options::default());
     let child = TestCgroup::command(&[&cgroup], "/usr/bin/unshare")
         .args(["-m", "/bin/sh", "-c"])
-        .arg("mount -t tmpfs -o size=64k some-name /mnt && umount /mnt; mount -t nonesuch a /mnt 2>/dev/null; true")
+        .arg("mount -t tmpfs -o size=64k some-name /mnt && umount /mnt; mount -t ext4 no-such-device /mnt 2>/dev/null; true")
         .spawn()
         .expect("spawned");
     let pid = child.id();
@@ -354,9 +354,10 @@ fn mount_calls_are_told_with_arguments_result_and_duration() {
     let umount = of(mount_call::UMOUNT).next().expect("umount");
     assert_eq!((strings(umount)[1].as_str(), umount.result), ("/mnt", 0));
     let failed = of(mount_call::MOUNT)
-        .find(|mount| strings(mount)[2] == "nonesuch")
-        .expect("mount of an unknown type");
-    assert_eq!(failed.result, -i64::from(libc::ENODEV));
+        .find(|mount| strings(mount)[0] == "no-such-device")
+        .expect("mount of a missing device");
+    assert_eq!((strings(failed)[1].as_str(), strings(failed)[2].as_str()), ("/mnt", "ext4"));
+    assert_eq!(failed.result, -i64::from(libc::ENOENT));
 }
 
 #[test]
