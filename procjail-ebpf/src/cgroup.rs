@@ -22,7 +22,7 @@ fn try_change(cgroup: u64, path: u64, change: u32, value: u32, member: u64) -> R
         // SAFETY: `to` is the reserved record; every field is written.
         unsafe {
             if member == 0 {
-                (*to).member = EMPTY;
+                read::zero::<{ size_of::<Task>() / 8 }>((&raw mut (*to).member).cast());
             } else {
                 task::fill(&raw mut (*to).member, member);
             }
@@ -34,20 +34,6 @@ fn try_change(cgroup: u64, path: u64, change: u32, value: u32, member: u64) -> R
         }
     })
 }
-
-const EMPTY: Task = Task {
-    pid: 0,
-    tid: 0,
-    jail_pid: 0,
-    flags: 0,
-    start_ns: 0,
-    cgroup_id: 0,
-    ns_pid: 0,
-    ns_level: 0,
-    mnt_ns: 0,
-    reserved: 0,
-    comm: [0; 16],
-};
 
 #[raw_tracepoint]
 pub fn cgroup_attach_task(ctx: RawTracePointContext) -> i32 {

@@ -162,9 +162,8 @@ unsafe fn level(to: *mut MemcgLevel, css: u64) {
     // `struct mem_cgroup` begins with its `css`; user space made sure of it.
     // SAFETY: the caller vouches for `to`; every field is written.
     unsafe {
-        // In words: as bytes it would be a loop, of which the verifier walks every round.
-        let name = (&raw mut (*to).name).cast::<[u64; MEMCG_NAME_LEN / 8]>();
-        *name = [0; MEMCG_NAME_LEN / 8];
+        let name = (&raw mut (*to).name).cast::<u8>();
+        read::zero::<{ MEMCG_NAME_LEN / 8 }>(name.cast());
         let cgroup: u64 = read::kernel(css, offset!(css_cgroup));
         let node: u64 = read::kernel(cgroup, offset!(cgroup_kn));
         (*to).cgroup_id = read::kernel(node, offset!(kernfs_node_id));
@@ -180,7 +179,7 @@ unsafe fn level(to: *mut MemcgLevel, css: u64) {
             (*to).swap_limit_bytes = u64::MAX;
         }
         let from: u64 = read::kernel(node, offset!(kernfs_node_name));
-        read::kernel_str(name.cast(), MEMCG_NAME_LEN as u32, from);
+        read::kernel_str(name, MEMCG_NAME_LEN as u32, from);
     }
 }
 

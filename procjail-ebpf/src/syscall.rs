@@ -298,9 +298,8 @@ impl Arguments {
                 numbers: [a, 0],
                 ..none
             },
-            // unshare(flags)
-            mount_call::UNSHARE => Self { flags: a, ..none },
-            _ => none,
+            // unshare(flags), the last one
+            _ => Self { flags: a, ..none },
         }
     }
 }
@@ -318,7 +317,9 @@ fn mount(task: u64, call: &Call, stage: u32, result: i64) -> Result<(), Skip> {
             (*to).result = result;
             (*to).duration_ns = (*to).header.time_ns.wrapping_sub(call.entered_ns);
             (*to).flags = arguments.flags;
-            (*to).args = [arguments.numbers[0], arguments.numbers[1], 0, 0];
+            read::zero::<4>((&raw mut (*to).args).cast());
+            (*to).args[0] = arguments.numbers[0];
+            (*to).args[1] = arguments.numbers[1];
             (*to).reserved = 0;
             (*to).source_len =
                 read::user_str((&raw mut (*to).source).cast(), SIZE, arguments.source) as u16;
