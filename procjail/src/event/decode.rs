@@ -227,3 +227,110 @@ pub(super) fn text(bytes: &[u8]) -> String {
 pub(super) fn text_of(bytes: &[u8], length: usize) -> String {
     text(bytes.get(..length).unwrap_or(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{fixture, story};
+
+    #[test]
+    fn records_survive_their_way_through_the_ring() {
+        for record in story::records() {
+            let mut bytes = fixture::encode(&record);
+            assert_eq!(decode(&bytes), Ok(record.clone()));
+            // The ring may pad a record.
+            bytes.extend([0xff; 7]);
+            assert_eq!(decode(&bytes), Ok(record));
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_record_is_an_error() {
+        for record in story::records() {
+            let bytes = fixture::encode(&record);
+            for length in 0..bytes.len() {
+                let error = decode(&bytes[..length]);
+                assert!(error.is_err(), "{length} of {}: {error:?}", bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        assert_eq!(
+            decode(&[]),
+            Err(DecodeError::NoHeader { got: 0, needed: 80 })
+        );
+        let mut bytes = vec![0; 200];
+        bytes[0] = 99;
+        assert_eq!(decode(&bytes), Err(DecodeError::UnknownKind { kind: 99 }));
+        bytes[0] = kind::EXIT as u8;
+        bytes.truncate(100);
+        assert_eq!(
+            decode(&bytes),
+            Err(DecodeError::Short {
+                kind: kind::EXIT,
+                got: 100,
+                needed: 192
+            })
+        );
+        let Record::Mount(mut mount) = story::records().remove(0) else {
+            panic!("the story begins with a mount");
+        };
+        mount.target_len = 257;
+        let error = decode(&fixture::encode(&Record::Mount(mount)));
+        let expected = DecodeError::BadLength {
+            kind: kind::MOUNT,
+            field: "target",
+            length: 257,
+            limit: 256,
+        };
+        assert_eq!(error, Err(expected));
+    }
+
+    #[test]
+    fn argument_strings_may_be_empty_cut_or_no_text() {
+        assert_eq!(arguments(b""), [""; 0]);
+        assert_eq!(arguments(b"\0"), [""]);
+        assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+        assert_eq!(arguments(b"a\0cu"), ["a", "cu"]);
+        assert_eq!(arguments(b"\xff\0"), ["\u{fffd}"]);
+        assert_eq!(text(b"abc"), "abc");
+        assert_eq!(text_of(b"abcdef", 3), "abc");
+        assert_eq!(text_of(b"abc", 99), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn any_body_of_a_known_kind_is_a_record_or_an_error(
+            kind in 0..kind::COUNT,
+            mut bytes in prop::collection::vec(any::<u8>(), 80..2048),
+        ) {
+            bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+            if let Ok(record) = decode(&bytes) {
+                prop_assert_eq!(record.header().kind, kind);
+            }
+        }
+
+        #[test]
+        fn mutated_records_are_records_or_errors(
+            mut bytes in prop::sample::select(story::records().iter().map(fixture::encode).collect::<Vec<_>>()),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+            length in any::<prop::sample::Index>(),
+        ) {
+            for (index, value) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = value;
+            }
+            let _ = decode(&bytes);
+            let _ = decode(&bytes[..length.index(bytes.len())]);
+        }
+    }
+}

@@ -61,7 +61,7 @@ fn status_words_are_decoded_as_by_wait() {
 #[test]
 fn a_group_that_ends_has_the_groups_status_and_else_the_leaders() {
     let app = task(2, "app");
-    let base = make::exit(GATE_NS, app, task(1, "sh"), 0);
+    let base = exit(GATE_NS, app, task(1, "sh"), 0);
     // exit_group(7) by another thread than the last one to die.
     assert_eq!(
         status_of(procjail_common::Exit {
@@ -102,11 +102,11 @@ fn the_leaders_early_exit_is_not_the_end_of_the_process() {
     let early = procjail_common::Exit {
         group_dead: 0,
         signal_flags: 0,
-        ..make::exit(GATE_NS + 1, app, init, 0)
+        ..exit(GATE_NS + 1, app, init, 0)
     };
     assert!(!expect!(enricher, Record::Exit(early), Exit).process);
     assert_eq!(enricher.zombies(), 0);
-    let last = make::exit(GATE_NS + 2, thread(app, 9000), init, 0x700);
+    let last = exit(GATE_NS + 2, thread(app, 9000), init, 0x700);
     let last = expect!(enricher, Record::Exit(last), Exit);
     assert!(last.process);
     assert_eq!(last.lifetime_ns, GATE_NS + 2 - app.start_ns);
@@ -126,14 +126,14 @@ fn latency_counts_from_the_first_of_coalesced_signals() {
     };
     let again = expect!(enricher, Record::SignalGenerated(again), SignalGenerated);
     assert_eq!(again.result, SignalResult::AlreadyPending);
-    let arrived = Record::SignalDelivered(make::delivered(GATE_NS + 500, app, 15));
+    let arrived = Record::SignalDelivered(delivered(GATE_NS + 500, app, 15));
     let arrived = expect!(enricher, arrived, SignalDelivered);
     assert_eq!(
         (arrived.latency_ns, arrived.generated_seq),
         (Some(500), first)
     );
     // It was forgotten with its delivery.
-    let unsent = Record::SignalDelivered(make::delivered(GATE_NS + 600, app, 15));
+    let unsent = Record::SignalDelivered(delivered(GATE_NS + 600, app, 15));
     assert_eq!(expect!(enricher, unsent, SignalDelivered).latency_ns, None);
 }
 
@@ -143,7 +143,7 @@ fn a_signal_that_was_queued_anew_replaces_one_that_was_taken_back() {
     let (bash, app) = (outside(4121, "bash"), task(1, "app"));
     enricher.record(Record::SignalGenerated(sent(GATE_NS, bash, app, 15)));
     enricher.record(Record::SignalGenerated(sent(GATE_NS + 100, bash, app, 15)));
-    let arrived = Record::SignalDelivered(make::delivered(GATE_NS + 150, app, 15));
+    let arrived = Record::SignalDelivered(delivered(GATE_NS + 150, app, 15));
     assert_eq!(
         expect!(enricher, arrived, SignalDelivered).latency_ns,
         Some(50)
@@ -158,7 +158,7 @@ fn real_time_signals_queue() {
         enricher.record(Record::SignalGenerated(sent(GATE_NS + time, app, app, 40)));
     }
     for latency in [100, 90, 80] {
-        let arrived = Record::SignalDelivered(make::delivered(GATE_NS + 100, app, 40));
+        let arrived = Record::SignalDelivered(delivered(GATE_NS + 100, app, 40));
         assert_eq!(
             expect!(enricher, arrived, SignalDelivered).latency_ns,
             Some(latency)
@@ -176,9 +176,9 @@ fn a_signal_to_a_thread_is_not_one_to_its_process() {
         ..sent(GATE_NS, bash, worker, 10)
     };
     enricher.record(Record::SignalGenerated(private));
-    let main = Record::SignalDelivered(make::delivered(GATE_NS + 5, app, 10));
+    let main = Record::SignalDelivered(delivered(GATE_NS + 5, app, 10));
     assert_eq!(expect!(enricher, main, SignalDelivered).latency_ns, None);
-    let own = Record::SignalDelivered(make::delivered(GATE_NS + 7, worker, 10));
+    let own = Record::SignalDelivered(delivered(GATE_NS + 7, worker, 10));
     assert_eq!(expect!(enricher, own, SignalDelivered).latency_ns, Some(7));
 }
 
@@ -230,29 +230,21 @@ fn a_reused_pid_is_another_process() {
     };
     enricher.record(fork(GATE_NS, init, first));
     enricher.record(Record::SignalGenerated(sent(GATE_NS, bash, first, 15)));
-    enricher.record(Record::Exit(make::exit(GATE_NS + 1, first, init, 0)));
+    enricher.record(Record::Exit(exit(GATE_NS + 1, first, init, 0)));
     enricher.record(fork(GATE_NS + 5, init, second));
-    let stale = Record::SignalDelivered(make::delivered(GATE_NS + 6, second, 15));
+    let stale = Record::SignalDelivered(delivered(GATE_NS + 6, second, 15));
     assert_eq!(expect!(enricher, stale, SignalDelivered).latency_ns, None);
     // The late release of the first does not touch the second.
     let gone = expect!(enricher, free(GATE_NS + 7, first), Free);
     assert_eq!((gone.process.pid, gone.process.jail_pid), (first.pid, None));
-    enricher.record(Record::Exit(make::exit(GATE_NS + 10, second, init, 0)));
-    let reaped = expect!(
-        enricher,
-        Record::Reap(make::reap(GATE_NS + 14, init, 3)),
-        Reap
-    );
+    enricher.record(Record::Exit(exit(GATE_NS + 10, second, init, 0)));
+    let reaped = expect!(enricher, Record::Reap(reap(GATE_NS + 14, init, 3)), Reap);
     assert_eq!(
         (reaped.child.comm.as_str(), reaped.zombie_ns),
         ("second", Some(4))
     );
     // Nor does the first's PID in the jail lead to the second.
-    let unknown = expect!(
-        enricher,
-        Record::Reap(make::reap(GATE_NS + 15, init, 2)),
-        Reap
-    );
+    let unknown = expect!(enricher, Record::Reap(reap(GATE_NS + 15, init, 2)), Reap);
     assert_eq!((unknown.child.pid, unknown.child.jail_pid), (0, Some(2)));
 }
 
@@ -263,18 +255,18 @@ fn a_wait_that_tells_of_a_stop_reaps_nobody() {
     enricher.record(fork(GATE_NS, init, child));
     let stop = procjail_common::Reap {
         options: libc::WUNTRACED as u32,
-        ..make::reap(GATE_NS + 1, init, 2)
+        ..reap(GATE_NS + 1, init, 2)
     };
     assert_eq!(enricher.record(Record::Reap(stop)), None);
-    enricher.record(Record::Exit(make::exit(GATE_NS + 2, child, init, 0)));
+    enricher.record(Record::Exit(exit(GATE_NS + 2, child, init, 0)));
     let peek = procjail_common::Reap {
         options: WNOWAIT,
         waitid: 1,
-        ..make::reap(GATE_NS + 3, init, 2)
+        ..reap(GATE_NS + 3, init, 2)
     };
     assert_eq!(enricher.record(Record::Reap(peek)), None);
     assert_eq!(enricher.zombies(), 1);
-    let reaped = enricher.record(Record::Reap(make::reap(GATE_NS + 9, init, 2)));
+    let reaped = enricher.record(Record::Reap(reap(GATE_NS + 9, init, 2)));
     let Some(Event {
         seq,
         what: What::Reap(reaped),
@@ -305,13 +297,9 @@ fn reapers_number_their_children_in_their_own_namespace() {
     let other = task(2, "other");
     enricher.record(fork(GATE_NS, task(1, "sh"), other));
     enricher.record(fork(GATE_NS, inner, child));
-    enricher.record(Record::Exit(make::exit(GATE_NS, other, task(1, "sh"), 0)));
-    enricher.record(Record::Exit(make::exit(GATE_NS, child, inner, 0)));
-    let reaped = expect!(
-        enricher,
-        Record::Reap(make::reap(GATE_NS + 1, inner, 2)),
-        Reap
-    );
+    enricher.record(Record::Exit(exit(GATE_NS, other, task(1, "sh"), 0)));
+    enricher.record(Record::Exit(exit(GATE_NS, child, inner, 0)));
+    let reaped = expect!(enricher, Record::Reap(reap(GATE_NS + 1, inner, 2)), Reap);
     assert_eq!(reaped.child.comm, "child");
     // A process that was moved into the jail's cgroup from the host counts as the host does.
     let guest = Raw {
@@ -320,7 +308,7 @@ fn reapers_number_their_children_in_their_own_namespace() {
     };
     let reaped = expect!(
         enricher,
-        Record::Reap(make::reap(GATE_NS + 2, guest, other.pid)),
+        Record::Reap(reap(GATE_NS + 2, guest, other.pid)),
         Reap
     );
     assert_eq!(reaped.child.comm, "other");
@@ -333,23 +321,23 @@ fn zombies_are_counted_when_pid_1_ends() {
     for pid in 2..=5 {
         let child = task(pid, "child");
         enricher.record(fork(GATE_NS, init, child));
-        enricher.record(Record::Exit(make::exit(GATE_NS + 1, child, init, 0)));
+        enricher.record(Record::Exit(exit(GATE_NS + 1, child, init, 0)));
         // Number 5's parent ignores SIGCHLD then: the kernel reaps it.
         if pid != 5 {
             enricher.record(child_ended(GATE_NS + 2, child, init, 1));
         }
     }
-    enricher.record(Record::Reap(make::reap(GATE_NS + 3, init, 2)));
+    enricher.record(Record::Reap(reap(GATE_NS + 3, init, 2)));
     // Killed by the namespace's end, after PID 1.
     let survivor = task(6, "survivor");
     enricher.record(fork(GATE_NS + 4, init, survivor));
-    enricher.record(Record::Exit(make::exit(
+    enricher.record(Record::Exit(exit(
         GATE_NS + 5,
         init,
         outside(4100, "procjail"),
         0,
     )));
-    enricher.record(Record::Exit(make::exit(GATE_NS + 6, survivor, init, 9)));
+    enricher.record(Record::Exit(exit(GATE_NS + 6, survivor, init, 9)));
     enricher.record(child_ended(GATE_NS + 6, survivor, init, 2));
     assert_eq!(enricher.zombies(), 2);
     assert_eq!(enricher.processes(), 6);
@@ -369,7 +357,7 @@ fn the_limit_that_was_hit_is_the_lowest_without_room() {
     let mib = 1 << 20;
     let names = |levels: &[procjail_common::MemcgLevel]| -> Vec<String> {
         let (trigger, victim) = (task(1, "sh"), task(2, "app"));
-        let kill = Record::OomKill(Box::new(make::oom_kill(GATE_NS, trigger, victim, levels)));
+        let kill = Record::OomKill(Box::new(oom_kill(GATE_NS, trigger, victim, levels)));
         let kill = expect!(enricher(), kill, OomKill);
         kill.chain
             .into_iter()

@@ -265,3 +265,36 @@ pub(crate) fn cgroup(time_ns: u64, task: Task, change: u32, value: u32) -> Recor
         path: bytes(path),
     }))
 }
+
+/// The bytes of a record, as they lie in the ring buffer.
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    match record {
+        Record::Fork(record) => raw(record),
+        Record::Exec(exec) => {
+            let mut bytes = raw(&exec.record);
+            bytes.extend(exec.filename.bytes());
+            for argument in &exec.argv {
+                bytes.extend(argument.bytes());
+                bytes.push(0);
+            }
+            bytes
+        }
+        Record::ExecFailed(record) => raw(&**record),
+        Record::Exit(record) => raw(record),
+        Record::Reap(record) => raw(record),
+        Record::Wait(record) => raw(record),
+        Record::Free(record) => raw(record),
+        Record::SignalGenerated(record) => raw(record),
+        Record::SignalDelivered(record) => raw(record),
+        Record::OomKill(record) => raw(&**record),
+        Record::OomReap(record) => raw(record),
+        Record::Mount(record) => raw(&**record),
+        Record::Cgroup(record) => raw(&**record),
+    }
+}
+
+fn raw<T: procjail_common::Record>(record: &T) -> Vec<u8> {
+    // SAFETY: a record has no padding, so each of its bytes is initialized.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<T>()) }
+        .to_vec()
+}

@@ -11,6 +11,8 @@ mod kinds;
 mod model;
 mod processes;
 mod sequence;
+#[cfg(test)]
+pub(crate) mod story;
 
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;

@@ -166,6 +166,10 @@ impl Processes {
     pub(super) fn exit(&mut self, task: &common::Task, parent: &common::Task, at_ns: u64) {
         if let Some(process) = self.see(task) {
             process.state = State::Dead { at_ns };
+            if task.tid == task.pid {
+                // It may have given itself another one since.
+                process.task.comm = text(&task.comm);
+            }
             process.parent_pid = parent.pid;
             process.pending = Vec::new();
         }

@@ -4,6 +4,8 @@ mod interest;
 mod json_lines;
 mod style;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod text;
 mod timeline;
 mod words;

@@ -79,13 +79,11 @@ fn limit(value: &str) -> String {
 
 fn missing_probes(block: &mut Block<'_>, header: &Header) {
     for probe in header.probes.iter().filter(|probe| !probe.attached) {
-        let reason = probe
-            .error
-            .as_deref()
-            .map_or_else(String::new, |error| format!(" ({})", escape(error)));
+        let reason = probe.error.as_deref().unwrap_or("not attached");
         let value = format!(
-            "{}{reason}: without {}",
+            "{}: {}; the trace lacks {}",
             escape(&probe.name),
+            escape(reason),
             escape(&probe.provides)
         );
         block.line("no probe", Tone::Warning, &value);

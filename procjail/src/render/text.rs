@@ -1,7 +1,5 @@
 //! Text from elsewhere made harmless, and numbers made readable.
 
-use std::fmt::Write;
-
 /// `text` without anything that could move a cursor, colour a terminal, or turn its writing around:
 /// such characters appear as escapes, a line feed as `\n`.
 pub(super) fn escape(text: &str) -> String {
@@ -72,18 +70,21 @@ pub(super) fn command(argv: &[String], cut: bool, width: usize) -> String {
             columns += separator + length;
             continue;
         }
-        let marks = ELLIPSIS.chars().count();
-        if room > marks + 8 {
+        let left = argv.len() - index - 1;
+        let count = if left > 0 {
+            format!(" (+{left})")
+        } else {
+            String::new()
+        };
+        let room = room.saturating_sub(count.len() + 1);
+        if room >= 8 {
             line.push_str(if index > 0 { " " } else { "" });
-            line.extend(quoted.chars().take(room - marks - 8));
+            line.extend(quoted.chars().take(room));
             line.push('…');
         } else {
             line.push_str(ELLIPSIS);
         }
-        let left = argv.len() - index - 1;
-        if left > 0 {
-            let _ = write!(line, " (+{left})");
-        }
+        line.push_str(&count);
         return line;
     }
     if cut {

@@ -51,7 +51,9 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
                 quote(&failed.filename),
                 errno(&failed.error)
             );
-            Words::new(Tone::Warning, text)
+            // A search along PATH finds nothing in most places.
+            let search = failed.error.number == libc::ENOENT && event.task.jail_pid != Some(1);
+            Words::new(if search { Tone::Dim } else { Tone::Warning }, text)
         }
         What::Exit(exit) => exited(&event.task, exit),
         What::Reap(reap) => reaped(reap),
@@ -94,7 +96,7 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
         }
         What::JailExited(exited) => Words::new(
             tone_of(&exited.status),
-            format!("PID 1 {}", status(&exited.status)),
+            format!("PID 1: {}", status(&exited.status)),
         ),
         What::Teardown(step) => {
             let took = duration(step.duration_ns);
@@ -106,7 +108,7 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
                 }
             }
         }
-        What::Lost(lost) => Words::new(Tone::Bad, format!("{} lost", loss(lost))),
+        What::Lost(lost) => Words::new(Tone::Bad, format!("events lost: {}", loss(lost))),
     }
 }
 
@@ -173,13 +175,18 @@ fn errno(error: &Errno) -> String {
 
 fn executed(exec: &Exec, width: usize) -> Words {
     // The file only where the arguments don't tell it.
-    let told = exec.argv.first().is_some_and(|name| *name == exec.filename);
+    let base = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let told = exec
+        .argv
+        .first()
+        .is_some_and(|name| base(name) == base(&exec.filename));
     let detail = if told {
         String::new()
     } else {
         format!("({})", escape(&exec.filename))
     };
-    let room = width.saturating_sub(detail.chars().count() + 1).max(24);
+    let room = width.saturating_sub(detail.chars().count() + 2).max(24);
+    let room = if told { width } else { room };
     Words::new(Tone::Plain, command(&exec.argv, exec.argv_truncated, room)).detail(detail)
 }
 
@@ -343,9 +350,13 @@ fn oom_kill(trigger: &Task, kill: &OomKill) -> Words {
         ("swap", memory.swap_bytes),
         ("page tables", memory.page_table_bytes),
     ];
+    // What is less than a hundredth of the whole explains nothing.
+    let total = parts
+        .iter()
+        .fold(0u64, |total, (_, size)| total.saturating_add(*size));
     let parts: Vec<String> = parts
         .iter()
-        .filter(|(_, size)| *size > 0)
+        .filter(|(_, size)| *size > total / 100)
         .map(|(name, size)| format!("{name} {}", bytes(*size)))
         .collect();
     let held = if parts.is_empty() {
@@ -372,7 +383,11 @@ fn oom_kill(trigger: &Task, kill: &OomKill) -> Words {
         who(&kill.victim),
         limit(kill)
     );
-    Words::new(Tone::Bad, text).detail(format!("oom_score_adj {}", kill.oom_score_adj))
+    let words = Words::new(Tone::Bad, text);
+    match kill.oom_score_adj {
+        0 => words,
+        adjustment => words.detail(format!("oom_score_adj {adjustment}")),
+    }
 }
 
 /// Whose memory limit was hit.
@@ -519,13 +534,9 @@ fn forwarded(signal: &SignalForwarded) -> Words {
     };
     let words = Words::new(tone, format!("{name} from {sender}: {what}"));
     if signal.held_ns > 0 {
-        return words.detail(format!("after {}", plural_held(signal.held_ns)));
+        return words.detail(format!("after {}", duration(signal.held_ns)));
     }
     words
-}
-
-fn plural_held(ns: u64) -> String {
-    format!("{} on hold", duration(ns))
 }
 
 /// Losses in words, most first: `12 events lost: 10 exit, 2 fork`; `None` for none.

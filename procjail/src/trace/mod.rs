@@ -2,9 +2,13 @@
 //!
 //! See `docs/trace-format.md`.
 
+#[cfg(test)]
+mod bench;
 mod model;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use model::*;
