@@ -4,11 +4,13 @@
 mod census;
 mod invocation;
 mod scene;
+mod terminal;
 mod trace;
 
 pub use census::{Census, cgroup_directories, descendants};
 pub use invocation::{Finished, Invocation, Running};
 pub use scene::{Scene, scene};
+pub use terminal::Terminal;
 pub use trace::{Trace, read_trace};
 
 use std::path::PathBuf;

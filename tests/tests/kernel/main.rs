@@ -12,3 +12,4 @@ mod real_programs;
 mod signal;
 mod start;
 mod teardown;
+mod terminal;
