@@ -1,0 +1,89 @@
+//! Changes of the jail's cgroup and those below it, on the default hierarchy.
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use procjail_common::{Cgroup, PATH_LEN, Task, cgroup_change, kind};
+
+use crate::{
+    config::offset,
+    emit::{self, Skip},
+    read, scope, task,
+};
+
+/// One change: `member` is the address of the task that moved, or 0.
+#[inline(always)]
+fn try_change(cgroup: u64, path: u64, change: u32, value: u32, member: u64) -> Result<(), Skip> {
+    // The other hierarchies number their cgroups independently.
+    let root: u64 = read::kernel(cgroup, offset!(cgroup_root));
+    let hierarchy: i32 = read::kernel(root, offset!(cgroup_root_hierarchy_id));
+    if hierarchy != 0 || !scope::is_jails(cgroup) {
+        return Err(Skip);
+    }
+    emit::record(kind::CGROUP, scope::current(), |to: *mut Cgroup| {
+        // SAFETY: `to` is the reserved record; every field is written.
+        unsafe {
+            if member == 0 {
+                (*to).member = EMPTY;
+            } else {
+                task::fill(&raw mut (*to).member, member);
+            }
+            (*to).change = change;
+            (*to).value = value;
+            (*to).reserved = 0;
+            (*to).path_len =
+                read::kernel_str((&raw mut (*to).path).cast(), PATH_LEN as u32, path);
+        }
+    })
+}
+
+const EMPTY: Task = Task {
+    pid: 0,
+    tid: 0,
+    jail_pid: 0,
+    flags: 0,
+    start_ns: 0,
+    cgroup_id: 0,
+    ns_pid: 0,
+    ns_level: 0,
+    mnt_ns: 0,
+    reserved: 0,
+    comm: [0; 16],
+};
+
+#[raw_tracepoint]
+pub fn cgroup_attach_task(ctx: RawTracePointContext) -> i32 {
+    // include/trace/events/cgroup.h, 5.10 to 7.2: TP_PROTO(struct cgroup *dst_cgrp,
+    //     const char *path, struct task_struct *task, bool threadgroup)
+    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::ATTACH, 0, ctx.arg(2));
+    0
+}
+
+#[raw_tracepoint]
+pub fn cgroup_notify_populated(ctx: RawTracePointContext) -> i32 {
+    // include/trace/events/cgroup.h, 5.10 to 7.2:
+    // TP_PROTO(struct cgroup *cgrp, const char *path, int val)
+    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::POPULATED, ctx.arg(2), 0);
+    0
+}
+
+#[raw_tracepoint]
+pub fn cgroup_notify_frozen(ctx: RawTracePointContext) -> i32 {
+    // as cgroup_notify_populated
+    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::FROZEN, ctx.arg(2), 0);
+    0
+}
+
+#[raw_tracepoint]
+pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    // include/trace/events/cgroup.h, 5.10 to 7.2: TP_PROTO(struct cgroup *cgrp, const char *path)
+    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::MKDIR, 0, 0);
+    0
+}
+
+#[raw_tracepoint]
+pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
+    // as cgroup_mkdir
+    let cgroup = ctx.arg(0);
+    let _ = try_change(cgroup, ctx.arg(1), cgroup_change::RMDIR, 0, 0);
+    scope::forget(cgroup);
+    0
+}
