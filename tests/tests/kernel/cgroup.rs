@@ -112,7 +112,7 @@ fn what_this_hosts_mode_cannot_do_is_refused() {
             .run(&["--memory-high", "64M"], &[&misbehave(), "exit", "0"])
             .finish();
         if memory_is_v1 {
-            finished.expect_refusal(125, &["memory.high"]);
+            finished.expect_refusal(125, &["--memory-high"]);
             let before = cgroup_directories();
             assert!(before.is_empty(), "nothing was created: {before:?}");
         } else {
