@@ -1,10 +1,35 @@
 //! `procjail run`.
 
+use std::io::Write;
+
+use super::options::JailOptions;
+use crate::jail::{self, Jail};
+
 /// Run APP in a jail, untraced
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    jail: JailOptions,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    Ok(run_jail(&args.jail).unwrap_or_else(|error| {
+        // stderr may be closed; the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "procjail: {error}");
+        error.exit_code()
+    }))
+}
+
+fn run_jail(options: &JailOptions) -> Result<u8, jail::Error> {
+    let Some(plan) = options.compile()? else {
+        return Ok(0);
+    };
+    let mut jail = Jail::create(&plan, &())?;
+    jail.open_gate(&())?;
+    let outcome = jail.supervise(&());
+    for remains in &outcome.remains {
+        let _ = writeln!(std::io::stderr(), "procjail: {remains}");
+    }
+    Ok(outcome.exit_code)
 }
