@@ -138,19 +138,27 @@ impl Running {
         assert_eq!(result, 0, "cannot signal the launcher");
     }
 
-    /// Waits until APP has printed a line.
+    /// Waits until APP has printed a line; fails at once if procjail ends before.
+    #[track_caller]
     pub fn wait_for_line(&self, line: &str) {
         let stdout = self.directory.join("stdout");
-        let stderr = self.directory.join("stderr");
         wait_until(&format!("line {line:?} of APP"), DEADLINE, || {
-            let text = std::fs::read_to_string(&stdout).unwrap_or_default();
-            text.lines().any(|found| found == line).then_some(())
+            // In this order, or a line printed between the two would be missed.
+            let ended = self.has_ended();
+            let text = read(&stdout);
+            let found = text.lines().any(|found| found == line);
+            assert!(
+                found || !ended,
+                "procjail {:?} ended before APP printed {line:?}\nstdout:\n{text}\nstderr:\n{}",
+                self.arguments,
+                read(&self.directory.join("stderr"))
+            );
+            found.then_some(())
         });
-        let _ = stderr;
     }
 
     /// Whether it has ended; it stays uncollected.
-    pub fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let stat =
             std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         // The state follows the name, which is in parentheses.

@@ -44,6 +44,7 @@ fn beside_the_test(name: &str) -> PathBuf {
 }
 
 /// Asks every few milliseconds until there is an answer; panics after `limit` with what was awaited.
+#[track_caller]
 pub fn wait_until<T>(awaited: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -28,7 +28,12 @@ pub struct JailOptions {
     init: bool,
 
     /// Network: the host's, or none but a loopback interface of its own
-    #[arg(long, value_name = "NET", default_value = "host", help_heading = "Jail")]
+    #[arg(
+        long,
+        value_name = "NET",
+        default_value = "host",
+        help_heading = "Jail"
+    )]
     net: Net,
 
     /// Host name inside
@@ -80,7 +85,12 @@ pub struct JailOptions {
     tmpfs: Vec<Tmpfs>,
 
     /// Whether mounts are seen across the jail's border (mount_namespaces(7))
-    #[arg(long, value_name = "HOW", default_value = "private", help_heading = "Files")]
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "private",
+        help_heading = "Files"
+    )]
     propagation: Propagation,
 
     /// Working directory inside [default: the present one; / with --root]
@@ -209,7 +219,10 @@ fn parse_cpus(text: &str) -> Result<u64, Refusal> {
     }
     let thousandths: u64 = format!("{part:0<3}").parse().map_err(|_| refusal())?;
     let whole: u64 = whole.parse().map_err(|_| refusal())?;
-    match whole.checked_mul(1000).and_then(|cpus| cpus.checked_add(thousandths)) {
+    match whole
+        .checked_mul(1000)
+        .and_then(|cpus| cpus.checked_add(thousandths))
+    {
         Some(0) => Err("0 processors would never run; leave the option out for no limit".into()),
         Some(millicpus) if millicpus <= 1_000_000_000 => Ok(millicpus),
         _ => Err(refusal()),
@@ -232,10 +245,13 @@ fn parse_signal(text: &str) -> Result<i32, Refusal> {
     let number = if let Ok(number) = name.parse::<i32>() {
         number
     } else if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset = offset.strip_prefix('+').unwrap_or(if offset.is_empty() { "0" } else { "" });
+        let offset = offset
+            .strip_prefix('+')
+            .unwrap_or(if offset.is_empty() { "0" } else { "" });
         libc::SIGRTMIN().saturating_add(offset.parse().map_err(|_| refusal())?)
     } else {
-        let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().map_err(|_| refusal())?;
+        let signal: nix::sys::signal::Signal =
+            format!("SIG{name}").parse().map_err(|_| refusal())?;
         signal as i32
     };
     match number {
@@ -253,7 +269,18 @@ mod tests {
         assert_eq!(parse_cpus("0.5"), Ok(500));
         assert_eq!(parse_cpus("2"), Ok(2000));
         assert_eq!(parse_cpus("1.125"), Ok(1125));
-        for bad in ["", "0", "0.000", ".5", "1.", "-1", "1e3", "nan", "0.0001", "99999999999999999999"] {
+        for bad in [
+            "",
+            "0",
+            "0.000",
+            ".5",
+            "1.",
+            "-1",
+            "1e3",
+            "nan",
+            "0.0001",
+            "99999999999999999999",
+        ] {
             assert!(parse_cpus(bad).is_err(), "{bad:?}");
         }
     }
@@ -265,7 +292,9 @@ mod tests {
         }
         assert_eq!(parse_signal("RTMIN"), Ok(libc::SIGRTMIN()));
         assert_eq!(parse_signal("SIGRTMIN+3"), Ok(libc::SIGRTMIN() + 3));
-        for bad in ["", "0", "65", "-1", "SIG", "FOO", "RTMIN+", "RTMIN+99", "RTMINx"] {
+        for bad in [
+            "", "0", "65", "-1", "SIG", "FOO", "RTMIN+", "RTMIN+99", "RTMINx",
+        ] {
             assert!(parse_signal(bad).is_err(), "{bad:?}");
         }
     }

@@ -134,7 +134,10 @@ impl Report {
     pub fn decode(bytes: &[u8]) -> Option<Report> {
         let (front, head) = bytes.split_at_checked(16)?;
         let mut numbers = front.chunks_exact(4).map(|place| {
-            place.iter().rev().fold(0u32, |value, &byte| value << 8 | u32::from(byte))
+            place
+                .iter()
+                .rev()
+                .fold(0u32, |value, &byte| value << 8 | u32::from(byte))
         });
         let (step, what) = (numbers.next()?, numbers.next()?);
         let (errno, head_length) = (numbers.next()?, numbers.next()? as usize);
@@ -196,7 +199,10 @@ impl Child<'_> {
             head_length: 0,
         };
         if fault.part == Part::Exec {
-            report.head_length = self.plan.program.read_head(fault.candidate, &mut report.head);
+            report.head_length = self
+                .plan
+                .program
+                .read_head(fault.candidate, &mut report.head);
         }
         // Nobody to tell if this fails.
         let _ = sys::write(self.report, &report.encode());
@@ -213,7 +219,11 @@ impl Child<'_> {
                 Ok(())
             }
             Step::OpenPeers => self.open_peers(),
-            Step::Clone { slot, source, read_only } => {
+            Step::Clone {
+                slot,
+                source,
+                read_only,
+            } => {
                 let tree = mounts::clone_tree(source, *read_only)?;
                 match self.slots.get_mut(*slot) {
                     Some(place) => *place = Some(tree),
@@ -231,7 +241,11 @@ impl Child<'_> {
             Step::Tmpfs { target, size_bytes } => {
                 mounts::mount_tmpfs(self.root()?, target, size_bytes.as_deref())
             }
-            Step::Attach { slot, target, remounts } => {
+            Step::Attach {
+                slot,
+                target,
+                remounts,
+            } => {
                 let root = self.root()?;
                 let tree = self.slots.get_mut(*slot).and_then(Option::take);
                 let tree = tree.ok_or(Fault::new(Part::Whole, Errno::EBADF))?;
@@ -297,7 +311,8 @@ impl Child<'_> {
                 Some(copy) => copy.as_raw_fd(),
                 None => self.root()?,
             };
-            sys::move_mount(from.as_raw_fd(), to, flags::MOVE_MOUNT_SET_GROUP).part(Part::Attach)?;
+            sys::move_mount(from.as_raw_fd(), to, flags::MOVE_MOUNT_SET_GROUP)
+                .part(Part::Attach)?;
         }
         Ok(())
     }
@@ -318,7 +333,11 @@ impl Child<'_> {
                 Unusable::NotAFile => (Part::NotAFile, Errno::EACCES),
                 Unusable::Denied(errno) => (Part::Denied, errno),
             };
-            Fault { part, errno, candidate }
+            Fault {
+                part,
+                errno,
+                candidate,
+            }
         })?;
         // The report's pipe closes by itself when APP executes: that is how the launcher learns it.
         sys::close_all_but(self.report).part(Part::Whole)?;

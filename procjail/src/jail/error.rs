@@ -12,7 +12,9 @@ use crate::exit;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The launcher lacks privileges.
-    #[error("run and trace need root (CAP_SYS_ADMIN) to make namespaces and cgroups: run with sudo")]
+    #[error(
+        "run and trace need root (CAP_SYS_ADMIN) to make namespaces and cgroups: run with sudo"
+    )]
     NotRoot,
     /// An option's value doesn't fit the host.
     #[error("{option} {value}: {reason}")]
@@ -72,7 +74,9 @@ pub enum Error {
         hint: &'static str,
     },
     /// The set-up didn't end in time.
-    #[error("the jail was not set up within {seconds} s; a path of --root, --bind or --workdir may be on a file system that doesn't answer")]
+    #[error(
+        "the jail was not set up within {seconds} s; a path of --root, --bind or --workdir may be on a file system that doesn't answer"
+    )]
     Timeout {
         /// The bound.
         seconds: u64,
@@ -112,9 +116,13 @@ impl Error {
             errno,
             remedy: match errno {
                 Errno::EPERM => "; run as root, outside of containers that forbid it",
-                Errno::EAGAIN => "; too many processes: see ulimit -u and the pids limit of this cgroup",
+                Errno::EAGAIN => {
+                    "; too many processes: see ulimit -u and the pids limit of this cgroup"
+                }
                 Errno::EMFILE | Errno::ENFILE => "; too many open files: see ulimit -n",
-                Errno::ENOSPC => "; too many nested namespaces: see /proc/sys/user/max_*_namespaces",
+                Errno::ENOSPC => {
+                    "; too many nested namespaces: see /proc/sys/user/max_*_namespaces"
+                }
                 Errno::ENOSYS => "; procjail needs Linux 5.10 or newer",
                 _ => "",
             },

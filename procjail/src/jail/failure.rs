@@ -9,7 +9,11 @@ use super::program::Unusable;
 
 /// Explains why the set-up failed.
 pub fn explain(plan: &Plan, report: &Report) -> Error {
-    let Fault { part, errno, candidate } = report.fault;
+    let Fault {
+        part,
+        errno,
+        candidate,
+    } = report.fault;
     let program = &plan.program;
     let unusable = |why| program.unusable(candidate, why);
     match part {
@@ -53,7 +57,9 @@ fn remedy(plan: &Plan, step: &Step, part: Part, errno: Errno) -> String {
         Step::Root { dir } => Some(dir.to_string_lossy().into_owned()),
         _ => None,
     });
-    let root = root.as_deref().map_or("", |root| root.trim_end_matches('/'));
+    let root = root
+        .as_deref()
+        .map_or("", |root| root.trim_end_matches('/'));
     let target = match step {
         Step::Proc => "/proc".into(),
         Step::Dev => "/dev".into(),
@@ -71,14 +77,13 @@ fn remedy(plan: &Plan, step: &Step, part: Part, errno: Errno) -> String {
             "{root}{target} is a symbolic link, which could lead to any directory: make it a directory"
         ),
         (_, Part::MountPoint, Errno::ELOOP) => {
-            "its path leads through a magic link of /proc, or through too many symbolic links".into()
+            "its path leads through a magic link of /proc, or through too many symbolic links"
+                .into()
         }
         (_, Part::Attach, Errno::ENOTDIR | Errno::EINVAL) if !matches!(step, Step::JoinPeers) => {
             "a directory can be mounted only on a directory, a file only on a file".into()
         }
-        (Step::Proc, Part::Attach, Errno::ENOTSUP) => {
-            "something else is mounted at /proc".into()
-        }
+        (Step::Proc, Part::Attach, Errno::ENOTSUP) => "something else is mounted at /proc".into(),
         (Step::JoinPeers, _, Errno::EINVAL) => {
             "--propagation shared needs Linux 5.15; use private or slave".into()
         }
@@ -98,9 +103,13 @@ fn remedy(plan: &Plan, step: &Step, part: Part, errno: Errno) -> String {
         (_, _, Errno::EPERM) => {
             "root lacks a capability here: run outside of a container, or see procjail check".into()
         }
-        (_, _, Errno::ENOSYS | Errno::EOPNOTSUPP) => "the kernel lacks this; procjail needs Linux 5.10 or newer".into(),
+        (_, _, Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+            "the kernel lacks this; procjail needs Linux 5.10 or newer".into()
+        }
         (_, _, Errno::ENOMEM) => "raise --memory".into(),
-        (_, _, Errno::ENOSPC) => "too many mounts or namespaces: see /proc/sys/fs/mount-max and /proc/sys/user".into(),
+        (_, _, Errno::ENOSPC) => {
+            "too many mounts or namespaces: see /proc/sys/fs/mount-max and /proc/sys/user".into()
+        }
         _ => String::new(),
     }
 }

@@ -86,7 +86,8 @@ impl Guard {
         cgroup: RawFd,
         in_child: &mut F,
     ) -> Result<(u32, OwnedFd), Error> {
-        self.wait_until_armed().map_err(Error::launcher("wait for the guard"))?;
+        self.wait_until_armed()
+            .map_err(Error::launcher("wait for the guard"))?;
         let fail = Error::launcher("enter the guard's pid namespace");
         let enter = |pidfd: RawFd| {
             // SAFETY: no pointer is passed. Only children are affected.
@@ -110,12 +111,19 @@ impl Guard {
         let staged = run_stage(&mut stage);
         enter(own.as_raw_fd()).map_err(&fail)?;
         staged.map_err(Error::launcher("start the stage process"))?;
-        stage.result.map_err(Error::launcher("clone PID 1 of the jail"))?;
+        stage
+            .result
+            .map_err(Error::launcher("clone PID 1 of the jail"))?;
         // SAFETY: the kernel made this descriptor in the table that the stage shared with us.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         // The clone told its number in the stage's namespace.
         let pid = pid_of(&pidfd).ok_or(Errno::ESRCH);
-        Ok((pid.map_err(Error::launcher("read the PID of PID 1 from /proc/self/fdinfo"))?, pidfd))
+        Ok((
+            pid.map_err(Error::launcher(
+                "read the PID of PID 1 from /proc/self/fdinfo",
+            ))?,
+            pidfd,
+        ))
     }
 
     /// Lets the guard end, and with it whatever is left in the jail; doesn't wait for it.
@@ -156,7 +164,8 @@ impl Drop for Guard {
         self.release();
         // A guard ends only after everything in its namespaces. What hangs in the kernel must not
         // hang the launcher: it is left to the kernel and to init.
-        if !self.reaped && matches!(sys::poll(self.pidfd.as_raw_fd(), 1000), Ok(ready) if ready != 0)
+        if !self.reaped
+            && matches!(sys::poll(self.pidfd.as_raw_fd(), 1000), Ok(ready) if ready != 0)
         {
             self.reap(WaitPidFlag::WNOHANG);
         }
@@ -165,22 +174,21 @@ impl Drop for Guard {
 
 /// The guard itself.
 fn guard(lifeline: RawFd) -> ! {
-    let armed = sys::die_with_parent()
-        .and_then(|()| {
-            sys::block_all_signals(true);
-            sys::set_comm(c"procjail-guard");
-            // Out of the terminal's reach, and not holding up what the launcher's other ends wait for.
-            // SAFETY: no pointer is passed.
-            unsafe { libc::setsid() };
-            let moved = move_to_3(lifeline)?;
-            sys::close_all_but(moved)?;
-            for fd in 0..3 {
-                // SAFETY: this process doesn't use its standard streams.
-                unsafe { libc::close(fd) };
-            }
-            sys::write(moved, &[1])?;
-            Ok(moved)
-        });
+    let armed = sys::die_with_parent().and_then(|()| {
+        sys::block_all_signals(true);
+        sys::set_comm(c"procjail-guard");
+        // Out of the terminal's reach, and not holding up what the launcher's other ends wait for.
+        // SAFETY: no pointer is passed.
+        unsafe { libc::setsid() };
+        let moved = move_to_3(lifeline)?;
+        sys::close_all_but(moved)?;
+        for fd in 0..3 {
+            // SAFETY: this process doesn't use its standard streams.
+            unsafe { libc::close(fd) };
+        }
+        sys::write(moved, &[1])?;
+        Ok(moved)
+    });
     if let Ok(lifeline) = armed {
         // Nothing comes; the end does, when the launcher lets go or dies.
         let _ = sys::read(lifeline, &mut [0]);

@@ -44,7 +44,11 @@ const NO_DEVICES: u64 = flags::MOUNT_ATTR_NOSUID | flags::MOUNT_ATTR_NODEV;
 
 /// Cuts the mounts loose.
 pub fn set_propagation(slave: bool) -> Result<(), Fault> {
-    let kind = if slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+    let kind = if slave {
+        libc::MS_SLAVE
+    } else {
+        libc::MS_PRIVATE
+    };
     sys::remount(c"/", libc::MS_REC | kind).part(Part::Whole)
 }
 
@@ -80,12 +84,7 @@ pub fn make_read_only(root: RawFd, remounts: &[Remount]) -> Result<(), Fault> {
 }
 
 /// Puts a mount in its place inside the root.
-pub fn attach(
-    root: RawFd,
-    target: &CStr,
-    mount: &OwnedFd,
-    resolve: u64,
-) -> Result<(), Fault> {
+pub fn attach(root: RawFd, target: &CStr, mount: &OwnedFd, resolve: u64) -> Result<(), Fault> {
     let place = sys::openat2(root, target, flags::O_PATH, resolve).part(Part::MountPoint)?;
     sys::move_mount(mount.as_raw_fd(), place.as_raw_fd(), 0).part(Part::Attach)
 }
@@ -108,8 +107,12 @@ pub fn mount_proc(root: RawFd) -> Result<(), Fault> {
 /// A minimal `/dev`, made before it is attached: nothing is ever created in a directory of the root.
 pub fn mount_dev(root: RawFd) -> Result<(), Fault> {
     let options: [(&CStr, &CStr); 2] = [(c"mode", c"755"), (c"size", c"64k")];
-    let dev = sys::new_mount(c"tmpfs", &options, flags::MOUNT_ATTR_NOSUID | flags::MOUNT_ATTR_NOEXEC)
-        .part(Part::Create)?;
+    let dev = sys::new_mount(
+        c"tmpfs",
+        &options,
+        flags::MOUNT_ATTR_NOSUID | flags::MOUNT_ATTR_NOEXEC,
+    )
+    .part(Part::Create)?;
     let fd = dev.as_raw_fd();
     let mask = sys::umask(0);
     let filled = fill_dev(fd);
@@ -118,8 +121,12 @@ pub fn mount_dev(root: RawFd) -> Result<(), Fault> {
     attach(root, c"/dev", &dev, flags::RESOLVE_STRICT)?;
     // tty group and mode as udev and other runtimes set them.
     let options: [(&CStr, &CStr); 3] = [(c"gid", c"5"), (c"mode", c"620"), (c"ptmxmode", c"666")];
-    let pts = sys::new_mount(c"devpts", &options, flags::MOUNT_ATTR_NOSUID | flags::MOUNT_ATTR_NOEXEC)
-        .part(Part::Create)?;
+    let pts = sys::new_mount(
+        c"devpts",
+        &options,
+        flags::MOUNT_ATTR_NOSUID | flags::MOUNT_ATTR_NOEXEC,
+    )
+    .part(Part::Create)?;
     attach(fd, c"pts", &pts, flags::RESOLVE_STRICT)?;
     let shm = sys::new_mount(c"tmpfs", &[(c"mode", c"1777")], NO_DEVICES).part(Part::Create)?;
     attach(fd, c"shm", &shm, flags::RESOLVE_STRICT)
@@ -225,22 +232,28 @@ impl MountInfo {
             errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
             remedy: "; mount proc at /proc",
         })?;
-        Ok(text.split(|&byte| byte == b'\n').filter_map(MountInfo::parse).collect())
+        Ok(text
+            .split(|&byte| byte == b'\n')
+            .filter_map(MountInfo::parse)
+            .collect())
     }
 
     fn parse(line: &[u8]) -> Option<MountInfo> {
         let mut fields = line.split(|&byte| byte == b' ');
         let target = unescape(fields.nth(4)?);
-        let flags = fields.next()?.split(|&byte| byte == b',').map(|option| match option {
-            b"ro" => libc::MS_RDONLY,
-            b"nosuid" => libc::MS_NOSUID,
-            b"nodev" => libc::MS_NODEV,
-            b"noexec" => libc::MS_NOEXEC,
-            b"noatime" => libc::MS_NOATIME,
-            b"nodiratime" => libc::MS_NODIRATIME,
-            b"relatime" => libc::MS_RELATIME,
-            _ => 0,
-        });
+        let flags = fields
+            .next()?
+            .split(|&byte| byte == b',')
+            .map(|option| match option {
+                b"ro" => libc::MS_RDONLY,
+                b"nosuid" => libc::MS_NOSUID,
+                b"nodev" => libc::MS_NODEV,
+                b"noexec" => libc::MS_NOEXEC,
+                b"noatime" => libc::MS_NOATIME,
+                b"nodiratime" => libc::MS_NODIRATIME,
+                b"relatime" => libc::MS_RELATIME,
+                _ => 0,
+            });
         let flags = flags.fold(0, |all, flag| all | flag);
         let shared = fields
             .take_while(|field| *field != b"-")
@@ -258,7 +271,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(value) if byte == b'\\' => {
                 plain.push(value);
@@ -377,12 +392,16 @@ mod tests {
     use super::*;
 
     fn mounts(text: &str) -> Vec<MountInfo> {
-        text.lines().filter_map(|line| MountInfo::parse(line.as_bytes())).collect()
+        text.lines()
+            .filter_map(|line| MountInfo::parse(line.as_bytes()))
+            .collect()
     }
 
     #[test]
     fn a_line_of_mountinfo_is_taken_apart() {
-        let found = mounts("36 35 98:0 /mnt1 /mnt\\0402 ro,noatime master:1 shared:7 - ext3 /dev/root rw\nshort line");
+        let found = mounts(
+            "36 35 98:0 /mnt1 /mnt\\0402 ro,noatime master:1 shared:7 - ext3 /dev/root rw\nshort line",
+        );
         assert_eq!(
             found,
             [MountInfo {
@@ -405,7 +424,10 @@ mod tests {
              5 4 0:8 / /etc rw shared:4 - tmpfs a rw",
         );
         let host = Peer::find(&table, None).unwrap();
-        let targets: Vec<_> = host.iter().map(|peer| peer.target.to_str().unwrap()).collect();
+        let targets: Vec<_> = host
+            .iter()
+            .map(|peer| peer.target.to_str().unwrap())
+            .collect();
         assert_eq!(targets, ["/", "/usr", "/etc"]);
         let below = Peer::find(&table, Some(Path::new("/usr"))).unwrap();
         assert_eq!(below.len(), 1);

@@ -115,9 +115,13 @@ impl fmt::Display for Step {
         match self {
             Step::Arm => write!(f, "die with the launcher (PR_SET_PDEATHSIG SIGKILL)"),
             Step::Propagation { slave: false } => write!(f, "make every mount private"),
-            Step::Propagation { slave: true } => write!(f, "make every mount a slave of the host's"),
+            Step::Propagation { slave: true } => {
+                write!(f, "make every mount a slave of the host's")
+            }
             Step::OpenPeers => write!(f, "remember the mounts that the host shares"),
-            Step::Clone { source, read_only, .. } => {
+            Step::Clone {
+                source, read_only, ..
+            } => {
                 let how = if *read_only { ", read-only" } else { "" };
                 write!(f, "clone the mounts at {} of the host{how}", text(source))
             }
@@ -146,7 +150,11 @@ impl fmt::Display for Step {
                     _ => format!("{value}"),
                 };
                 let (soft, hard) = (number(limit.soft), number(limit.hard));
-                write!(f, "set resource limit {} to {soft}, at most {hard}", limit.name)
+                write!(
+                    f,
+                    "set resource limit {} to {soft}, at most {hard}",
+                    limit.name
+                )
             }
             Step::Capabilities => write!(f, "empty the inheritable capabilities"),
             Step::Gate => write!(f, "wait at the gate until the launcher is ready"),
@@ -270,7 +278,10 @@ impl Plan {
         for tmpfs in &spec.tmpfs {
             steps.push(Step::Tmpfs {
                 target: c_path(&tmpfs.target)?,
-                size_bytes: tmpfs.size_bytes.map(|size| c_string(size.to_string())).transpose()?,
+                size_bytes: tmpfs
+                    .size_bytes
+                    .map(|size| c_string(size.to_string()))
+                    .transpose()?,
             });
         }
         for (slot, bind) in spec.binds.iter().enumerate() {
@@ -319,16 +330,25 @@ impl Plan {
             program,
             peers,
             slots,
-            command: spec.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            command: spec
+                .command
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
         })
     }
 
     /// The plan in words, one line for each step, as `--plan` prints it.
     pub fn steps(&self) -> Vec<String> {
         let net = if self.net == Net::None { ", net" } else { "" };
-        let mut lines = vec!["start the guard: PID 1 of an outer pid namespace, killed when the launcher dies".to_owned()];
+        let mut lines = vec![
+            "start the guard: PID 1 of an outer pid namespace, killed when the launcher dies"
+                .to_owned(),
+        ];
         lines.extend(self.limits.steps(&self.name));
-        lines.push(format!("clone PID 1 into the cgroup, with new namespaces: pid, mnt, uts, ipc{net}"));
+        lines.push(format!(
+            "clone PID 1 into the cgroup, with new namespaces: pid, mnt, uts, ipc{net}"
+        ));
         lines.extend(self.steps.iter().map(Step::to_string));
         lines
     }

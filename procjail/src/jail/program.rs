@@ -77,7 +77,10 @@ impl Program {
         };
         Ok(Program {
             argv: command.iter().map(c_string).collect::<Result<_, _>>()?,
-            env: env.iter().map(|(name, value)| c_variable(name, value)).collect::<Result<_, _>>()?,
+            env: env
+                .iter()
+                .map(|(name, value)| c_variable(name, value))
+                .collect::<Result<_, _>>()?,
             candidates,
             path,
         })
@@ -85,7 +88,10 @@ impl Program {
 
     /// APP as the user named it.
     pub fn app(&self) -> String {
-        self.argv.first().map(|app| app.to_string_lossy().into_owned()).unwrap_or_default()
+        self.argv
+            .first()
+            .map(|app| app.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     /// Searches for the file to execute; also tells which candidate a failure is about. Doesn't
@@ -165,7 +171,9 @@ impl Program {
     fn not_executable(&self, index: usize, reason: String) -> Error {
         let file = self.candidates.get(index);
         Error::NotExecutable {
-            file: file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default(),
+            file: file
+                .map(|file| file.to_string_lossy().into_owned())
+                .unwrap_or_default(),
             reason,
         }
     }
@@ -173,7 +181,11 @@ impl Program {
     /// The arrays that execve(2) takes. They are valid as long as this program is.
     pub fn vectors(&self) -> Vectors {
         let pointers = |strings: &[CString]| {
-            strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+            strings
+                .iter()
+                .map(|text| text.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
         };
         Vectors {
             argv: pointers(&self.argv),
@@ -230,7 +242,11 @@ fn examine(file: &CStr) -> Result<(), Unusable> {
             libc::AT_EACCESS,
         )
     };
-    if denied == 0 { Ok(()) } else { Err(Unusable::Denied(Errno::last())) }
+    if denied == 0 {
+        Ok(())
+    } else {
+        Err(Unusable::Denied(Errno::last()))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -246,7 +262,9 @@ fn interpreter(head: &[u8]) -> Option<Interpreter> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|&byte| byte == b'\n').next()?;
         let text = String::from_utf8_lossy(line);
-        return Some(Interpreter::Script(text.split_whitespace().next()?.to_owned()));
+        return Some(Interpreter::Script(
+            text.split_whitespace().next()?.to_owned(),
+        ));
     }
     // Only the form of the machines procjail runs on: 64 bits, little-endian. elf(5).
     if !head.starts_with(b"\x7fELF\x02\x01") {
@@ -255,7 +273,12 @@ fn interpreter(head: &[u8]) -> Option<Interpreter> {
     const PT_INTERP: u64 = 3;
     let number = |at: usize, length: usize| -> Option<u64> {
         let bytes = head.get(at..at.checked_add(length)?)?;
-        Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        )
     };
     let (offset, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
     (0..count).find_map(|index| {
@@ -265,7 +288,9 @@ fn interpreter(head: &[u8]) -> Option<Interpreter> {
         }
         let start = usize::try_from(number(header.checked_add(8)?, 8)?).ok()?;
         let name = head.get(start..)?.split(|&byte| byte == 0).next()?;
-        Some(Interpreter::Loader(String::from_utf8_lossy(name).into_owned()))
+        Some(Interpreter::Loader(
+            String::from_utf8_lossy(name).into_owned(),
+        ))
     })
 }
 
@@ -306,7 +331,9 @@ mod tests {
         assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);
         let mut head = [0u8; 1024];
         let length = program("/bin/sh", "").read_head(0, &mut head);
-        assert!(matches!(interpreter(&head[..length]), Some(Interpreter::Loader(name)) if name.contains("ld-")));
+        assert!(
+            matches!(interpreter(&head[..length]), Some(Interpreter::Loader(name)) if name.contains("ld-"))
+        );
     }
 
     proptest::proptest! {

@@ -44,7 +44,11 @@ pub fn spawn(plan: &Plan, guard: &Guard, cgroups: &Cgroups) -> Result<Spawned, E
     let (report, child_report) = pipe()?;
     let vectors = plan.program.vectors();
     let peers = open_peers(plan)?;
-    let empty = |count| std::iter::repeat_with(|| None).take(count).collect::<Vec<_>>();
+    let empty = |count| {
+        std::iter::repeat_with(|| None)
+            .take(count)
+            .collect::<Vec<_>>()
+    };
     let (mut copies, mut slots) = (empty(peers.len()), empty(plan.slots));
     let mut child = Child {
         plan,
@@ -63,8 +67,11 @@ pub fn spawn(plan: &Plan, guard: &Guard, cgroups: &Cgroups) -> Result<Spawned, E
     };
     let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | net;
     let mut in_child = || -> Infallible { child.run() };
-    let (pid, pidfd) =
-        guard.clone_inside(namespaces as u64, cgroups.dir_fd().as_raw_fd(), &mut in_child)?;
+    let (pid, pidfd) = guard.clone_inside(
+        namespaces as u64,
+        cgroups.dir_fd().as_raw_fd(),
+        &mut in_child,
+    )?;
     Ok(Spawned {
         pid,
         pidfd,
@@ -170,7 +177,10 @@ fn never_executed(pid: u32) -> bool {
     };
     // The name may contain anything, parentheses too.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let flags = fields.split_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    let flags = fields
+        .split_whitespace()
+        .nth(6)
+        .and_then(|flags| flags.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & PF_FORKNOEXEC != 0)
 }
 
@@ -178,9 +188,16 @@ fn never_executed(pid: u32) -> bool {
 fn open_peers(plan: &Plan) -> Result<Vec<OwnedFd>, Error> {
     let open = |path: &std::path::Path| {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
-        File::options().read(true).custom_flags(flags).open(path).or_else(|_| {
-            File::options().read(true).custom_flags(libc::O_PATH).open(path)
-        })
+        File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .or_else(|_| {
+                File::options()
+                    .read(true)
+                    .custom_flags(libc::O_PATH)
+                    .open(path)
+            })
     };
     let peers = plan.peers.iter().map(|peer| {
         use std::os::unix::ffi::OsStrExt;

@@ -146,7 +146,9 @@ impl FromStr for Bind {
         let read_only = match parts.next() {
             None | Some("rw") => false,
             Some("ro") => true,
-            Some(other) => return Err(format!("expected SRC:DST[:ro], not a third part '{other}'")),
+            Some(other) => {
+                return Err(format!("expected SRC:DST[:ro], not a third part '{other}'"));
+            }
         };
         if parts.next().is_some() {
             return Err("expected SRC:DST[:ro]; a path with a colon can't be bound".into());
@@ -292,7 +294,9 @@ impl FromStr for Rlimit {
             None => (number(value)?, number(value)?),
         };
         if soft > hard {
-            return Err(format!("the soft limit {soft} is above the hard limit {hard}"));
+            return Err(format!(
+                "the soft limit {soft} is above the hard limit {hard}"
+            ));
         }
         Ok(Rlimit {
             name,
@@ -376,9 +380,13 @@ pub fn workdir_path(text: &str) -> Result<PathBuf, Refusal> {
     let path = inside_path(text)?;
     let parts: Vec<_> = path.components().map(Component::as_os_str).collect();
     if parts.get(1).is_some_and(|part| *part == "proc")
-        && parts.get(2..).is_some_and(|rest| rest.iter().any(|part| *part == "fd"))
+        && parts
+            .get(2..)
+            .is_some_and(|rest| rest.iter().any(|part| *part == "fd"))
     {
-        return Err("a descriptor below /proc is no working directory: it may lead out of the jail".into());
+        return Err(
+            "a descriptor below /proc is no working directory: it may lead out of the jail".into(),
+        );
     }
     Ok(path)
 }
@@ -392,7 +400,17 @@ mod tests {
         for good in ["a", "web-1", "0", "A.b_c", &"x".repeat(63)] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
-        for bad in ["", "../x", ".hidden", "-x", "a/b", "a\nb", "a b", "ä", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "../x",
+            ".hidden",
+            "-x",
+            "a/b",
+            "a\nb",
+            "a b",
+            "ä",
+            &"x".repeat(64),
+        ] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }
@@ -420,7 +438,17 @@ mod tests {
         assert_eq!(parse_size("1GiB"), Ok(1 << 30));
         assert_eq!(parse_size("512k"), Ok(512 << 10));
         assert_eq!(parse_size("4096"), Ok(4096));
-        for bad in ["", "M", "12X", "-1", "1.5G", "1 M", "iB", "99999999999999999999", "17179869184G"] {
+        for bad in [
+            "",
+            "M",
+            "12X",
+            "-1",
+            "1.5G",
+            "1 M",
+            "iB",
+            "99999999999999999999",
+            "17179869184G",
+        ] {
             assert!(parse_size(bad).is_err(), "{bad:?}");
         }
         assert!(parse_limit("0").is_err() && parse_limit("0K").is_err());
@@ -430,12 +458,32 @@ mod tests {
     fn binds_and_tmpfs_name_absolute_targets() {
         assert_eq!(
             "src:/dst:ro".parse(),
-            Ok(Bind { source: "src".into(), target: "/dst".into(), read_only: true })
+            Ok(Bind {
+                source: "src".into(),
+                target: "/dst".into(),
+                read_only: true
+            })
         );
-        for bad in ["", "/a", ":/b", "/a:", "/a:b", "/a:/b:xx", "/a:/b:ro:", "/a:/../b", "/a:/b\n"] {
+        for bad in [
+            "",
+            "/a",
+            ":/b",
+            "/a:",
+            "/a:b",
+            "/a:/b:xx",
+            "/a:/b:ro:",
+            "/a:/../b",
+            "/a:/b\n",
+        ] {
             assert!(bad.parse::<Bind>().is_err(), "{bad:?}");
         }
-        assert_eq!("/t:1M".parse(), Ok(Tmpfs { target: "/t".into(), size_bytes: Some(1 << 20) }));
+        assert_eq!(
+            "/t:1M".parse(),
+            Ok(Tmpfs {
+                target: "/t".into(),
+                size_bytes: Some(1 << 20)
+            })
+        );
         for bad in ["t", "/t:", "/t:1X", "/t/../u"] {
             assert!(bad.parse::<Tmpfs>().is_err(), "{bad:?}");
         }
@@ -445,7 +493,17 @@ mod tests {
     fn users_are_numbers() {
         assert_eq!("5".parse(), Ok(User { uid: 5, gid: 5 }));
         assert_eq!("5:7".parse(), Ok(User { uid: 5, gid: 7 }));
-        for bad in ["", "root", "5:", ":5", "-1", "+1", "4294967295", "5:users", "1:2:3"] {
+        for bad in [
+            "",
+            "root",
+            "5:",
+            ":5",
+            "-1",
+            "+1",
+            "4294967295",
+            "5:users",
+            "1:2:3",
+        ] {
             assert!(bad.parse::<User>().is_err(), "{bad:?}");
         }
     }
@@ -455,7 +513,14 @@ mod tests {
         let limit: Rlimit = "nofile=64:unlimited".parse().unwrap();
         assert_eq!((limit.soft, limit.hard), (64, u64::MAX));
         assert_eq!("stack=8M".parse::<Rlimit>().unwrap().soft, 8 << 20);
-        for bad in ["nofile", "nofile=", "files=3", "nofile=5:4", "nofile=x", "NOFILE=3"] {
+        for bad in [
+            "nofile",
+            "nofile=",
+            "files=3",
+            "nofile=5:4",
+            "nofile=x",
+            "NOFILE=3",
+        ] {
             assert!(bad.parse::<Rlimit>().is_err(), "{bad:?}");
         }
     }
@@ -463,14 +528,25 @@ mod tests {
     #[test]
     fn a_working_directory_is_no_descriptor() {
         assert!(workdir_path("/srv").is_ok() && workdir_path("/proc").is_ok());
-        for bad in ["srv", "/proc/self/fd/7", "/proc//self/./fd/7", "/proc/1/task/1/fd/3", "/a/../b"] {
+        for bad in [
+            "srv",
+            "/proc/self/fd/7",
+            "/proc//self/./fd/7",
+            "/proc/1/task/1/fd/3",
+            "/a/../b",
+        ] {
             assert!(workdir_path(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn environment_variables_are_split_at_the_first_equals_sign() {
-        assert_eq!(EnvVar::parse(OsStr::new("A=b=c")), Ok(EnvVar("A".into(), "b=c".into())));
-        assert!(EnvVar::parse(OsStr::new("=x")).is_err() && EnvVar::parse(OsStr::new("A")).is_err());
+        assert_eq!(
+            EnvVar::parse(OsStr::new("A=b=c")),
+            Ok(EnvVar("A".into(), "b=c".into()))
+        );
+        assert!(
+            EnvVar::parse(OsStr::new("=x")).is_err() && EnvVar::parse(OsStr::new("A")).is_err()
+        );
     }
 }

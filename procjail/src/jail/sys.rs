@@ -164,9 +164,7 @@ pub fn new_mount(fs_type: &CStr, options: &[(&CStr, &CStr)], attributes: u64) ->
     }
     config(&fs, FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
     // SAFETY: no pointer is passed; 1 is FSMOUNT_CLOEXEC.
-    descriptor(unsafe {
-        libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, attributes as c_uint)
-    })
+    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, attributes as c_uint) })
 }
 
 /// openat2(2) with `RESOLVE_*`.

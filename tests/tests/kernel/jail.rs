@@ -7,7 +7,10 @@ use procjail_tests::{Scene, scene};
 /// A root file system of one static program.
 fn busybox_root(scene: &Scene) -> PathBuf {
     let root = scene.path("root");
-    std::fs::create_dir_all(root.join("bin")).expect("a directory");
+    // procjail makes nothing in other people's directories: the mount points must be there.
+    for name in ["bin", "proc", "dev", "tmp", "ro", "rw"] {
+        std::fs::create_dir_all(root.join(name)).expect("a directory");
+    }
     std::fs::copy("/bin/busybox", root.join("bin/busybox"))
         .expect("the package busybox-static is installed");
     for name in ["sh", "ls", "cat", "touch", "mount", "true"] {

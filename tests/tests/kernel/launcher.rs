@@ -108,7 +108,7 @@ fn killed_at_random(scene: &Scene, command: &str, rounds: u32) {
     let mut killed = 0;
     for round in 0..rounds {
         let delay = Duration::from_nanos(random.below(life.as_nanos() as u64 * 11 / 10));
-        let mut running = build().spawn();
+        let running = build().spawn();
         std::thread::sleep(delay);
         if !running.has_ended() {
             killed += 1;
