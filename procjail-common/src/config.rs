@@ -129,6 +129,8 @@ offsets! {
     upid_nr,
     /// `upid.ns`.
     upid_ns,
+    /// `pid_namespace.ns.inum`.
+    pid_namespace_inum,
     /// `nsproxy.mnt_ns`.
     nsproxy_mnt_ns,
     /// `mnt_namespace.ns.inum`.
@@ -237,6 +239,10 @@ pub struct Scope {
     pub flags: u32,
     /// Size of a page, bytes.
     pub page_size: u32,
+    /// Inode number of the jail's PID namespace; 0 if it isn't known.
+    pub pid_ns: u32,
+    /// Depth of that namespace; the initial one is 0.
+    pub pid_ns_level: u32,
     /// Zero.
     pub reserved: u32,
 }

@@ -82,8 +82,6 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     // as cgroup_mkdir
-    let cgroup = ctx.arg(0);
-    let _ = try_change(cgroup, ctx.arg(1), cgroup_change::RMDIR, 0, 0);
-    scope::forget(cgroup);
+    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::RMDIR, 0, 0);
     0
 }

@@ -11,6 +11,8 @@ pub static SCOPE: Scope = Scope {
     cgroup_level: 0,
     flags: 0,
     page_size: 0,
+    pid_ns: 0,
+    pid_ns_level: 0,
     reserved: 0,
 };
 

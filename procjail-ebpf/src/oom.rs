@@ -87,12 +87,12 @@ unsafe fn memory(to: *mut OomKill, victim: u64) {
         (*to).file_bytes = rss(mm, MM_FILEPAGES);
         (*to).shmem_bytes = rss(mm, MM_SHMEMPAGES);
         (*to).swap_bytes = rss(mm, MM_SWAPENTS);
-        (*to).page_table_bytes = if mm != 0 && present(offset!(mm_pgtables_bytes)) {
+        (*to).page_table_bytes = if present(offset!(mm_pgtables_bytes)) {
             read::kernel(mm, offset!(mm_pgtables_bytes))
         } else {
             0
         };
-        (*to).total_vm_bytes = if mm != 0 && present(offset!(mm_total_vm)) {
+        (*to).total_vm_bytes = if present(offset!(mm_total_vm)) {
             task::pages(read::kernel(mm, offset!(mm_total_vm)))
         } else {
             0
@@ -105,14 +105,15 @@ unsafe fn memory(to: *mut OomKill, victim: u64) {
 /// An array of counters that lags behind by what each processor has not added yet, some tens of pages.
 #[inline(always)]
 fn rss(mm: u64, counter: u32) -> u64 {
-    if mm == 0 || !present(offset!(mm_rss_stat)) {
+    if !present(offset!(mm_rss_stat)) {
         return 0;
     }
     let pages: i64 = read::kernel(
         mm,
         offset!(mm_rss_stat) + counter * offset!(rss_stat_stride) + offset!(rss_stat_count),
     );
-    if pages > 0 { task::pages(pages as u64) } else { 0 }
+    // Lagging counters may be below zero; without a branch, as the verifier follows both.
+    task::pages((pages & !(pages >> 63)) as u64)
 }
 
 /// The victim's memory cgroup and those above it, in whichever hierarchy has the controller.
@@ -133,11 +134,16 @@ unsafe fn chain(to: *mut OomKill, victim: u64) {
     let mut levels = 0;
     for index in 0..MEMCG_LEVELS {
         // SAFETY: `index` is below the array's length; the caller vouches for `to`.
-        unsafe { level(&raw mut (*to).chain[index], css) };
-        if css != 0 {
-            levels += 1;
-            css = read::kernel(css, offset!(css_parent));
+        unsafe { (*to).chain[index].cgroup_id = 0 };
+    }
+    for index in 0..MEMCG_LEVELS {
+        if css == 0 {
+            break;
         }
+        // SAFETY: as above.
+        unsafe { level(&raw mut (*to).chain[index], css) };
+        levels += 1;
+        css = read::kernel(css, offset!(css_parent));
     }
     // SAFETY: the caller vouches for `to`.
     unsafe {
@@ -146,7 +152,7 @@ unsafe fn chain(to: *mut OomKill, victim: u64) {
     }
 }
 
-/// One memory cgroup; zeros when the chain has ended.
+/// One memory cgroup.
 ///
 /// # Safety
 ///
@@ -156,18 +162,11 @@ unsafe fn level(to: *mut MemcgLevel, css: u64) {
     // `struct mem_cgroup` begins with its `css`; user space made sure of it.
     // SAFETY: the caller vouches for `to`; every field is written.
     unsafe {
-        (*to).name = [0; MEMCG_NAME_LEN];
-        if css == 0 {
-            (*to).cgroup_id = 0;
-            (*to).usage_bytes = 0;
-            (*to).limit_bytes = 0;
-            (*to).swap_usage_bytes = 0;
-            (*to).swap_limit_bytes = 0;
-            return;
-        }
+        // In words: as bytes it would be a loop, of which the verifier walks every round.
+        let name = (&raw mut (*to).name).cast::<[u64; MEMCG_NAME_LEN / 8]>();
+        *name = [0; MEMCG_NAME_LEN / 8];
         let cgroup: u64 = read::kernel(css, offset!(css_cgroup));
         let node: u64 = read::kernel(cgroup, offset!(cgroup_kn));
-        let name: u64 = read::kernel(node, offset!(kernfs_node_name));
         (*to).cgroup_id = read::kernel(node, offset!(kernfs_node_id));
         let memory = css + u64::from(offset!(mem_cgroup_memory));
         (*to).usage_bytes = task::pages(read::kernel(memory, offset!(page_counter_usage)));
@@ -180,11 +179,8 @@ unsafe fn level(to: *mut MemcgLevel, css: u64) {
             (*to).swap_usage_bytes = 0;
             (*to).swap_limit_bytes = u64::MAX;
         }
-        read::kernel_str(
-            (&raw mut (*to).name).cast(),
-            MEMCG_NAME_LEN as u32,
-            name,
-        );
+        let from: u64 = read::kernel(node, offset!(kernfs_node_name));
+        read::kernel_str(name.cast(), MEMCG_NAME_LEN as u32, from);
     }
 }
 
@@ -192,11 +188,10 @@ unsafe fn level(to: *mut MemcgLevel, css: u64) {
 /// pages of 64 KiB is this much; no machine has as many.
 #[inline(always)]
 fn limit(pages: u64) -> u64 {
-    if pages >= (1 << 47) - 1 {
-        u64::MAX
-    } else {
-        task::pages(pages)
-    }
+    const NONE: u64 = (1 << 47) - 1;
+    // All ones if `pages >= NONE`: the difference is then not negative. Without a branch.
+    let none = !((pages.wrapping_sub(NONE) as i64) >> 63) as u64;
+    task::pages(pages) | none
 }
 
 macro_rules! reaper {

@@ -21,8 +21,7 @@ static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 /// Whether `task` is a thread that is not the leader of its group.
 #[inline(always)]
 fn is_thread(task: u64) -> bool {
-    let tid: u32 = read::kernel(task, offset!(task_pid));
-    let pid: u32 = read::kernel(task, offset!(task_tgid));
+    let (tid, pid) = task::ids(task);
     tid != pid
 }
 
@@ -140,15 +139,8 @@ fn try_wait(ctx: &RawTracePointContext) -> Result<(), Skip> {
     emit::record(kind::WAIT, waiter, |to: *mut Wait| {
         // SAFETY: `to` is the reserved record; the header is filled in already.
         unsafe {
-            (*to).ns_pid = if pid == 0 {
-                0
-            } else {
-                let level = (*to).header.task.ns_level;
-                read::kernel(
-                    pid,
-                    offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr),
-                )
-            };
+            // A null pointer stands for any child, and reads as zero.
+            (*to).ns_pid = task::ns_pid(pid, (*to).header.task.ns_level);
             (*to).reserved = 0;
         }
     })
@@ -162,14 +154,14 @@ pub fn sched_process_free(ctx: RawTracePointContext) -> i32 {
 
 fn try_free(ctx: &RawTracePointContext) -> Result<(), Skip> {
     // include/trace/events/sched.h, 5.10 to 7.2: TP_PROTO(struct task_struct *p)
-    // Fires from an RCU callback, milliseconds after the reap; `current` is unrelated.
+    // Fires from an RCU callback, milliseconds after the reap; `current` is unrelated and not told.
     let task: u64 = ctx.arg(0);
     scope::require(task)?;
     if is_thread(task) {
         return Err(Skip);
     }
-    emit::record(kind::FREE, scope::current(), |to: *mut Free| {
-        // SAFETY: `to` is the reserved record.
-        unsafe { task::fill(&raw mut (*to).process, task) };
+    emit::record(kind::FREE, task, |to: *mut Free| {
+        // SAFETY: `to` is the reserved record; its header is filled in already.
+        unsafe { (*to).process = (*to).header.task };
     })
 }

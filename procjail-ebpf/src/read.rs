@@ -75,15 +75,15 @@ pub unsafe fn kernel_str(to: *mut u8, size: u32, from: u64) -> u32 {
 /// `to` is valid for writing `size` bytes.
 #[inline(always)]
 pub unsafe fn user_str(to: *mut u8, size: u32, from: u64) -> u32 {
-    if from == 0 {
-        return 0;
-    }
     // SAFETY: the caller vouches for `to`.
     length(unsafe { bpf_probe_read_user_str(to.cast(), size, from as *const _) })
 }
 
 /// The helpers return the number of bytes with the NUL, or a negative error number.
+///
+/// Without a branch: the verifier would follow both.
 #[inline(always)]
 fn length(returned: i64) -> u32 {
-    if returned > 0 { returned as u32 - 1 } else { 0 }
+    let length = returned - 1;
+    (length & !(length >> 63)) as u32
 }

@@ -16,7 +16,7 @@ use procjail_common::{
 use crate::{
     config::{SYSCALLS, offset, present},
     emit::{self, Skip},
-    read, scope,
+    read, scope, task,
 };
 
 /// A call that changes mounts, between its entry and its return.
@@ -69,7 +69,7 @@ fn try_enter(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     let regs: u64 = ctx.arg(0);
     let task = scope::require_current()?;
-    let tid: u32 = read::kernel(task, offset!(task_pid));
+    let (tid, _) = task::ids(task);
     let call = Call {
         entered_ns: emit::now(),
         class: u64::from(class),
@@ -94,19 +94,37 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     if class == syscall_class::NONE {
         return Err(Skip);
     }
-    match class {
-        syscall_class::EXECVE | syscall_class::EXECVEAT if result < 0 => {
-            try_exec_failed(regs, class, result)
-        }
-        syscall_class::WAIT4 if result > 0 => try_wait4(regs, result),
-        syscall_class::WAITID if result == 0 => try_waitid(regs),
-        class if class >= syscall_class::MOUNTS => try_mount(result),
-        _ => Err(Skip),
+    let task = scope::require_current()?;
+    if class >= syscall_class::MOUNTS {
+        let (tid, _) = task::ids(task);
+        let call = take(tid).ok_or(Skip)?;
+        return mount(task, &call, mount_stage::DONE, result);
     }
+    if class <= syscall_class::EXECVEAT {
+        return try_exec_failed(task, regs, class, result);
+    }
+    let waitid = class == syscall_class::WAITID;
+    let reaped = if waitid {
+        waitid_pid(regs, result)
+    } else {
+        wait4_pid(regs, result)
+    }?;
+    emit::record(kind::REAP, task, |to: *mut Reap| {
+        // SAFETY: `to` is the reserved record; every field is written.
+        unsafe {
+            (*to).ns_pid = reaped.ns_pid;
+            (*to).waitid = u32::from(waitid);
+            (*to).options = reaped.options;
+            (*to).reserved = 0;
+        }
+    })
 }
 
-fn try_exec_failed(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
-    let task = scope::require_current()?;
+fn try_exec_failed(task: u64, regs: u64, class: u8, result: i64) -> Result<(), Skip> {
+    if result >= 0 {
+        return Err(Skip);
+    }
+    // execve(path, ..) or execveat(directory, path, ..)
     let at = class == syscall_class::EXECVEAT;
     let path: u64 = if at {
         read::kernel(regs, offset!(regs_arg1))
@@ -125,68 +143,62 @@ fn try_exec_failed(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
     })
 }
 
-fn try_wait4(regs: u64, result: i64) -> Result<(), Skip> {
-    // wait4(pid_t upid, int *stat_addr, int options, struct rusage *ru)
-    let task = scope::require_current()?;
-    let status: u64 = read::kernel(regs, offset!(regs_arg1));
-    let options: u64 = read::kernel(regs, offset!(regs_arg2));
-    if status != 0 {
-        // A child that stopped (0x7f in the low byte) or went on (0xffff) is not reaped.
-        let status: u32 = read::user(status);
-        if status & 0xff == 0x7f || status & 0xffff == 0xffff {
-            return Err(Skip);
-        }
-    }
-    reap(task, result as u32, false, options as u32)
+/// A child that a call returned, dead and now gone.
+struct Reaped {
+    /// In the caller's PID namespace.
+    ns_pid: u32,
+    options: u32,
 }
 
-fn try_waitid(regs: u64) -> Result<(), Skip> {
+#[inline(always)]
+fn wait4_pid(regs: u64, result: i64) -> Result<Reaped, Skip> {
+    // wait4(pid_t upid, int *stat_addr, int options, struct rusage *ru)
+    if result <= 0 {
+        return Err(Skip);
+    }
+    let status: u64 = read::kernel(regs, offset!(regs_arg1));
+    let options: u64 = read::kernel(regs, offset!(regs_arg2));
+    // A child that stopped (0x7f in the low byte) or went on (0xffff) is not reaped. A status that
+    // the caller didn't ask for reads as zero.
+    let status: u32 = read::user(status);
+    if status & 0xff == 0x7f || status & 0xffff == 0xffff {
+        return Err(Skip);
+    }
+    Ok(Reaped {
+        ns_pid: result as u32,
+        options: options as u32,
+    })
+}
+
+#[inline(always)]
+fn waitid_pid(regs: u64, result: i64) -> Result<Reaped, Skip> {
     // waitid(int which, pid_t upid, struct siginfo *infop, int options, struct rusage *ru)
     const WNOHANG: u32 = 1;
     const WNOWAIT: u32 = 0x0100_0000;
     const SI_CODE: u64 = 8;
     const SI_PID: u64 = 16;
-    const CLD_DUMPED: i32 = 3;
-    let task = scope::require_current()?;
+    const CLD_DUMPED: u32 = 3;
     let info: u64 = read::kernel(regs, offset!(regs_arg2));
     let options: u64 = read::kernel(regs, offset!(regs_arg3));
     let options = options as u32;
-    if options & WNOWAIT != 0 {
+    if result != 0 || options & WNOWAIT != 0 {
         return Err(Skip);
     }
     if info == 0 {
         // Nothing tells who it was, or with WNOHANG whether there was one.
-        if options & WNOHANG != 0 {
-            return Err(Skip);
-        }
-        return reap(task, 0, true, options);
+        return if options & WNOHANG == 0 {
+            Ok(Reaped { ns_pid: 0, options })
+        } else {
+            Err(Skip)
+        };
     }
-    let code: i32 = read::user(info + SI_CODE);
-    let pid: u32 = read::user(info + SI_PID);
-    if pid == 0 || !(1..=CLD_DUMPED).contains(&code) {
+    let code: u32 = read::user(info + SI_CODE);
+    let ns_pid: u32 = read::user(info + SI_PID);
+    // CLD_EXITED (1), CLD_KILLED or CLD_DUMPED; 0 if there was no child to return.
+    if code.wrapping_sub(1) >= CLD_DUMPED {
         return Err(Skip);
     }
-    reap(task, pid, true, options)
-}
-
-#[inline(always)]
-fn reap(task: u64, ns_pid: u32, waitid: bool, options: u32) -> Result<(), Skip> {
-    emit::record(kind::REAP, task, |to: *mut Reap| {
-        // SAFETY: `to` is the reserved record; every field is written.
-        unsafe {
-            (*to).ns_pid = ns_pid;
-            (*to).waitid = u32::from(waitid);
-            (*to).options = options;
-            (*to).reserved = 0;
-        }
-    })
-}
-
-fn try_mount(result: i64) -> Result<(), Skip> {
-    let task = scope::require_current()?;
-    let tid: u32 = read::kernel(task, offset!(task_pid));
-    let call = take(tid).ok_or(Skip)?;
-    mount(task, &call, mount_stage::DONE, result)
+    Ok(Reaped { ns_pid, options })
 }
 
 /// Tells the call that a thread was in when it ended; there is hardly ever one, as even a killed
@@ -209,62 +221,85 @@ fn take(tid: u32) -> Option<Call> {
     Some(call)
 }
 
-/// Where the parts of a record lie among a call's arguments: indices, or `NONE`.
-struct Shape {
-    source: usize,
-    target: usize,
-    fs_type: usize,
-    flags: usize,
-    /// Which arguments are numbers, neither pointers nor the flags.
-    numbers: [usize; 4],
+/// Where the strings of a call lie, and its flags and numbers.
+#[derive(Clone, Copy)]
+struct Arguments {
+    source: u64,
+    target: u64,
+    fs_type: u64,
+    flags: u64,
+    numbers: [u64; 2],
 }
 
-const NONE: usize = usize::MAX;
-
-impl Shape {
-    const fn of(call: u32) -> Self {
+impl Arguments {
+    /// Tells the arguments apart by the call's prototype.
+    #[inline(always)]
+    fn of(call: u32, args: &[u64; 5]) -> Self {
         let none = Self {
-            source: NONE,
-            target: NONE,
-            fs_type: NONE,
-            flags: NONE,
-            numbers: [NONE; 4],
+            source: 0,
+            target: 0,
+            fs_type: 0,
+            flags: 0,
+            numbers: [0; 2],
         };
+        let [a, b, c, d, e] = *args;
         match call {
             // mount(source, target, type, flags, data)
-            mount_call::MOUNT => Self { source: 0, target: 1, fs_type: 2, flags: 3, ..none },
+            mount_call::MOUNT => Self {
+                source: a,
+                target: b,
+                fs_type: c,
+                flags: d,
+                ..none
+            },
             // umount2(target, flags)
-            mount_call::UMOUNT => Self { target: 0, flags: 1, ..none },
+            mount_call::UMOUNT => Self {
+                target: a,
+                flags: b,
+                ..none
+            },
             // move_mount(from_dirfd, from_path, to_dirfd, to_path, flags)
             mount_call::MOVE_MOUNT => Self {
-                source: 1,
-                target: 3,
-                flags: 4,
-                numbers: [0, 2, NONE, NONE],
+                source: b,
+                target: d,
+                flags: e,
+                numbers: [a, c],
                 ..none
             },
             // open_tree(dirfd, path, flags)
             mount_call::OPEN_TREE => Self {
-                source: 1,
-                flags: 2,
-                numbers: [0, NONE, NONE, NONE],
+                source: b,
+                flags: c,
+                numbers: [a, 0],
                 ..none
             },
             // fsmount(fs_fd, flags, attr_flags)
-            mount_call::FSMOUNT => Self { flags: 1, numbers: [0, 2, NONE, NONE], ..none },
+            mount_call::FSMOUNT => Self {
+                flags: b,
+                numbers: [a, c],
+                ..none
+            },
             // mount_setattr(dirfd, path, flags, attr, size)
             mount_call::MOUNT_SETATTR => Self {
-                target: 1,
-                flags: 2,
-                numbers: [0, 4, NONE, NONE],
+                target: b,
+                flags: c,
+                numbers: [a, e],
                 ..none
             },
             // pivot_root(new_root, put_old)
-            mount_call::PIVOT_ROOT => Self { source: 0, target: 1, ..none },
+            mount_call::PIVOT_ROOT => Self {
+                source: a,
+                target: b,
+                ..none
+            },
             // setns(fd, nstype)
-            mount_call::SETNS => Self { flags: 1, numbers: [0, NONE, NONE, NONE], ..none },
+            mount_call::SETNS => Self {
+                flags: b,
+                numbers: [a, 0],
+                ..none
+            },
             // unshare(flags)
-            mount_call::UNSHARE => Self { flags: 0, ..none },
+            mount_call::UNSHARE => Self { flags: a, ..none },
             _ => none,
         }
     }
@@ -272,67 +307,25 @@ impl Shape {
 
 #[inline(always)]
 fn mount(task: u64, call: &Call, stage: u32, result: i64) -> Result<(), Skip> {
+    const SIZE: u32 = PATH_LEN as u32;
+    let number = (call.class as u32).wrapping_sub(u32::from(syscall_class::MOUNTS));
     emit::record(kind::MOUNT, task, |to: *mut Mount| {
+        let arguments = Arguments::of(number, &call.args);
         // SAFETY: `to` is the reserved record; every field is written.
         unsafe {
-            (*to).call = (call.class as u32).wrapping_sub(u32::from(syscall_class::MOUNTS));
+            (*to).call = number;
             (*to).stage = stage;
             (*to).result = result;
             (*to).duration_ns = (*to).header.time_ns.wrapping_sub(call.entered_ns);
-            (*to).flags = 0;
-            (*to).args = [0; 4];
-            (*to).source_len = 0;
-            (*to).target_len = 0;
-            (*to).fs_type_len = 0;
+            (*to).flags = arguments.flags;
+            (*to).args = [arguments.numbers[0], arguments.numbers[1], 0, 0];
             (*to).reserved = 0;
+            (*to).source_len =
+                read::user_str((&raw mut (*to).source).cast(), SIZE, arguments.source) as u16;
+            (*to).target_len =
+                read::user_str((&raw mut (*to).target).cast(), SIZE, arguments.target) as u16;
+            (*to).fs_type_len =
+                read::user_str((&raw mut (*to).fs_type).cast(), SIZE, arguments.fs_type) as u16;
         }
-        macro_rules! shapes {
-            ($($number:ident),+) => {
-                match (call.class as u32).wrapping_sub(u32::from(syscall_class::MOUNTS)) {
-                    // SAFETY: as above.
-                    $(mount_call::$number => unsafe {
-                        fill(to, call, const { Shape::of(mount_call::$number) })
-                    },)+
-                    _ => {}
-                }
-            };
-        }
-        shapes!(
-            MOUNT, UMOUNT, MOVE_MOUNT, OPEN_TREE, FSMOUNT, MOUNT_SETATTR, PIVOT_ROOT, SETNS, UNSHARE
-        );
     })
-}
-
-/// Writes the arguments of a call.
-///
-/// # Safety
-///
-/// `to` is valid for writing.
-#[inline(always)]
-unsafe fn fill(to: *mut Mount, call: &Call, shape: Shape) {
-    const SIZE: u32 = PATH_LEN as u32;
-    // SAFETY: the caller vouches for `to`.
-    unsafe {
-        if shape.flags != NONE {
-            (*to).flags = call.args[shape.flags];
-        }
-        if shape.source != NONE {
-            let from = call.args[shape.source];
-            (*to).source_len = read::user_str((&raw mut (*to).source).cast(), SIZE, from) as u16;
-        }
-        if shape.target != NONE {
-            let from = call.args[shape.target];
-            (*to).target_len = read::user_str((&raw mut (*to).target).cast(), SIZE, from) as u16;
-        }
-        if shape.fs_type != NONE {
-            let from = call.args[shape.fs_type];
-            (*to).fs_type_len = read::user_str((&raw mut (*to).fs_type).cast(), SIZE, from) as u16;
-        }
-        if shape.numbers[0] != NONE {
-            (*to).args[0] = call.args[shape.numbers[0]];
-        }
-        if shape.numbers[1] != NONE {
-            (*to).args[1] = call.args[shape.numbers[1]];
-        }
-    }
 }

@@ -5,6 +5,8 @@
 
 mod decode;
 mod enrich;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod kinds;
 mod model;
 mod processes;

@@ -14,17 +14,21 @@ pub mod cgroup;
 mod child;
 mod error;
 mod failure;
+mod forward;
 mod guard;
 mod init;
 mod mounts;
 mod outcome;
 mod pidfd;
 mod plan;
+mod proc;
 mod program;
 mod signals;
 mod spawn;
 pub mod spec;
+mod supervise;
 mod sys;
+mod teardown;
 mod terminal;
 
 use std::path::Path;
@@ -128,8 +132,7 @@ impl<'plan> Jail<'plan> {
             setup_ns: now_ns.saturating_sub(self.start_ns),
         };
         observer.observe(now_ns, What::GateOpened(opened));
-        self.spawned
-            .open_gate(self.plan, &mut self.signals, observer)
+        self.spawned.open_gate(self.plan, &mut self.signals, observer)
     }
 }
 
@@ -139,28 +142,5 @@ impl<'plan> Jail<'plan> {
 ///
 /// [`Error::NotRoot`].
 pub fn check_privileges() -> Result<(), Error> {
-    if sys::has_sys_admin() {
-        Ok(())
-    } else {
-        Err(Error::NotRoot)
-    }
-}
-
-impl Jail<'_> {
-    pub fn supervise(self, _observer: &dyn Observer) -> Outcome {
-        use std::os::fd::AsFd;
-        let status = nix::sys::wait::waitid(
-            nix::sys::wait::Id::PIDFd(self.spawned.pidfd.as_fd()),
-            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::__WALL,
-        );
-        let code = match status {
-            Ok(nix::sys::wait::WaitStatus::Exited(_, c)) => c as u8,
-            Ok(nix::sys::wait::WaitStatus::Signaled(_, s, _)) => 128 + s as u8,
-            _ => 125,
-        };
-        Outcome {
-            exit_code: code,
-            ..Outcome::default()
-        }
-    }
+    if sys::has_sys_admin() { Ok(()) } else { Err(Error::NotRoot) }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{HostCgroups, LimitPlan};
+use super::cgroup::{HostCgroups, LimitPlan, Mode};
 use super::error::Error;
 use super::mounts::{MountInfo, Peer, Remount};
 use super::program::Program;
@@ -29,6 +29,7 @@ pub struct Plan {
     pub(super) peers: Vec<Peer>,
     /// Number of clones of mounts that wait for their place: slots in [`super::child`].
     pub(super) slots: usize,
+    cgroup_mode: Mode,
     command: Vec<String>,
 }
 
@@ -115,13 +116,9 @@ impl fmt::Display for Step {
         match self {
             Step::Arm => write!(f, "die with the launcher (PR_SET_PDEATHSIG SIGKILL)"),
             Step::Propagation { slave: false } => write!(f, "make every mount private"),
-            Step::Propagation { slave: true } => {
-                write!(f, "make every mount a slave of the host's")
-            }
+            Step::Propagation { slave: true } => write!(f, "make every mount a slave of the host's"),
             Step::OpenPeers => write!(f, "remember the mounts that the host shares"),
-            Step::Clone {
-                source, read_only, ..
-            } => {
+            Step::Clone { source, read_only, .. } => {
                 let how = if *read_only { ", read-only" } else { "" };
                 write!(f, "clone the mounts at {} of the host{how}", text(source))
             }
@@ -150,11 +147,7 @@ impl fmt::Display for Step {
                     _ => format!("{value}"),
                 };
                 let (soft, hard) = (number(limit.soft), number(limit.hard));
-                write!(
-                    f,
-                    "set resource limit {} to {soft}, at most {hard}",
-                    limit.name
-                )
+                write!(f, "set resource limit {} to {soft}, at most {hard}", limit.name)
             }
             Step::Capabilities => write!(f, "empty the inheritable capabilities"),
             Step::Gate => write!(f, "wait at the gate until the launcher is ready"),
@@ -278,10 +271,7 @@ impl Plan {
         for tmpfs in &spec.tmpfs {
             steps.push(Step::Tmpfs {
                 target: c_path(&tmpfs.target)?,
-                size_bytes: tmpfs
-                    .size_bytes
-                    .map(|size| c_string(size.to_string()))
-                    .transpose()?,
+                size_bytes: tmpfs.size_bytes.map(|size| c_string(size.to_string())).transpose()?,
             });
         }
         for (slot, bind) in spec.binds.iter().enumerate() {
@@ -330,25 +320,17 @@ impl Plan {
             program,
             peers,
             slots,
-            command: spec
-                .command
-                .iter()
-                .map(|arg| arg.to_string_lossy().into_owned())
-                .collect(),
+            cgroup_mode: facts.cgroups.mode,
+            command: spec.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         })
     }
 
     /// The plan in words, one line for each step, as `--plan` prints it.
     pub fn steps(&self) -> Vec<String> {
         let net = if self.net == Net::None { ", net" } else { "" };
-        let mut lines = vec![
-            "start the guard: PID 1 of an outer pid namespace, killed when the launcher dies"
-                .to_owned(),
-        ];
+        let mut lines = vec!["start the guard: PID 1 of an outer pid namespace, killed when the launcher dies".to_owned()];
         lines.extend(self.limits.steps(&self.name));
-        lines.push(format!(
-            "clone PID 1 into the cgroup, with new namespaces: pid, mnt, uts, ipc{net}"
-        ));
+        lines.push(format!("clone PID 1 into the cgroup, with new namespaces: pid, mnt, uts, ipc{net}"));
         lines.extend(self.steps.iter().map(Step::to_string));
         lines
     }
@@ -361,6 +343,11 @@ impl Plan {
     /// Name of the jail.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How the host has mounted its cgroups.
+    pub fn cgroup_mode(&self) -> Mode {
+        self.cgroup_mode
     }
 
     /// APP and its arguments.

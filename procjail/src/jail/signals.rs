@@ -106,7 +106,7 @@ impl Signals {
     }
 
     /// All signals that wait now.
-    pub(super) fn read(&mut self) -> Vec<Received> {
+    pub(super) fn read(&self) -> Vec<Received> {
         let mut found = Vec::new();
         // Bounded: a storm of real-time signals must not keep the launcher from everything else.
         while found.len() < MAX_HELD

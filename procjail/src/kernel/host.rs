@@ -29,6 +29,20 @@ pub(super) fn parse_build_id(mut notes: &[u8]) -> Option<String> {
     }
 }
 
+/// The PID namespace that a process lives in: its inode number, and its depth below the initial one.
+pub fn pid_namespace(pid: u32) -> Option<(u32, u32)> {
+    if pid == 0 {
+        return None;
+    }
+    let link = fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
+    let inode = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // One number for each namespace from the one of this /proc inwards.
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let level = numbers.split_whitespace().count().checked_sub(1)?;
+    Some((inode.parse().ok()?, u32::try_from(level).ok()?))
+}
+
 /// Size of a page, bytes.
 pub fn page_size() -> u32 {
     // SAFETY: the call has no preconditions.

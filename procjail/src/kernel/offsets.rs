@@ -73,6 +73,7 @@ impl Layout {
             pid_numbers: "pid"."numbers";
             upid_nr: "upid"."nr";
             upid_ns: "upid"."ns";
+            pid_namespace_inum: "pid_namespace"."ns"."inum";
             nsproxy_mnt_ns: "nsproxy"."mnt_ns";
             mnt_namespace_inum: "mnt_namespace"."ns"."inum";
             mem_cgroup_memory: "mem_cgroup"."memory";

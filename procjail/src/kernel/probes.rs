@@ -49,6 +49,7 @@ pub const COMMON: &[&str] = &[
     "upid_size",
     "upid_nr",
     "upid_ns",
+    "pid_namespace_inum",
 ];
 
 const CGROUP: &[&str] = &["cgroup_root", "cgroup_root_hierarchy_id"];

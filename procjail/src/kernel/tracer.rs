@@ -28,6 +28,8 @@ use crate::{event::Lost, trace};
 /// What is recorded, and into how much room.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Host PID of the jail's PID 1, for the PIDs inside the jail; 0 to do without them.
+    pub pid: u32,
     /// Size of the ring buffer; rounded up to a power of two of at least 64 KiB.
     pub ring_bytes: u32,
     /// Record signals that are noise to most: see `docs/probes.md`.
@@ -43,6 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            pid: 0,
             ring_bytes: 8 << 20,
             all_signals: false,
             threads: false,
@@ -274,11 +277,14 @@ fn scope(cgroup_id: u64, cgroup_level: u32, options: &Options, layout: &Layout) 
     if options.all_signals {
         flags |= scope_flags::ALL_SIGNALS;
     }
+    let (pid_ns, pid_ns_level) = host::pid_namespace(options.pid).unwrap_or((0, 0));
     Scope {
         cgroup_id,
         cgroup_level,
         flags,
         page_size: host::page_size(),
+        pid_ns,
+        pid_ns_level,
         reserved: 0,
     }
 }
@@ -334,7 +340,18 @@ fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, String>
         .map_or(specs.len(), |index| index + 1);
     let (first, second) = specs.split_at(half);
     let load_all = |specs: &[&'static Spec]| -> Vec<_> {
-        specs.iter().map(|spec| loaded.load(spec.name)).collect()
+        let load = |spec: &&'static Spec| {
+            let started = Instant::now();
+            let program = loaded.load(spec.name);
+            tracing::trace!(
+                program = spec.name,
+                instructions = loaded.instructions(spec.name),
+                took = ?started.elapsed(),
+                "loaded"
+            );
+            program
+        };
+        specs.iter().map(load).collect()
     };
     thread::scope(|scope| {
         let other = thread::Builder::new().spawn_scoped(scope, || load_all(second));
