@@ -5,4 +5,6 @@ pub struct Check {}
 /// Placeholder.
 pub struct State {}
 /// Placeholder.
-pub fn check() -> Vec<Check> { Vec::new() }
+pub fn check() -> Vec<Check> {
+    Vec::new()
+}

@@ -86,7 +86,11 @@ impl Layout {
             mm_pgtables_bytes: "mm_struct"."pgtables_bytes";
             binprm_filename: "linux_binprm"."filename";
         };
-        let size = |name| btf.find(name).and_then(|id| btf.size(id)).unwrap_or(MISSING);
+        let size = |name| {
+            btf.find(name)
+                .and_then(|id| btf.size(id))
+                .unwrap_or(MISSING)
+        };
         offsets.k_sigaction_size = size("k_sigaction");
         offsets.upid_size = size("upid");
         offsets.memory_cgrp_id = btf
@@ -142,7 +146,9 @@ fn rss_stat(btf: &Btf<'_>, offsets: &mut Offsets) {
 fn forms(btf: &Btf<'_>) -> u32 {
     let mut flags = 0;
     if let Some(arguments) = btf.tracepoint("mark_victim")
-        && !arguments.first().is_some_and(|&first| btf.is_pointer(first))
+        && !arguments
+            .first()
+            .is_some_and(|&first| btf.is_pointer(first))
     {
         flags |= scope_flags::MARK_VICTIM_PID;
     }
