@@ -1,16 +1,16 @@
 //! `procjail trace`: a jail with the probes attached.
 
-use std::{fs::File, io, path::PathBuf, process};
+use std::{io, path::PathBuf, process};
 
 use anyhow::Context;
 use clap::ValueEnum;
 
-use super::options::{JailOptions, parse_bytes};
+use super::{complain, options::JailOptions};
 use crate::{
-    clock, exit, host,
-    jail::{Jail, Outcome, Plan},
+    clock, host,
+    jail::{Jail, Plan, spec},
     kernel::{self, Tracer},
-    render::{self, JsonLines, Output, Timeline},
+    render::{JsonLines, Look, Timeline},
     session::{BoxedOutput, Recorder, Report, Session, Sink},
     trace::{self, Header},
 };
@@ -93,7 +93,7 @@ pub enum Format {
 }
 
 fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes = parse_bytes(text)?;
+    let bytes = spec::parse_size(text)?;
     u32::try_from(bytes)
         .ok()
         .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
@@ -106,18 +106,19 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
 ///
 /// What kept APP from running, in words for the user.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let spec = args.jail.spec()?;
-    let plan = Plan::new(&spec)?;
-    if args.jail.plan {
-        super::run::print_plan(&plan)?;
+    let Some(plan) = args.jail.compile()? else {
         return Ok(0);
-    }
+    };
     let recorder = Recorder::new();
     // Before anything is created: a run whose trace can't be kept should not begin.
     let mut sinks = args.sinks()?;
     let mut jail = Jail::create(&plan, &recorder)?;
     // From here on the child sets itself up while the probes are loaded.
-    let mut tracer = Tracer::attach(jail.cgroup_id(), jail.cgroup_level(), &args.probes())?;
+    let mut tracer = Tracer::attach(
+        jail.cgroup_id(),
+        jail.cgroup_level(),
+        &args.probes(jail.pid()),
+    )?;
     let reader = tracer
         .take_reader()
         .context("the ring buffer was taken already")?;
@@ -125,30 +126,36 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     for sink in &mut sinks {
         sink.output
             .header(&header)
-            .and_then(|()| sink.output.flush())
             .with_context(|| format!("cannot write the trace to {}", sink.name))?;
     }
-    let session = Session::start(&recorder, reader, &header, sinks)
+    let session = Session::start(&recorder, reader, sinks)
         .context("cannot start the threads that record the trace")?;
     let (outcome, failure) = match jail.open_gate(&recorder) {
         Ok(()) => (jail.supervise(&recorder), None),
-        Err(error) => (jail.abandon(error.exit_code(), &recorder), Some(error)),
+        Err(error) => (jail.abort("setup-failed", &recorder), Some(error)),
     };
     let report = session.finish(|| tracer.lost(), &outcome);
     drop(tracer);
-    complain(&outcome, report.as_ref());
+    if let Some(report) = &report {
+        args.complain_of(report);
+    } else {
+        complain(format_args!(
+            "the trace was given up: its outputs took nothing for 10 s"
+        ));
+    }
+    for remains in &outcome.remains {
+        complain(format_args!("{remains}"));
+    }
     match failure {
-        Some(error) => {
-            super::complain(format_args!("{error:#}"));
-            Ok(error.exit_code())
-        }
+        Some(error) => Err(error.into()),
         None => Ok(outcome.exit_code),
     }
 }
 
 impl Args {
-    fn probes(&self) -> kernel::Options {
+    fn probes(&self, pid: u32) -> kernel::Options {
         kernel::Options {
+            pid,
             ring_bytes: self.ring_size,
             all_signals: self.all_signals,
             threads: self.threads,
@@ -168,9 +175,11 @@ impl Args {
             });
         }
         if !self.quiet {
-            let stderr = io::BufWriter::with_capacity(64 << 10, render::stderr());
+            let mut look = Look::of(&io::stderr());
+            look.verbose = self.verbose;
+            let stderr = io::BufWriter::with_capacity(64 << 10, io::stderr());
             let output: BoxedOutput = match self.format {
-                Format::Text => Box::new(Timeline::new(stderr, self.verbose)),
+                Format::Text => Box::new(Timeline::new(stderr, look)),
                 Format::Json => Box::new(JsonLines::new(stderr)),
             };
             sinks.push(Sink {
@@ -181,6 +190,15 @@ impl Args {
         }
         Ok(sinks)
     }
+
+    /// Says what the outputs could not take. The run itself is not harmed by it.
+    fn complain_of(&self, report: &Report) {
+        for (name, error) in &report.failures {
+            complain(format_args!(
+                "the trace in {name} is not whole: {error}; APP was not affected"
+            ));
+        }
+    }
 }
 
 fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
@@ -190,17 +208,17 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
         procjail: env!("CARGO_PKG_VERSION").into(),
         start_boot_ns: clock::boot_ns(),
         start_unix_ns: clock::unix_ns(),
-        host: host::facts(plan.cgroup_mode()),
+        host: host::facts(&plan.cgroup_mode().to_string()),
         jail: trace::Jail {
             name: jail.name().into(),
-            command: plan.command(),
+            command: plan.command().to_vec(),
             pid: jail.pid(),
             launcher_pid: process::id(),
             cgroup: jail.cgroup_path().display().to_string(),
             cgroup_id: jail.cgroup_id(),
             limits: plan.limits(),
             plan: plan.steps(),
-            stop_timeout_ns: plan.stop_timeout().as_nanos() as u64,
+            stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
         },
         probes: tracer.probes(),
     }

@@ -29,7 +29,6 @@ use crate::{
     jail::{Observer, Outcome},
     kernel,
     render::Output,
-    trace::Header,
 };
 
 pub use spool::{Item, Spool};
@@ -77,8 +76,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts to move events from `source` and `recorder` to `sinks`, to which the header has been
-    /// written.
+    /// Starts to move events from `source` and `recorder` to `sinks`, which have the header already.
     ///
     /// # Errors
     ///
@@ -86,7 +84,6 @@ impl Session {
     pub fn start(
         recorder: &Recorder,
         source: kernel::Reader,
-        header: &Header,
         sinks: Vec<Sink>,
     ) -> io::Result<Self> {
         let spool = Arc::clone(&recorder.0);
@@ -97,8 +94,7 @@ impl Session {
         })?;
         let writer = thread::Builder::new().name("writer".into()).spawn({
             let spool = Arc::clone(&spool);
-            let header = header.clone();
-            move || writer::run(&spool, &header, sinks)
+            move || writer::run(&spool, sinks)
         })?;
         Ok(Self {
             spool,

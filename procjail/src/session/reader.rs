@@ -1,10 +1,6 @@
 //! The thread that empties the kernel's ring buffer into the spool.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    thread,
-    time::Duration,
-};
+use std::{os::fd::BorrowedFd, thread, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -28,7 +24,7 @@ pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>) {
     loop {
         let ended = spool.source_ended();
         if !ended {
-            wait(source.as_fd(), stop, unsettled);
+            wait(source.fd(), stop, unsettled);
             if !spool.source_ended() {
                 thread::sleep(GATHER);
             }

@@ -11,7 +11,7 @@ use crate::{
     clock,
     event::{Enricher, Lost, What, decode},
     jail::Outcome,
-    trace::{Footer, Header},
+    trace::Footer,
 };
 
 /// Records of different processors can be a little out of order, and one may still be in the making
@@ -52,18 +52,16 @@ struct Writer {
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
     undecodable: u64,
-    events: u64,
 }
 
 /// Runs until the end of the spool.
-pub fn run(spool: &Spool, header: &Header, sinks: Vec<Sink>) -> Report {
+pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
     let mut writer = Writer {
-        enricher: Enricher::new(header),
+        enricher: Enricher::of_this_process(),
         sinks,
         failures: Vec::new(),
         pending: Vec::new(),
         undecodable: 0,
-        events: 0,
     };
     loop {
         match spool.take(Duration::from_millis(500)) {
@@ -73,7 +71,7 @@ pub fn run(spool: &Spool, header: &Header, sinks: Vec<Sink>) -> Report {
             }) => {
                 writer.add_records(bytes);
                 writer.emit_until(watermark_ns.saturating_sub(SLACK_NS), spool);
-                writer.flush();
+                writer.tick();
             }
             Some(Item::Launcher { time_ns, what }) => {
                 writer.pending.push((time_ns, Source::Launcher(what)));
@@ -82,7 +80,7 @@ pub fn run(spool: &Spool, header: &Header, sinks: Vec<Sink>) -> Report {
                 writer.emit_until(u64::MAX, spool);
                 return writer.finish(lost, &outcome);
             }
-            None => writer.flush(),
+            None => writer.tick(),
         }
     }
 }
@@ -143,26 +141,26 @@ impl Writer {
     }
 
     fn write(&mut self, event: &crate::event::Event) {
-        self.events += 1;
         self.each_sink(|output| output.event(event));
     }
 
-    fn flush(&mut self) {
-        self.each_sink(|output| output.flush());
+    fn tick(&mut self) {
+        self.each_sink(|output| output.tick());
     }
 
     /// Does `action` on each output; one that fails is given up, the others go on.
     fn each_sink(&mut self, mut action: impl FnMut(&mut BoxedOutput) -> io::Result<()>) {
         let failures = &mut self.failures;
-        self.sinks.retain_mut(|sink| match action(&mut sink.output) {
-            Ok(()) => true,
-            Err(error) => {
-                if !(sink.is_terminal_stream && error.kind() == io::ErrorKind::BrokenPipe) {
-                    failures.push((sink.name.clone(), error));
+        self.sinks
+            .retain_mut(|sink| match action(&mut sink.output) {
+                Ok(()) => true,
+                Err(error) => {
+                    if !(sink.is_terminal_stream && error.kind() == io::ErrorKind::BrokenPipe) {
+                        failures.push((sink.name.clone(), error));
+                    }
+                    false
                 }
-                false
-            }
-        });
+            });
     }
 
     fn finish(mut self, mut lost: Vec<Lost>, outcome: &Outcome) -> Report {
@@ -183,7 +181,7 @@ impl Writer {
             status: outcome.status.clone(),
             exit_code: i32::from(outcome.exit_code),
             duration_ns: outcome.duration_ns,
-            events: self.events,
+            events: self.enricher.events(),
             lost,
             peak_memory_bytes: outcome.peak_memory_bytes,
             cpu_ns: outcome.cpu_ns,
