@@ -79,7 +79,10 @@ pub fn build() -> anyhow::Result<()> {
         toml::to_string(&record)?
     );
     fs::write(root.join(RECORD), text).with_context(|| format!("cannot write {RECORD}"))?;
-    eprintln!("wrote {OBJECT} and {RECORD} ({}, {})", record.rustc, record.linker);
+    eprintln!(
+        "wrote {OBJECT} and {RECORD} ({}, {})",
+        record.rustc, record.linker
+    );
     Ok(())
 }
 
@@ -99,9 +102,8 @@ pub fn check() -> anyhow::Result<()> {
     let tool_chain = ToolChain::find()?;
     let fresh = compile(&root, &tool_chain)?;
     if tool_chain.rustc_version == record.rustc && tool_chain.linker_version == record.linker {
-        let bytes = |path: &Path| {
-            fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-        };
+        let bytes =
+            |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         ensure!(
             bytes(&fresh)? == bytes(&root.join(OBJECT))?,
             "{OBJECT} is not what its sources give with the recorded tool chain (compare it with \
@@ -144,7 +146,11 @@ fn digest(root: &Path) -> anyhow::Result<String> {
         hash.update(format!("{name}\0{}\0", contents.len()));
         hash.update(&contents);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -152,8 +158,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         files.push(path.to_path_buf());
         return Ok(());
     }
-    let entries =
-        fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
     for entry in entries {
         collect(&entry?.path(), files)?;
     }
@@ -183,7 +188,14 @@ fn compile(root: &Path, tool_chain: &ToolChain) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(&tool_chain.cargo);
     cargo
         .current_dir(root.join("procjail-ebpf"))
-        .args(["build", "--release", "--locked", "-Zbuild-std=core", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-Zbuild-std=core",
+            "--target",
+            TARGET,
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTC", &tool_chain.rustc)
@@ -199,7 +211,10 @@ fn compile(root: &Path, tool_chain: &ToolChain) -> anyhow::Result<PathBuf> {
     let status = cargo
         .status()
         .with_context(|| format!("cannot run {}", tool_chain.cargo.display()))?;
-    ensure!(status.success(), "the BPF programs do not compile: see above");
+    ensure!(
+        status.success(),
+        "the BPF programs do not compile: see above"
+    );
     Ok(target_dir.join(TARGET).join("release/procjail"))
 }
 
@@ -217,8 +232,10 @@ impl ToolChain {
             .with_context(|| format!("bpf-linker is missing; install it:\n{HOW_TO_INSTALL}"))?;
         let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
         let mut reasons = Vec::new();
-        let rustup = output(Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"]));
-        let nightly_cargo = || output(Command::new("rustup").args(["which", "cargo", "--toolchain", "nightly"]));
+        let rustup =
+            output(Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"]));
+        let nightly_cargo =
+            || output(Command::new("rustup").args(["which", "cargo", "--toolchain", "nightly"]));
         let candidates = [
             (Ok("/usr/bin/rustc".to_owned()), Some(cargo), true),
             (rustup, nightly_cargo().ok().map(PathBuf::from), false),
@@ -253,7 +270,10 @@ impl ToolChain {
             rustc.display()
         );
         let line = |start: &str| {
-            rustc_version.lines().find(|line| line.starts_with(start)).unwrap_or_default()
+            rustc_version
+                .lines()
+                .find(|line| line.starts_with(start))
+                .unwrap_or_default()
         };
         Ok(Self {
             rustc_version: format!("{}, {}", line("rustc"), line("LLVM")),
@@ -269,7 +289,9 @@ impl ToolChain {
 /// What a command prints, without the line's end.
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {name}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
     ensure!(output.status.success(), "{name} failed: {}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -67,7 +67,11 @@ fn json(checks: &[Check], ok: bool) -> io::Result<()> {
 
 fn text(checks: &[Check], ok: bool) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
     for check in checks {
         let (word, style) = word(check.state);
         writeln!(

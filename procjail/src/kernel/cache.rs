@@ -31,7 +31,11 @@ pub fn path(build_id: &str) -> Option<PathBuf> {
         absolute(std::env::var_os("XDG_CACHE_HOME"))
             .or_else(|| Some(absolute(std::env::var_os("HOME"))?.join(".cache")))?
     };
-    Some(directory.join("procjail").join(format!("offsets-{build_id}")))
+    Some(
+        directory
+            .join("procjail")
+            .join(format!("offsets-{build_id}")),
+    )
 }
 
 fn absolute(path: Option<OsString>) -> Option<PathBuf> {
@@ -145,7 +149,12 @@ mod tests {
         write(&path, &layout()).expect("written");
         assert_eq!(read(&path), Some(layout()));
         write(&path, &layout()).expect("written again");
-        assert_eq!(fs::read_dir(directory.path().join("procjail")).expect("listed").count(), 1);
+        assert_eq!(
+            fs::read_dir(directory.path().join("procjail"))
+                .expect("listed")
+                .count(),
+            1
+        );
     }
 
     #[test]
@@ -169,7 +178,10 @@ mod tests {
         for length in 0..text.len() {
             assert_eq!(parse(&text[..length]), None, "cut at {length}");
         }
-        assert_eq!(parse(&text.replace("procjail offsets", "procjail offset")), None);
+        assert_eq!(
+            parse(&text.replace("procjail offsets", "procjail offset")),
+            None
+        );
     }
 
     proptest! {

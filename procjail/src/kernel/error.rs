@@ -43,7 +43,9 @@ pub enum Error {
         reason: String,
     },
     /// The object in the program is not sound.
-    #[error("the BPF object in this program is broken: {0}; build it again with `cargo xtask ebpf`")]
+    #[error(
+        "the BPF object in this program is broken: {0}; build it again with `cargo xtask ebpf`"
+    )]
     Object(String),
 }
 

@@ -103,7 +103,11 @@ fn privileges() -> Check {
 fn lockdown() -> Option<Check> {
     let mode = host::lockdown()?;
     let confidential = mode == "confidentiality";
-    let state = if confidential { State::Missing } else { State::Ok };
+    let state = if confidential {
+        State::Missing
+    } else {
+        State::Ok
+    };
     let check = Check::new("lockdown", state, mode);
     Some(if confidential {
         check.losing(
@@ -119,7 +123,10 @@ fn types() -> Check {
     match layout_from(BTF_PATH.as_ref()) {
         Ok(layout) => {
             let values = layout.offsets.to_array();
-            let known = values.iter().filter(|&&value| value != procjail_common::MISSING).count();
+            let known = values
+                .iter()
+                .filter(|&&value| value != procjail_common::MISSING)
+                .count();
             let found = format!("{BTF_PATH}; {known} of {} fields known", values.len());
             Check::new("kernel types (BTF)", State::Ok, found)
         }
@@ -145,7 +152,10 @@ fn probes() -> Vec<Check> {
     let mut checks = vec![Check::new(
         "BPF",
         State::Ok,
-        format!("programs load and attach; ring buffer of {} MiB", Options::default().ring_bytes >> 20),
+        format!(
+            "programs load and attach; ring buffer of {} MiB",
+            Options::default().ring_bytes >> 20
+        ),
     )];
     checks.extend(tracer.probes().into_iter().map(|probe| {
         let name = format!("probe {}", probe.name);
@@ -160,14 +170,22 @@ fn probes() -> Vec<Check> {
 
 fn cgroups(mounts: &[MountPoint]) -> Vec<Check> {
     let unified = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
-    let others: Vec<&MountPoint> = mounts.iter().filter(|mount| mount.fs_type == "cgroup").collect();
+    let others: Vec<&MountPoint> = mounts
+        .iter()
+        .filter(|mount| mount.fs_type == "cgroup")
+        .collect();
     let mode = match (unified, others.is_empty()) {
         (Some(unified), true) => format!("v2, at {}", unified.path),
         (Some(unified), false) => format!("hybrid, v2 at {}", unified.path),
         (None, false) => "v1: the jail's membership is kept on a private cgroup2 mount".to_owned(),
         (None, true) => {
             return vec![
-                Check::new("cgroups", State::Missing, "no cgroup file system is mounted").losing(
+                Check::new(
+                    "cgroups",
+                    State::Missing,
+                    "no cgroup file system is mounted",
+                )
+                .losing(
                     "a jail cannot be told from the rest of the host",
                     "mount -t cgroup2 none /sys/fs/cgroup",
                 ),
@@ -176,7 +194,9 @@ fn cgroups(mounts: &[MountPoint]) -> Vec<Check> {
     };
     let mut checks = vec![Check::new("cgroups", State::Ok, mode)];
     let v2 = unified
-        .and_then(|mount| std::fs::read_to_string(format!("{}/cgroup.controllers", mount.path)).ok())
+        .and_then(|mount| {
+            std::fs::read_to_string(format!("{}/cgroup.controllers", mount.path)).ok()
+        })
         .unwrap_or_default();
     for (controller, option) in [
         ("memory", "--memory, --memory-high, --swap, --oom-group"),

@@ -38,7 +38,9 @@ pub fn pid_namespace(pid: u32) -> Option<(u32, u32)> {
     let inode = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     // One number for each namespace from the one of this /proc inwards.
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let numbers = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
     let level = numbers.split_whitespace().count().checked_sub(1)?;
     Some((inode.parse().ok()?, u32::try_from(level).ok()?))
 }
@@ -62,7 +64,9 @@ pub fn capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:"))?;
             u64::from_str_radix(line.trim(), 16).ok()
         })
         .unwrap_or(0)
@@ -105,7 +109,10 @@ mod tests {
     #[test]
     fn the_build_id_is_found_behind_another_note() {
         let mut notes = Vec::new();
-        for (name, kind, id) in [(b"Xen\0", 3u32, &[1u8, 2][..]), (b"GNU\0", 3, &[0xab, 0xcd, 1])] {
+        for (name, kind, id) in [
+            (b"Xen\0", 3u32, &[1u8, 2][..]),
+            (b"GNU\0", 3, &[0xab, 0xcd, 1]),
+        ] {
             for word in [4, id.len() as u32, kind] {
                 notes.extend(word.to_ne_bytes());
             }

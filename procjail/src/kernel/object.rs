@@ -78,16 +78,21 @@ impl Loaded {
             }
             maps.push((make_map(&name, &map)?, name, map));
         }
-        let code: HashSet<usize> = object.functions.keys().map(|&(section, _)| section).collect();
+        let code: HashSet<usize> = object
+            .functions
+            .keys()
+            .map(|&(section, _)| section)
+            .collect();
         object
             .relocate_maps(
-                maps.iter().map(|(made, name, map)| {
-                    (name.as_str(), made.fd().as_fd().as_raw_fd(), map)
-                }),
+                maps.iter()
+                    .map(|(made, name, map)| (name.as_str(), made.fd().as_fd().as_raw_fd(), map)),
                 &code,
             )
             .map_err(|error| broken(&error))?;
-        object.relocate_calls(&code).map_err(|error| broken(&error))?;
+        object
+            .relocate_calls(&code)
+            .map_err(|error| broken(&error))?;
 
         let mut take = |wanted: &str| {
             maps.iter()

@@ -326,7 +326,10 @@ fn syscall_table(options: &Options) -> SyscallTable {
 
 /// Loads the programs on two threads: the kernel verifies and compiles them side by side.
 fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, String>> {
-    let total: usize = specs.iter().map(|spec| loaded.instructions(spec.name)).sum();
+    let total: usize = specs
+        .iter()
+        .map(|spec| loaded.instructions(spec.name))
+        .sum();
     let mut sum = 0;
     let half = specs
         .iter()
