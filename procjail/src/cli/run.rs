@@ -9,7 +9,7 @@ use crate::jail::{self, Jail};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    jail: JailOptions,
+    jail: Box<JailOptions>,
 }
 
 /// Runs the command.

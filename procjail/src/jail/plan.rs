@@ -324,7 +324,7 @@ impl Plan {
         Ok(Plan {
             name: spec.name.as_str().to_owned(),
             limits,
-            stop: spec.stop.clone(),
+            stop: spec.stop,
             net: spec.net,
             steps,
             program,
