@@ -14,6 +14,15 @@
 
 use crate::event::ExitStatus;
 
+/// What `--help` of the commands that run APP says.
+pub const HELP: &str = "\
+Exit status:
+  APP's own, or 128+n if signal n ended it.
+  124  the jail could not be removed within --teardown-timeout
+  125  procjail failed, APP did not run or could not be supervised
+  126  APP was found but could not be executed
+  127  APP was not found";
+
 /// The jail could not be removed in time.
 pub const TEARDOWN_TIMEOUT: u8 = 124;
 /// procjail itself failed.

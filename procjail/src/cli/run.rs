@@ -3,10 +3,12 @@
 use std::io::Write;
 
 use super::options::JailOptions;
+use crate::exit;
 use crate::jail::{self, Jail};
 
 /// Run APP in a jail, untraced
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "procjail run [OPTIONS] -- APP [ARG]...", after_help = exit::HELP)]
 pub struct Args {
     #[command(flatten)]
     jail: Box<JailOptions>,
