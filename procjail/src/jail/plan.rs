@@ -181,6 +181,8 @@ pub struct Facts {
     pub cgroups: HostCgroups,
     /// The kernel has mount_setattr(2) (5.12).
     pub mount_setattr: bool,
+    /// The kernel has MOVE_MOUNT_SET_GROUP (5.15).
+    pub mount_groups: bool,
     /// The launcher's working directory; `None` if it was removed.
     pub cwd: Option<PathBuf>,
 }
@@ -195,6 +197,7 @@ impl Facts {
         Ok(Facts {
             cgroups: HostCgroups::detect()?,
             mount_setattr: sys::has_mount_setattr(),
+            mount_groups: sys::has_mount_groups(),
             cwd: std::env::current_dir().ok(),
         })
     }
@@ -210,6 +213,14 @@ impl Plan {
     pub fn compile(spec: &Spec, facts: &Facts) -> Result<Plan, Error> {
         let limits = spec.limits.plan(&facts.cgroups)?;
         check_paths(spec)?;
+        if spec.propagation == Propagation::Shared && !facts.mount_groups {
+            let reason = "this kernel can't join mounts to their peers again, which takes Linux 5.15; use private or slave";
+            return Err(Error::option(
+                "--propagation",
+                OsStr::new("shared"),
+                reason.into(),
+            ));
+        }
         let program = Program::new(&spec.command, &spec.env)?;
         let own_view = spec.root.is_none() && spec.binds.is_empty() && spec.tmpfs.is_empty();
         if own_view && spec.workdir.is_none() {
@@ -446,6 +457,7 @@ mod tests {
         let facts = Facts {
             cgroups: HostCgroups::detect().unwrap(),
             mount_setattr: true,
+            mount_groups: true,
             cwd: Some("/here".into()),
         };
         let plan = Plan::compile(spec, &facts).unwrap();
@@ -507,10 +519,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_old_kernel_cannot_do_is_refused() {
+        let facts = Facts {
+            cgroups: HostCgroups::detect().unwrap(),
+            mount_setattr: false,
+            mount_groups: false,
+            cwd: None,
+        };
+        let shared = Spec {
+            propagation: Propagation::Shared,
+            ..spec("/bin/sh")
+        };
+        let refusal = Plan::compile(&shared, &facts).unwrap_err().to_string();
+        assert!(refusal.contains("Linux 5.15"), "{refusal}");
+    }
+
+    #[test]
     fn text_with_a_nul_byte_is_refused() {
         let facts = Facts {
             cgroups: HostCgroups::detect().unwrap(),
             mount_setattr: true,
+            mount_groups: true,
             cwd: None,
         };
         let mut bad = spec("/bin/sh");
