@@ -30,6 +30,12 @@ fn run_jail(options: &JailOptions) -> Result<u8, jail::Error> {
     let mut jail = Jail::create(&plan, &())?;
     jail.open_gate(&())?;
     let outcome = jail.supervise(&());
+    if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "procjail: the OOM killer killed {kills} of the jail's processes; see procjail trace, or raise --memory"
+        );
+    }
     for remains in &outcome.remains {
         let _ = writeln!(std::io::stderr(), "procjail: {remains}");
     }

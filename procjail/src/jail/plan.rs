@@ -360,7 +360,12 @@ impl Plan {
         lines.push(format!(
             "clone PID 1 into the cgroup, with new namespaces: pid, mnt, uts, ipc{net}"
         ));
-        lines.extend(self.steps.iter().map(Step::to_string));
+        for step in &self.steps {
+            if matches!(step, Step::Gate) && self.limits.needs_v1() {
+                lines.push("move PID 1 into the v1 cgroups".to_owned());
+            }
+            lines.push(step.to_string());
+        }
         lines
     }
 
