@@ -136,9 +136,6 @@ impl<W: Write> Timeline<W> {
             What::Fork(fork) if !fork.thread && self.depths.len() < DEPTHS => {
                 self.depths.insert(fork.child.pid, (depth + 1).min(DEEPEST));
             }
-            What::Reap(reap) => {
-                self.depths.remove(&reap.child.pid);
-            }
             What::Free(free) => {
                 self.depths.remove(&free.process.pid);
             }
