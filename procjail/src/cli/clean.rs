@@ -1,10 +1,114 @@
 //! `procjail clean`.
 
-/// Remove what dead launchers left behind
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+use std::io::Write;
 
-/// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+use anyhow::Context;
+
+use crate::exit;
+use crate::jail::{Fate, Item, clean};
+
+/// Remove what dead launchers left behind
+///
+/// A launcher that is killed takes its jail's processes and mounts with it, but not the empty cgroup
+/// directories. They are removed here, or at the start of any jail. A jail whose launcher lives is
+/// never touched.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tell what would be removed, remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only what is left of the jail of this name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// Runs the command: exit code 0 when nothing is left to remove, 125 otherwise.
+///
+/// # Errors
+///
+/// The host's cgroups can't be made out; standard output can't be written.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let items = clean(args.dry_run, args.name.as_deref())?;
+    let text = report(&items, args.name.as_deref());
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
+    // Who names a jail wants it gone; that it runs is a failure then.
+    let failed = items.iter().any(|item| match item.fate {
+        Fate::Failed(_) => true,
+        Fate::Running(_) => args.name.is_some(),
+        Fate::Found | Fate::Removed => false,
+    });
+    Ok(if failed { exit::FAILED } else { 0 })
+}
+
+/// What was found and done, one thing a line.
+fn report(items: &[Item], name: Option<&str>) -> String {
+    let mut lines = Vec::new();
+    for item in items {
+        match &item.fate {
+            Fate::Running(Some(pid)) => {
+                lines.push(format!("kept jail {}: it is running (launcher {pid})", item.name));
+            }
+            Fate::Running(None) => lines.push(format!("kept jail {}: it is running", item.name)),
+            Fate::Found => lines.extend(cgroups("would remove", item)),
+            Fate::Removed => lines.extend(cgroups("removed", item)),
+            Fate::Failed(why) => {
+                lines.push(format!("could not remove jail {}: {why}", item.name));
+            }
+        }
+    }
+    if lines.is_empty() {
+        lines.push(match name {
+            Some(name) => format!("nothing to remove: no jail named {name}"),
+            None => "nothing to remove".to_owned(),
+        });
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn cgroups(what: &str, item: &Item) -> impl Iterator<Item = String> {
+    item.paths
+        .iter()
+        .map(move |path| format!("{what} cgroup {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &str, fate: Fate) -> Item {
+        Item {
+            name: name.to_owned(),
+            paths: vec![format!("/cg/procjail/{name}").into()],
+            fate,
+        }
+    }
+
+    #[test]
+    fn each_jail_is_told_with_what_became_of_it() {
+        let items = [
+            item("a", Fate::Running(Some(7))),
+            item("b", Fate::Removed),
+            item("c", Fate::Found),
+            item("d", Fate::Failed("busy".to_owned())),
+        ];
+        assert_eq!(
+            report(&items, None),
+            "kept jail a: it is running (launcher 7)\n\
+             removed cgroup /cg/procjail/b\n\
+             would remove cgroup /cg/procjail/c\n\
+             could not remove jail d: busy\n"
+        );
+    }
+
+    #[test]
+    fn finding_nothing_is_said() {
+        assert_eq!(report(&[], None), "nothing to remove\n");
+        assert_eq!(
+            report(&[], Some("x")),
+            "nothing to remove: no jail named x\n"
+        );
+    }
 }

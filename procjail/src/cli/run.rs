@@ -1,10 +1,32 @@
-//! `procjail run`.
+//! `procjail run`: a jail without any probe.
 
-/// Run APP in a jail, untraced
+use super::{complain, options::JailOptions};
+use crate::jail::Jail;
+
+/// Run APP as PID 1 of a jail, untraced.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    jail: JailOptions,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+///
+/// # Errors
+///
+/// What kept APP from running, in words for the user.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let Some(plan) = args.jail.compile()? else {
+        return Ok(0);
+    };
+    let mut jail = Jail::create(&plan, &())?;
+    if let Err(error) = jail.open_gate(&()) {
+        jail.abort("setup-failed", &());
+        return Err(error.into());
+    }
+    let outcome = jail.supervise(&());
+    for remains in &outcome.remains {
+        complain(format_args!("{remains}"));
+    }
+    Ok(outcome.exit_code)
 }

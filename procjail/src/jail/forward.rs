@@ -1,0 +1,398 @@
+//! Each signal reaches PID 1 exactly once, although the kernel drops some.
+//!
+//! PID 1 of a namespace does not get a signal that it neither handles nor blocks, not even from
+//! outside (`sig_task_ignored` in kernel/signal.c); only SIGKILL and SIGSTOP go through. An APP that
+//! installs its handlers a moment after it started would lose what comes before. So the launcher looks
+//! first, and holds a signal that would be dropped until there is someone to take it.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::outcome::Observer;
+use super::pidfd;
+use super::signals::{self, MAX_HELD, Received};
+use crate::clock;
+use crate::event::ForwardAction;
+
+/// What a process does with signals, one bit each (bit n-1 for signal n): proc_pid_status(5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dispositions {
+    pub caught: u64,
+    pub ignored: u64,
+    pub blocked: u64,
+    pub pending: u64,
+}
+
+impl Dispositions {
+    /// Those of a process; none if it is gone.
+    pub fn of(pid: u32) -> Option<Dispositions> {
+        Some(Dispositions::parse(
+            &std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+        ))
+    }
+
+    fn parse(status: &str) -> Dispositions {
+        let mask = |key: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+                .unwrap_or(0)
+        };
+        Dispositions {
+            caught: mask("SigCgt:"),
+            ignored: mask("SigIgn:"),
+            blocked: mask("SigBlk:"),
+            pending: mask("ShdPnd:") | mask("SigPnd:"),
+        }
+    }
+}
+
+/// What becomes of a signal that is sent to the PID 1 of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Its handler runs, or it is ignored as APP (or the default action) wants it.
+    Taken,
+    /// It stays pending until it is unblocked or waited for.
+    Pending,
+    /// The kernel drops it.
+    Dropped,
+}
+
+/// Tells from PID 1's masks; the order is the kernel's (`sig_ignored`: a blocked signal is never
+/// dropped).
+pub(super) fn reach(signal: i32, now: &Dispositions) -> Reach {
+    let Some(bit) = bit(signal) else {
+        return Reach::Dropped;
+    };
+    match signal {
+        libc::SIGKILL | libc::SIGSTOP => Reach::Taken,
+        _ if now.blocked & bit != 0 && now.ignored & bit == 0 => Reach::Pending,
+        _ if (now.caught | now.ignored) & bit != 0 => Reach::Taken,
+        // By default these do nothing, so there is nothing to lose.
+        libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGCHLD => Reach::Taken,
+        _ => Reach::Dropped,
+    }
+}
+
+/// The launcher passes this signal on. SIGKILL and SIGSTOP can't be received, SIGCHLD is about the
+/// launcher's own child; SIGTTIN and SIGTTOU are about the launcher's own use of the terminal.
+pub(super) fn forwardable(signal: i32) -> bool {
+    !matches!(
+        signal,
+        libc::SIGKILL | libc::SIGSTOP | libc::SIGCHLD | libc::SIGTTIN | libc::SIGTTOU
+    )
+}
+
+/// The process that signals are for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub pid: u32,
+    pub pidfd: BorrowedFd<'a>,
+}
+
+impl Target<'_> {
+    fn reach(&self, signal: i32) -> Reach {
+        // A process that is gone is found out by sending.
+        Dispositions::of(self.pid).map_or(Reach::Taken, |now| reach(signal, &now))
+    }
+
+    fn send(&self, received: &Received) -> bool {
+        if received.code == libc::SI_QUEUE {
+            pidfd::send_value(self.pidfd, received.signal, received.value).is_ok()
+        } else {
+            pidfd::send(self.pidfd, received.signal).is_ok()
+        }
+    }
+}
+
+/// First and longest pause between two looks at a PID 1 that has no handler.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Signals that are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Forwarder {
+    held: VecDeque<Held>,
+    pause: Duration,
+    next_look: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Held {
+    received: Received,
+    deadline: Instant,
+    /// It was sent into a blocked mask. If it vanishes from there with neither block nor handler left,
+    /// the kernel dropped it when it was unblocked (`get_signal`): a library that blocks everything
+    /// for a moment, to make a thread, does that.
+    sent: bool,
+}
+
+impl Forwarder {
+    /// Sends a signal, or holds it, at most until `deadline`. `by_terminal`: PID 1 got a copy from the
+    /// terminal already.
+    pub fn offer(
+        &mut self,
+        received: Received,
+        by_terminal: bool,
+        deadline: Instant,
+        target: Target<'_>,
+        observer: &dyn Observer,
+    ) {
+        let tell =
+            |action| observer.observe(clock::boot_ns(), signals::forwarded(&received, action));
+        let reach = target.reach(received.signal);
+        let sent = match reach {
+            Reach::Dropped => {
+                let kept = self.may_hold(received.signal);
+                tell(if kept {
+                    ForwardAction::HeldNoHandler
+                } else {
+                    ForwardAction::Failed
+                });
+                if !kept {
+                    return;
+                }
+                false
+            }
+            Reach::Taken | Reach::Pending if by_terminal => {
+                tell(ForwardAction::SentByTerminal);
+                true
+            }
+            Reach::Taken | Reach::Pending => {
+                let sent = target.send(&received);
+                tell(if sent {
+                    ForwardAction::Forwarded
+                } else {
+                    ForwardAction::Failed
+                });
+                true
+            }
+        };
+        if reach == Reach::Taken || (sent && !self.may_hold(received.signal)) {
+            return;
+        }
+        self.held.push_back(Held {
+            received,
+            deadline,
+            sent,
+        });
+        self.pause = FIRST_PAUSE;
+        self.next_look = Some(Instant::now() + self.pause);
+    }
+
+    /// When [`Forwarder::look`] is to be called next.
+    pub fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Tries again what is held.
+    pub fn look(&mut self, now: Instant, target: Target<'_>, observer: &dyn Observer) {
+        if self.next_look.is_none_or(|next| now < next) {
+            return;
+        }
+        let Some(dispositions) = Dispositions::of(target.pid) else {
+            self.held.clear();
+            self.next_look = None;
+            return;
+        };
+        self.held.retain_mut(|held| {
+            let tell = |action| {
+                observer.observe(clock::boot_ns(), signals::forwarded(&held.received, action));
+            };
+            match next(held.received.signal, held.sent, &dispositions) {
+                Next::Done => false,
+                Next::Wait if now < held.deadline => true,
+                Next::Hold if now < held.deadline => {
+                    tell(ForwardAction::HeldNoHandler);
+                    held.sent = false;
+                    true
+                }
+                Next::Wait | Next::Hold => {
+                    if !held.sent {
+                        // For the record: the kernel drops it.
+                        target.send(&held.received);
+                        tell(ForwardAction::SentAtDeadline);
+                    }
+                    false
+                }
+                Next::Send { watch } => {
+                    let sent = target.send(&held.received);
+                    tell(if sent {
+                        ForwardAction::Forwarded
+                    } else {
+                        ForwardAction::Failed
+                    });
+                    held.sent = true;
+                    watch
+                }
+            }
+        });
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.next_look = (!self.held.is_empty()).then(|| Instant::now() + self.pause);
+    }
+
+    /// The end: what is still held is sent anyway, so that the trace shows what the kernel does with it.
+    pub fn flush(&mut self, target: Target<'_>, observer: &dyn Observer) {
+        for held in self.held.drain(..).filter(|held| !held.sent) {
+            target.send(&held.received);
+            observer.observe(
+                clock::boot_ns(),
+                signals::forwarded(&held.received, ForwardAction::SentAtDeadline),
+            );
+        }
+        self.next_look = None;
+    }
+
+    /// As the kernel queues: a standard signal once, real-time signals up to a limit.
+    fn may_hold(&self, signal: i32) -> bool {
+        let held = self
+            .held
+            .iter()
+            .filter(|held| held.received.signal == signal);
+        let most = if signal < libc::SIGRTMIN() {
+            1
+        } else {
+            MAX_HELD
+        };
+        held.count() < most
+    }
+}
+
+/// What to do with a held signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It was taken.
+    Done,
+    /// Nothing has changed.
+    Wait,
+    /// It was dropped after all: hold it from now on.
+    Hold,
+    /// Send it; and watch it, because it is blocked.
+    Send { watch: bool },
+}
+
+fn next(signal: i32, sent: bool, now: &Dispositions) -> Next {
+    let pending = bit(signal).is_some_and(|bit| now.pending & bit != 0);
+    match (sent, reach(signal, now)) {
+        (false, Reach::Dropped) => Next::Wait,
+        (false, Reach::Taken) => Next::Send { watch: false },
+        (false, Reach::Pending) => Next::Send { watch: true },
+        (true, _) if pending => Next::Wait,
+        // Consumed: by a handler, or by sigwait(3) or signalfd(2), which leave it blocked.
+        (true, Reach::Taken | Reach::Pending) => Next::Done,
+        (true, Reach::Dropped) => Next::Hold,
+    }
+}
+
+fn bit(signal: i32) -> Option<u64> {
+    let shift = u32::try_from(signal).ok()?.checked_sub(1)?;
+    1u64.checked_shl(shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libc::{
+        SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGTTIN, SIGUSR1, SIGWINCH,
+    };
+
+    fn mask(signals: &[i32]) -> u64 {
+        signals.iter().filter_map(|&signal| bit(signal)).sum()
+    }
+
+    #[test]
+    fn the_kernels_rule_for_the_first_process() {
+        let app = Dispositions {
+            caught: mask(&[SIGTERM]),
+            ignored: mask(&[SIGHUP]),
+            blocked: mask(&[SIGUSR1]),
+            pending: 0,
+        };
+        for (signal, expected) in [
+            (SIGTERM, Reach::Taken),
+            (SIGHUP, Reach::Taken),
+            (SIGUSR1, Reach::Pending),
+            (SIGINT, Reach::Dropped),
+            (SIGWINCH, Reach::Taken),
+            (SIGCONT, Reach::Taken),
+            (SIGKILL, Reach::Taken),
+            (SIGSTOP, Reach::Taken),
+            (libc::SIGRTMIN() + 2, Reach::Dropped),
+            (64, Reach::Dropped),
+            (0, Reach::Dropped),
+            (65, Reach::Dropped),
+        ] {
+            assert_eq!(reach(signal, &app), expected, "signal {signal}");
+        }
+    }
+
+    #[test]
+    fn a_blocked_handler_is_pending_and_a_blocked_ignored_signal_is_not_waited_for() {
+        let both = |caught: &[i32], ignored: &[i32]| Dispositions {
+            caught: mask(caught),
+            ignored: mask(ignored),
+            blocked: mask(&[SIGTERM]),
+            pending: 0,
+        };
+        assert_eq!(reach(SIGTERM, &both(&[SIGTERM], &[])), Reach::Pending);
+        assert_eq!(reach(SIGTERM, &both(&[], &[SIGTERM])), Reach::Taken);
+    }
+
+    #[test]
+    fn a_held_signal_is_sent_when_a_handler_appears_and_only_once() {
+        let nothing = Dispositions::default();
+        let caught = Dispositions {
+            caught: mask(&[SIGTERM]),
+            ..nothing
+        };
+        assert_eq!(next(SIGTERM, false, &nothing), Next::Wait);
+        assert_eq!(next(SIGTERM, false, &caught), Next::Send { watch: false });
+        assert_eq!(next(SIGTERM, true, &caught), Next::Done);
+    }
+
+    #[test]
+    fn a_signal_sent_into_a_passing_block_is_not_lost() {
+        let nothing = Dispositions::default();
+        let blocked = Dispositions {
+            blocked: mask(&[SIGTERM]),
+            ..nothing
+        };
+        let pending = Dispositions {
+            pending: mask(&[SIGTERM]),
+            ..blocked
+        };
+        assert_eq!(next(SIGTERM, false, &blocked), Next::Send { watch: true });
+        assert_eq!(next(SIGTERM, true, &pending), Next::Wait);
+        // Unblocked without a handler: dropped by the kernel.
+        assert_eq!(next(SIGTERM, true, &nothing), Next::Hold);
+        // Still blocked but no more pending: sigwait(3) took it.
+        assert_eq!(next(SIGTERM, true, &blocked), Next::Done);
+    }
+
+    #[test]
+    fn what_is_about_the_launcher_itself_is_not_passed_on() {
+        for signal in [SIGKILL, SIGSTOP, SIGCHLD, SIGTTIN] {
+            assert!(!forwardable(signal));
+        }
+        for signal in [SIGTERM, SIGUSR1, SIGWINCH, libc::SIGSEGV, libc::SIGRTMAX()] {
+            assert!(forwardable(signal));
+        }
+    }
+
+    #[test]
+    fn masks_are_read_from_status() {
+        let status = "Name:\tx\nSigQ:\t0/9\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n\
+                      SigBlk:\t0000000000010000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\n";
+        let now = Dispositions::parse(status);
+        assert_eq!(now.pending, mask(&[SIGTERM]));
+        assert_eq!(now.blocked, mask(&[SIGCHLD]));
+        assert_eq!(now.ignored, mask(&[libc::SIGPIPE]));
+        assert_eq!(now.caught & mask(&[SIGINT, SIGTERM]), now.caught & 0xffff);
+        assert_eq!(
+            Dispositions::parse("SigCgt:\tzz\n"),
+            Dispositions::default()
+        );
+    }
+}

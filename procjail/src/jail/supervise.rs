@@ -1,0 +1,318 @@
+//! From the gate to PID 1's end: signals, the stop window, and the decision to kill.
+//!
+//! Every wait has a deadline. The runtime is made here, after the jail's processes were cloned: a
+//! clone of a program with threads would be unsafe.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::forward::{Forwarder, Target, forwardable};
+use super::outcome::{Observer, Outcome};
+use super::signals::{Received, named};
+use super::{Jail, pidfd, proc, teardown, terminal};
+use crate::clock;
+use crate::event;
+
+impl Jail<'_> {
+    /// Supervises a jail whose gate was opened, until PID 1 ended and everything is removed. Bounded:
+    /// from a stop request by the stop window, from PID 1's end or the kill by `--teardown-timeout`.
+    pub fn supervise(mut self, observer: &dyn Observer) -> Outcome {
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
+        let early = self.signals.take_early();
+        let reason = match &runtime {
+            Ok(runtime) => runtime.block_on(watch(&self, early, observer)),
+            // Out of descriptors, say. Without a way to wait safely, the jail ends.
+            Err(_) => Some(SUPERVISION_FAILED),
+        };
+        teardown::end(&mut self, started, reason, observer)
+    }
+
+    /// Kills everything and removes the jail, within `--teardown-timeout`: for a jail that can't or
+    /// shall not run. `reason` is told in the [`event::Kill`], such as `setup-failed`.
+    pub fn abort(mut self, reason: &str, observer: &dyn Observer) -> Outcome {
+        teardown::end(&mut self, Instant::now(), Some(reason), observer)
+    }
+}
+
+/// The launcher itself has a problem.
+const SUPERVISION_FAILED: &str = "supervision-failed";
+
+/// How often PID 1 is looked at without a reason. Its end shows at the pidfd, but only after all other
+/// processes of its namespace are reaped: if one of them never is, nothing else tells.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Returns when PID 1 ended (none), or with the reason why everything must be killed now.
+async fn watch(
+    jail: &Jail<'_>,
+    early: Vec<Received>,
+    observer: &dyn Observer,
+) -> Option<&'static str> {
+    // SAFETY: both descriptors are borrowed from `jail`, which outlives this function and keeps them.
+    let ready = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let (Ok(ended), Ok(signals)) = (
+        ready(jail.spawned.pidfd.as_fd()),
+        ready(jail.signals.as_fd()),
+    ) else {
+        return Some(SUPERVISION_FAILED);
+    };
+    let mut window = Window::new(jail, observer);
+    for received in early {
+        if let Some(reason) = window.receive(received) {
+            return Some(reason);
+        }
+    }
+    loop {
+        let wake = window.wake().min(Instant::now() + HEARTBEAT);
+        tokio::select! {
+            biased;
+            _ = ended.readable() => return None,
+            guard = signals.readable() => {
+                // Cleared first: what comes after the read makes it ready again.
+                if let Ok(mut guard) = guard {
+                    guard.clear_ready();
+                }
+                for received in jail.signals.read() {
+                    if let Some(reason) = window.receive(received) {
+                        return Some(reason);
+                    }
+                }
+            }
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+        if let Some(reason) = window.tick(Instant::now()) {
+            return Some(reason);
+        }
+    }
+}
+
+/// Two copies of a stop signal from one sender within this time are one request: timeout(1) signals
+/// its child and then its whole process group.
+const SAME_REQUEST: Duration = Duration::from_millis(50);
+
+/// A running jail and, once a stop is requested, its stop window.
+struct Window<'a> {
+    jail: &'a Jail<'a>,
+    observer: &'a dyn Observer,
+    forwarder: Forwarder,
+    /// The request and when the window closes.
+    stop: Option<(Received, Instant)>,
+    next_heartbeat: Instant,
+}
+
+impl<'a> Window<'a> {
+    fn new(jail: &'a Jail<'a>, observer: &'a dyn Observer) -> Window<'a> {
+        Window {
+            jail,
+            observer,
+            forwarder: Forwarder::default(),
+            stop: None,
+            next_heartbeat: Instant::now() + HEARTBEAT,
+        }
+    }
+
+    /// When there is something to do without a signal.
+    fn wake(&self) -> Instant {
+        let times = [self.stop.map(|(_, ends)| ends), self.forwarder.next_look()];
+        times
+            .into_iter()
+            .flatten()
+            .fold(self.next_heartbeat, Instant::min)
+    }
+
+    /// Deals with a signal that the launcher got. Returns a reason if everything must be killed now.
+    fn receive(&mut self, received: Received) -> Option<&'static str> {
+        match stop_request(self.stop.as_ref().map(|(first, _)| first), &received) {
+            Request::First => return self.open(received),
+            Request::Second => return Some("second-signal"),
+            Request::Copy => {}
+            Request::None if received.signal == libc::SIGTSTP => self.suspend(received),
+            Request::None if forwardable(received.signal) => {
+                let arrived = received.arrived + self.jail.plan.stop.timeout;
+                let deadline = self.stop.map_or(arrived, |(_, ends)| ends.min(arrived));
+                self.forward(received, deadline);
+            }
+            Request::None => {}
+        }
+        None
+    }
+
+    /// Opens the stop window: the stop signal, then SIGCONT, for a stopped process can't obey.
+    fn open(&mut self, received: Received) -> Option<&'static str> {
+        let timeout = self.jail.plan.stop.timeout;
+        let ends = received.arrived + timeout;
+        let stop_signal = self.jail.plan.stop.signal.unwrap_or(received.signal);
+        self.stop = Some((received, ends));
+        self.observer.observe(
+            clock::boot_ns(),
+            event::What::StopRequested(event::StopRequested {
+                signal: named(received.signal),
+                stop_signal: named(stop_signal),
+                timeout_ns: timeout.as_nanos() as u64,
+            }),
+        );
+        if stop_signal == libc::SIGKILL {
+            return Some("stop-signal");
+        }
+        if stop_signal == received.signal {
+            self.forward(received, ends);
+        } else {
+            // Another signal than the one that the terminal may have sent as well.
+            let stop = Received {
+                signal: stop_signal,
+                code: libc::SI_USER,
+                ..received
+            };
+            self.forward(stop, ends);
+        }
+        let _ = pidfd::send(&self.jail.spawned.pidfd, libc::SIGCONT);
+        None
+    }
+
+    /// What is due by now. Returns a reason if everything must be killed now.
+    fn tick(&mut self, now: Instant) -> Option<&'static str> {
+        self.forwarder.look(now, target(self.jail), self.observer);
+        if self.stop.is_some_and(|(_, ends)| ends <= now) {
+            self.forwarder.flush(target(self.jail), self.observer);
+            return Some("stop-timeout");
+        }
+        if self.next_heartbeat <= now {
+            self.next_heartbeat = now + HEARTBEAT;
+            if proc::exiting(self.jail.spawned.pid) {
+                // It is on its way out but something in its namespace keeps it: the clean-up, with
+                // its time limit, begins.
+                return Some("teardown");
+            }
+        }
+        None
+    }
+
+    fn forward(&mut self, received: Received, deadline: Instant) {
+        let by_terminal = terminal::sent_to_group(&received, self.jail.spawned.pid);
+        self.forwarder.offer(
+            received,
+            by_terminal,
+            deadline,
+            target(self.jail),
+            self.observer,
+        );
+    }
+
+    /// Ctrl-Z: APP stops, then the launcher, so that the shell outside gets the terminal back. Returns
+    /// when they are continued.
+    fn suspend(&mut self, received: Received) {
+        let by_terminal = terminal::sent_to_group(&received, self.jail.spawned.pid);
+        let action = terminal::suspend(&received, by_terminal, target(self.jail));
+        self.observer.observe(
+            clock::boot_ns(),
+            super::signals::forwarded(&received, action),
+        );
+    }
+}
+
+fn target<'a>(jail: &'a Jail<'_>) -> Target<'a> {
+    Target {
+        pid: jail.spawned.pid,
+        pidfd: jail.spawned.pidfd.as_fd(),
+    }
+}
+
+/// What a signal means for the stop window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// It opens the window.
+    First,
+    /// It closes the window now.
+    Second,
+    /// It is the first one once more.
+    Copy,
+    /// It is no request.
+    None,
+}
+
+fn stop_request(first: Option<&Received>, received: &Received) -> Request {
+    use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    match (received.signal, first) {
+        (SIGTERM | SIGINT | SIGQUIT | SIGHUP, None) => Request::First,
+        (signal, Some(first))
+            if signal == first.signal
+                && received.sender_pid == first.sender_pid
+                && received.sender_pid != 0
+                && received.arrived.duration_since(first.arrived) < SAME_REQUEST =>
+        {
+            Request::Copy
+        }
+        (SIGTERM | SIGINT, Some(_)) => Request::Second,
+        _ => Request::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+
+    fn received(signal: i32, sender_pid: u32, arrived: Instant) -> Received {
+        Received {
+            signal,
+            code: libc::SI_USER,
+            sender_pid,
+            value: 0,
+            arrived,
+        }
+    }
+
+    #[test]
+    fn four_signals_ask_to_stop_and_two_of_them_insist() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
+            assert_eq!(
+                stop_request(None, &received(signal, 7, now)),
+                Request::First
+            );
+        }
+        let first = received(SIGHUP, 7, now);
+        for (signal, expected) in [
+            (SIGTERM, Request::Second),
+            (SIGINT, Request::Second),
+            (SIGQUIT, Request::None),
+            (SIGHUP, Request::None),
+            (SIGUSR1, Request::None),
+        ] {
+            let second = received(signal, 7, later);
+            assert_eq!(stop_request(Some(&first), &second), expected, "{signal}");
+        }
+        assert_eq!(
+            stop_request(None, &received(SIGUSR1, 7, now)),
+            Request::None
+        );
+    }
+
+    #[test]
+    fn a_copy_at_once_from_the_same_sender_is_the_same_request() {
+        let now = Instant::now();
+        let soon = now + Duration::from_millis(1);
+        let first = received(SIGTERM, 7, now);
+        let ask = |second| stop_request(Some(&first), &second);
+        assert_eq!(ask(received(SIGTERM, 7, soon)), Request::Copy);
+        assert_eq!(ask(received(SIGTERM, 8, soon)), Request::Second);
+        assert_eq!(ask(received(SIGINT, 7, soon)), Request::Second);
+        assert_eq!(
+            ask(received(SIGTERM, 7, now + SAME_REQUEST)),
+            Request::Second
+        );
+        // The terminal: nobody types Ctrl-C twice by accident.
+        let typed = received(SIGINT, 0, now);
+        assert_eq!(
+            stop_request(Some(&typed), &received(SIGINT, 0, soon)),
+            Request::Second
+        );
+    }
+}
