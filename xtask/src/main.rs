@@ -25,6 +25,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Test(args) => test::run(&args),
         Task::Bench(bench) => bench::run(&bench),
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::Schema(args) => schema::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Schema(args) => schema::run(&args),
     }
 }

@@ -1,22 +1,17 @@
-//! `cargo xtask schema`: the JSON Schema of the trace file, from the types that write it.
-
-use std::fs;
+//! `cargo xtask schema`: rewrites what is generated from the model of a trace.
 
 use anyhow::Context;
 
 use crate::workspace;
 
-/// Write docs/trace.schema.json anew.
+/// Rewrite docs/trace.schema.json from the model of a trace
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Runs the command.
-///
-/// # Errors
-///
-/// The file can't be written.
-pub fn run(_args: &Args) -> anyhow::Result<()> {
+/// Runs the task.
+pub fn run(_args: &Args) -> anyhow::Result<std::process::ExitCode> {
     let path = workspace::root().join("docs/trace.schema.json");
-    fs::write(&path, procjail::trace::schema())
-        .with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, procjail::trace::schema())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(std::process::ExitCode::SUCCESS)
 }
