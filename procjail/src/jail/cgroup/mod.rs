@@ -383,7 +383,10 @@ pub fn remove_stale(host: &HostCgroups, name: &str, deadline: Instant) -> Result
 
 /// Processes in any of the jail's directories, as far as they can be seen from here.
 pub fn members(host: &HostCgroups, name: &str) -> Vec<u32> {
-    let v1 = host.v1.values().filter_map(|mount| Dir::open(&mount.path).ok());
+    let v1 = host
+        .v1
+        .values()
+        .filter_map(|mount| Dir::open(&mount.path).ok());
     let dirs = host.open_v2().into_iter().chain(v1);
     let mut pids: Vec<u32> = dirs
         .filter_map(|root| jail_dir(&root, OsStr::new(name)).ok())
