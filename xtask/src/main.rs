@@ -1,6 +1,7 @@
 //! What a developer does with the source, one subcommand each.
 
 mod bench;
+mod schema;
 mod test;
 mod workspace;
 
@@ -11,6 +12,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", max_term_width = 100)]
 enum Task {
+    Schema(schema::Args),
     Test(test::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -18,6 +20,7 @@ enum Task {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
+        Task::Schema(args) => schema::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     }
