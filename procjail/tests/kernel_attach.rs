@@ -194,7 +194,10 @@ fn a_shell_and_its_children_are_told_from_fork_to_reap() {
     let cgroup = TestCgroup::unified();
     let mut trace = Trace::of(&cgroup, &Options::default());
     let child = TestCgroup::command(&[&cgroup], "/bin/sh")
-        .args(["-c", "/bin/echo one 'two three' >/dev/null; /nonexistent 2>/dev/null; (exit 7); exit 3"])
+        .args([
+            "-c",
+            "/bin/echo one 'two three' >/dev/null; /nonexistent 2>/dev/null; (exit 7); exit 3",
+        ])
         .spawn()
         .expect("spawned");
     let shell = child.id();
@@ -276,7 +279,9 @@ fn a_long_command_line_is_cut_and_says_so() {
     let cgroup = TestCgroup::unified();
     let mut trace = Trace::of(&cgroup, &Options::default());
     let long = "x".repeat(10_000);
-    let child = TestCgroup::command(&[&cgroup], "/bin/true").arg(&long).spawn();
+    let child = TestCgroup::command(&[&cgroup], "/bin/true")
+        .arg(&long)
+        .spawn();
     let child = child.expect("spawned");
     let pid = child.id();
     assert_eq!(finish(child), 0);
@@ -291,7 +296,9 @@ fn a_long_command_line_is_cut_and_says_so() {
 fn a_signal_is_told_with_its_sender_its_system_call_and_its_effect() {
     let cgroup = TestCgroup::unified();
     let mut trace = Trace::of(&cgroup, &Options::default());
-    let child = TestCgroup::command(&[&cgroup], "/bin/sleep").arg("30").spawn();
+    let child = TestCgroup::command(&[&cgroup], "/bin/sleep")
+        .arg("30")
+        .spawn();
     let child = child.expect("spawned");
     let pid = child.id();
     trace.read_until(|trace| !trace.execs().is_empty());
@@ -318,7 +325,10 @@ fn a_signal_is_told_with_its_sender_its_system_call_and_its_effect() {
     assert_eq!((last.signal, last.group_exit_code), (9, libc::SIGTERM));
     let exit = trace.exit_of(pid).expect("its end");
     assert_eq!(exit.group_exit_code, libc::SIGTERM);
-    assert_eq!(exit.header.task.flags, task_flags::IN_JAIL | task_flags::EXITING);
+    assert_eq!(
+        exit.header.task.flags,
+        task_flags::IN_JAIL | task_flags::EXITING
+    );
 }
 
 #[test]
@@ -336,7 +346,10 @@ fn mount_calls_are_told_with_arguments_result_and_duration() {
     let calls = trace.all::<Mount>(kind::MOUNT);
     let of = |call| calls.iter().filter(move |mount| mount.call == call);
     let unshare = of(mount_call::UNSHARE).next().expect("unshare");
-    assert_eq!((unshare.flags, unshare.result), (libc::CLONE_NEWNS as u64, 0));
+    assert_eq!(
+        (unshare.flags, unshare.result),
+        (libc::CLONE_NEWNS as u64, 0)
+    );
     assert_eq!(unshare.stage, mount_stage::DONE);
     let strings = |mount: &Mount| {
         [
@@ -349,14 +362,21 @@ fn mount_calls_are_told_with_arguments_result_and_duration() {
         .find(|mount| strings(mount) == ["some-name", "/mnt", "tmpfs"])
         .expect("mount of a tmpfs");
     assert_eq!(tmpfs.result, 0);
-    assert!((1_000..5_000_000_000).contains(&tmpfs.duration_ns), "{}", tmpfs.duration_ns);
+    assert!(
+        (1_000..5_000_000_000).contains(&tmpfs.duration_ns),
+        "{}",
+        tmpfs.duration_ns
+    );
     assert_ne!(tmpfs.header.task.mnt_ns, 0);
     let umount = of(mount_call::UMOUNT).next().expect("umount");
     assert_eq!((strings(umount)[1].as_str(), umount.result), ("/mnt", 0));
     let failed = of(mount_call::MOUNT)
         .find(|mount| strings(mount)[0] == "no-such-device")
         .expect("mount of a missing device");
-    assert_eq!((strings(failed)[1].as_str(), strings(failed)[2].as_str()), ("/mnt", "ext4"));
+    assert_eq!(
+        (strings(failed)[1].as_str(), strings(failed)[2].as_str()),
+        ("/mnt", "ext4")
+    );
     assert_eq!(failed.result, -i64::from(libc::ENOENT));
 }
 
@@ -364,7 +384,14 @@ fn mount_calls_are_told_with_arguments_result_and_duration() {
 fn the_pid_inside_is_the_one_of_the_namespace_of_pid_1() {
     let cgroup = TestCgroup::unified();
     let mut child = TestCgroup::command(&[&cgroup], "/usr/bin/unshare")
-        .args(["--pid", "--fork", "--kill-child", "/bin/sh", "-c", "read line; /bin/true; exit 0"])
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "/bin/sh",
+            "-c",
+            "read line; /bin/true; exit 0",
+        ])
         .stdin(Stdio::piped())
         .spawn()
         .expect("spawned");
@@ -376,14 +403,20 @@ fn the_pid_inside_is_the_one_of_the_namespace_of_pid_1() {
         }
         thread::sleep(Duration::from_millis(5));
     };
-    let options = Options { pid: pid_1, ..Options::default() };
+    let options = Options {
+        pid: pid_1,
+        ..Options::default()
+    };
     let mut trace = Trace::of(&cgroup, &options);
     drop(child.stdin.take());
     let unshare = child.id();
     assert_eq!(finish(child), 0);
     trace.read_until(|trace| trace.exit_of(unshare).is_some());
     let exit = trace.exit_of(pid_1).expect("end of PID 1");
-    assert_eq!((exit.header.task.jail_pid, exit.header.task.ns_level), (1, 1));
+    assert_eq!(
+        (exit.header.task.jail_pid, exit.header.task.ns_level),
+        (1, 1)
+    );
     assert_eq!((exit.parent.jail_pid, exit.parent.ns_level), (0, 0));
     let fork = trace.all::<Fork>(kind::FORK);
     let fork = fork.iter().find(|fork| fork.header.task.pid == pid_1);
@@ -394,7 +427,10 @@ fn the_pid_inside_is_the_one_of_the_namespace_of_pid_1() {
 fn threads_are_told_only_when_asked_for() {
     for threads in [false, true] {
         let cgroup = TestCgroup::unified();
-        let options = Options { threads, ..Options::default() };
+        let options = Options {
+            threads,
+            ..Options::default()
+        };
         let mut trace = Trace::of(&cgroup, &options);
         let child = TestCgroup::command(&[&cgroup], "/usr/bin/python3")
             .args(["-c", "import threading as t; x = [t.Thread(target=lambda: 0) for _ in range(3)]; [y.start() for y in x]; [y.join() for y in x]"])
@@ -403,14 +439,20 @@ fn threads_are_told_only_when_asked_for() {
         let pid = child.id();
         assert_eq!(finish(child), 0);
         trace.read_until(|trace| {
-            trace
-                .exit_of(pid)
-                .is_some_and(|_| trace.all::<Exit>(kind::EXIT).iter().any(|exit| exit.group_dead == 1))
+            trace.exit_of(pid).is_some_and(|_| {
+                trace
+                    .all::<Exit>(kind::EXIT)
+                    .iter()
+                    .any(|exit| exit.group_dead == 1)
+            })
         });
         let of_threads = |fork: &&Fork| fork.child.pid != fork.child.tid;
         let forks = trace.all::<Fork>(kind::FORK);
         let exits = trace.all::<Exit>(kind::EXIT);
-        assert_eq!(forks.iter().filter(of_threads).count(), if threads { 3 } else { 0 });
+        assert_eq!(
+            forks.iter().filter(of_threads).count(),
+            if threads { 3 } else { 0 }
+        );
         assert_eq!(exits.len(), if threads { 4 } else { 1 });
         assert_eq!(exits.iter().filter(|exit| exit.group_dead == 1).count(), 1);
     }
@@ -422,11 +464,17 @@ fn an_oom_kill_is_told_with_its_limit() {
     let cgroup = TestCgroup::unified();
     // On a hybrid host the memory controller has a hierarchy of its own.
     let memory = "/sys/fs/cgroup/memory";
-    assert!(Path::new(memory).is_dir(), "no v1 memory controller on this host");
+    assert!(
+        Path::new(memory).is_dir(),
+        "no v1 memory controller on this host"
+    );
     let memory = TestCgroup::new(memory);
     fs::write(memory.0.join("memory.limit_in_bytes"), LIMIT.to_string()).expect("limit set");
     // No swapping, where swap is counted.
-    let _ = fs::write(memory.0.join("memory.memsw.limit_in_bytes"), LIMIT.to_string());
+    let _ = fs::write(
+        memory.0.join("memory.memsw.limit_in_bytes"),
+        LIMIT.to_string(),
+    );
     let mut trace = Trace::of(&cgroup, &Options::default());
     let child = TestCgroup::command(&[&cgroup, &memory], "/usr/bin/python3")
         .args(["-c", "b = bytearray(200 << 20)"])
@@ -438,10 +486,17 @@ fn an_oom_kill_is_told_with_its_limit() {
     let kills = trace.all::<OomKill>(kind::OOM_KILL);
     assert_eq!(kills.len(), 1);
     let kill = &kills[0];
-    assert_eq!((kill.victim.pid, comm(&kill.victim).as_str()), (pid, "python3"));
+    assert_eq!(
+        (kill.victim.pid, comm(&kill.victim).as_str()),
+        (pid, "python3")
+    );
     assert_eq!(kill.header.task.pid, pid);
     assert_eq!((kill.killed_by_kernel, kill.syscall), (1, -1));
-    assert!(kill.anon_bytes > LIMIT / 2 && kill.anon_bytes < LIMIT, "{}", kill.anon_bytes);
+    assert!(
+        kill.anon_bytes > LIMIT / 2 && kill.anon_bytes < LIMIT,
+        "{}",
+        kill.anon_bytes
+    );
     assert!(kill.total_vm_bytes > 200 << 20);
     assert!(kill.page_table_bytes > 0);
     let own = &kill.chain[0];
@@ -461,10 +516,14 @@ fn an_oom_kill_is_told_with_its_limit() {
 fn what_happens_outside_the_cgroup_is_not_told() {
     let cgroup = TestCgroup::unified();
     let mut trace = Trace::of(&cgroup, &Options::default());
-    let status = Command::new("/bin/sh").args(["-c", "/bin/true; kill $$"]).status();
+    let status = Command::new("/bin/sh")
+        .args(["-c", "/bin/true; kill $$"])
+        .status();
     assert!(!status.expect("ran").success());
     let other = TestCgroup::unified();
-    let child = TestCgroup::command(&[&other], "/bin/true").spawn().expect("spawned");
+    let child = TestCgroup::command(&[&other], "/bin/true")
+        .spawn()
+        .expect("spawned");
     assert_eq!(finish(child), 0);
     thread::sleep(Duration::from_millis(100));
     trace.read();
@@ -474,10 +533,16 @@ fn what_happens_outside_the_cgroup_is_not_told() {
 #[test]
 fn a_ring_too_small_counts_what_it_loses() {
     let cgroup = TestCgroup::unified();
-    let options = Options { ring_bytes: 1, ..Options::default() };
+    let options = Options {
+        ring_bytes: 1,
+        ..Options::default()
+    };
     let mut trace = Trace::of(&cgroup, &options);
     let child = TestCgroup::command(&[&cgroup], "/bin/sh")
-        .args(["-c", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i + 1)); done"])
+        .args([
+            "-c",
+            "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i + 1)); done",
+        ])
         .spawn()
         .expect("spawned");
     assert_eq!(finish(child), 0);

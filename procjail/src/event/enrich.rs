@@ -23,7 +23,7 @@ const CHARGE_BATCH_PAGES: u64 = 64;
 /// Turns records into [`Event`]s.
 ///
 /// Records and the launcher's own facts come in through [`Self::record`] and [`Self::launcher`], best
-/// in the order of their times (see [`super::Sequencer`]).
+/// in the order of their times: a cause that comes after its effect explains nothing.
 #[derive(Debug)]
 pub struct Enricher {
     launcher: Task,

@@ -197,3 +197,21 @@ impl<'de> Visitor<'de> for EventVisitor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_documented() {
+        let page = include_str!("../../../docs/events.md");
+        for kind in KINDS {
+            let heading = page.lines().any(|line| {
+                line.strip_prefix("### ")
+                    .and_then(|title| title.split(' ').next())
+                    == Some(*kind)
+            });
+            assert!(heading || page.contains(&format!("| `{kind}` |")), "{kind}");
+        }
+    }
+}

@@ -1,7 +1,6 @@
 //! Events: the model, and how records of the kernel become events.
 //!
-//! [`decode()`] makes a checked [`Record`] of bytes; the [`Enricher`] makes an [`Event`] of it. The
-//! [`Sequencer`] in front of the enricher puts what several processors and the launcher tell in order.
+//! [`decode()`] makes a checked [`Record`] of bytes; the [`Enricher`] makes an [`Event`] of it.
 
 mod decode;
 mod enrich;
@@ -10,7 +9,6 @@ pub(crate) mod fixture;
 mod kinds;
 mod model;
 mod processes;
-mod sequence;
 #[cfg(test)]
 pub(crate) mod story;
 
@@ -18,4 +16,3 @@ pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use kinds::KINDS;
 pub use model::*;
-pub use sequence::Sequencer;

@@ -157,6 +157,11 @@ pub(crate) fn records() -> Vec<Record> {
         child_ended(at(14_031), crasher, init, 3),
         fork(at(14_100), init, cat),
         fork(at(14_150), cat, thread(cat, 9001)),
+        fork(at(14_200), init, task(7, "sh")),
+        exec_failed(at(14_210), task(7, "sh"), "/usr/bin/growth", libc::ENOENT),
+        exec_failed(at(14_211), task(7, "sh"), "/bin/growth", libc::ENOENT),
+        Record::Exit(exit(at(14_220), task(7, "sh"), init, 0x7f00)),
+        Record::Reap(reap(at(19_220), init, 7)),
         Record::SignalGenerated(ignored),
         Record::SignalGenerated(handled),
         Record::SignalDelivered(delivered(at(21_000) + 35_000, cat, 10)),
@@ -315,7 +320,7 @@ pub(crate) fn header_line() -> trace::Header {
 
 /// The events and the footer.
 pub(crate) fn trace() -> (Vec<Event>, trace::Footer) {
-    let mut sequencer = Sequencer::new(Enricher::new(
+    let mut enricher = Enricher::new(
         Task {
             pid: 4100,
             tid: 4100,
@@ -323,19 +328,28 @@ pub(crate) fn trace() -> (Vec<Event>, trace::Footer) {
             ..Task::default()
         },
         4096,
-    ));
-    for record in records() {
-        sequencer.record(record);
+    );
+    enum Source {
+        Kernel(Record),
+        Launcher(What),
     }
-    for (time_ns, what) in launcher() {
-        sequencer.launcher(time_ns, what);
-    }
-    let mut events = Vec::new();
-    let Ok(()) = sequencer.finish(&mut |event| {
-        events.push(event);
-        Ok::<(), std::convert::Infallible>(())
-    });
-    let enricher = sequencer.enricher();
+    let mut sources: Vec<(u64, Source)> = records()
+        .into_iter()
+        .map(|record| (record.header().time_ns, Source::Kernel(record)))
+        .chain(
+            launcher()
+                .into_iter()
+                .map(|(time_ns, what)| (time_ns, Source::Launcher(what))),
+        )
+        .collect();
+    sources.sort_by_key(|(time_ns, _)| *time_ns);
+    let events: Vec<Event> = sources
+        .into_iter()
+        .filter_map(|(time_ns, source)| match source {
+            Source::Kernel(record) => enricher.record(record),
+            Source::Launcher(what) => Some(enricher.launcher(time_ns, what)),
+        })
+        .collect();
     let step = |step: &str, duration_ns, error: Option<&str>| trace::TeardownStep {
         step: step.into(),
         duration_ns,

@@ -38,7 +38,9 @@ pub fn pid_namespace(pid: u32) -> Option<(u32, u32)> {
     let inode = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     // One number for each namespace from the one of this /proc inwards.
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let numbers = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
     let level = numbers.split_whitespace().count().checked_sub(1)?;
     Some((inode.parse().ok()?, u32::try_from(level).ok()?))
 }

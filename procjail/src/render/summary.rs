@@ -3,7 +3,7 @@
 use super::style::{Look, Painted, Tone};
 use super::text::{bytes, command, count, duration, escape, plural};
 use super::timeline::Totals;
-use super::words::{losses, status, tone_of};
+use super::words::{hint, losses, status, tone_of};
 use crate::event::ExitStatus;
 use crate::exit;
 use crate::trace::{Footer, Header};
@@ -193,6 +193,9 @@ fn exit_status(footer: &Footer) -> (Tone, String) {
         })
     {
         value += &format!(" ({})", footer.exit_code);
+    }
+    if let Some(hint) = hint(ended) {
+        value += &format!(" ({hint})");
     }
     if footer.exit_code == i32::from(exit::TEARDOWN_TIMEOUT) {
         value += ", and the jail could not be removed in time";

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::style::{Look, Painted, Tone};
-use super::text::{escape, moment};
+use super::text::{escape, moment, quote};
 use super::words::{Words, words};
 use super::{Output, is_minor, summary};
-use crate::event::{Event, Lost, What};
+use crate::event::{Event, ExecFailed, Lost, What};
 use crate::trace::{Footer, Header};
 
 /// Columns before the words: time, PID, host PID, name, kind.
@@ -48,7 +48,15 @@ pub struct Timeline<W> {
     origin_ns: Option<u64>,
     waiting: Vec<Event>,
     depths: HashMap<u32, usize>,
+    failed: HashMap<u32, FailedExecs>,
     totals: Totals,
+}
+
+/// Execs of a process that failed since its last that didn't.
+#[derive(Debug)]
+struct FailedExecs {
+    count: u64,
+    last: ExecFailed,
 }
 
 /// What a timeline counts for the case that there is no footer.
@@ -70,6 +78,7 @@ impl<W: Write> Timeline<W> {
             origin_ns: None,
             waiting: Vec::new(),
             depths: HashMap::new(),
+            failed: HashMap::new(),
             totals: Totals::default(),
         }
     }
@@ -92,18 +101,32 @@ impl<W: Write> Timeline<W> {
 
     fn line(&mut self, event: &Event) -> io::Result<()> {
         let depth = self.depth(event);
+        let failed = self.failed_execs(event);
         if is_minor(event) && !self.look.verbose {
             self.totals.hidden += 1;
             return Ok(());
         }
         let width = self.look.width.saturating_sub(COLUMNS).max(40);
-        let Words { tone, text, detail } = words(event, width);
+        let Words {
+            tone,
+            text,
+            mut detail,
+        } = words(event, width);
+        if let Some(FailedExecs { count, last }) = failed {
+            let tries = if count > 1 {
+                format!(", {count} tries")
+            } else {
+                String::new()
+            };
+            let (file, error) = (quote(&last.filename), escape(&last.error.name));
+            detail += &format!("; it could not execute {file}: {error}{tries}");
+        }
         let time = self.relative(event.time_ns);
         let task = &event.task;
         let pid = task
             .jail_pid
             .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let name = format!("{:1$}{2}", "", depth * 2, escape(&task.comm));
+        let name = format!("{:1$}{2}", "", depth, escape(&task.comm));
         let label = label(event.what.kind());
         let paint = |text, tone| Painted {
             text,
@@ -129,15 +152,37 @@ impl<W: Write> Timeline<W> {
         self.out.write_all(line.as_bytes())
     }
 
+    /// The execs that failed and were all that the process, which ends here, had in mind.
+    fn failed_execs(&mut self, event: &Event) -> Option<FailedExecs> {
+        let pid = event.task.pid;
+        match &event.what {
+            What::ExecFailed(failed) if self.failed.len() < DEPTHS => {
+                let execs = self.failed.entry(pid).or_insert_with(|| FailedExecs {
+                    count: 0,
+                    last: failed.clone(),
+                });
+                execs.count += 1;
+                execs.last = failed.clone();
+                None
+            }
+            What::Exec(_) => {
+                self.failed.remove(&pid);
+                None
+            }
+            What::Exit(exit) if exit.process => self
+                .failed
+                .remove(&pid)
+                .filter(|_| matches!(exit.status.code, Some(1..))),
+            _ => None,
+        }
+    }
+
     /// How deep the event's task lies below PID 1.
     fn depth(&mut self, event: &Event) -> usize {
         let depth = self.depths.get(&event.task.pid).copied().unwrap_or(0);
         match &event.what {
             What::Fork(fork) if !fork.thread && self.depths.len() < DEPTHS => {
                 self.depths.insert(fork.child.pid, (depth + 1).min(DEEPEST));
-            }
-            What::Reap(reap) => {
-                self.depths.remove(&reap.child.pid);
             }
             What::Free(free) => {
                 self.depths.remove(&free.process.pid);

@@ -51,9 +51,7 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
                 quote(&failed.filename),
                 errno(&failed.error)
             );
-            // A search along PATH finds nothing in most places.
-            let search = failed.error.number == libc::ENOENT && event.task.jail_pid != Some(1);
-            Words::new(if search { Tone::Dim } else { Tone::Warning }, text)
+            Words::new(Tone::Warning, text)
         }
         What::Exit(exit) => exited(&event.task, exit),
         What::Reap(reap) => reaped(reap),
@@ -176,10 +174,9 @@ fn errno(error: &Errno) -> String {
 fn executed(exec: &Exec, width: usize) -> Words {
     // The file only where the arguments don't tell it.
     let base = |path: &str| path.rsplit('/').next().map(str::to_owned);
-    let told = exec
-        .argv
-        .first()
-        .is_some_and(|name| base(name) == base(&exec.filename));
+    let same = |name: &String| base(name) == base(&exec.filename);
+    // A script comes as an argument of its interpreter.
+    let told = exec.argv.first().is_some_and(same) || exec.argv.contains(&exec.filename);
     let detail = if told {
         String::new()
     } else {
@@ -199,15 +196,28 @@ fn exited(task: &Task, exit: &Exit) -> Words {
     if !exit.process {
         return Words::new(Tone::Dim, format!("thread {}: {text}", task.tid));
     }
-    let mut detail = format!(
-        "after {}, cpu {}",
-        duration(exit.lifetime_ns),
-        duration(cpu)
-    );
+    let mut detail = format!("after {}", duration(exit.lifetime_ns));
+    if cpu > 0 {
+        detail += &format!(", cpu {}", duration(cpu));
+    }
     if exit.max_rss_bytes > 0 {
         detail += &format!(", peak {}", bytes(exit.max_rss_bytes));
     }
+    if let Some(hint) = hint(&exit.status) {
+        detail += &format!("; {hint}");
+    }
     Words::new(tone_of(&exit.status), text).detail(detail)
+}
+
+/// What an exit code may mean besides itself: shells pass a child's signal on as 128+n.
+pub(super) fn hint(status: &ExitStatus) -> Option<String> {
+    let signal = status.code?.checked_sub(128)?;
+    (1..=31).contains(&signal).then(|| {
+        format!(
+            "128+{signal}: may pass on a child's {}",
+            names::signal(signal)
+        )
+    })
 }
 
 fn reaped(reap: &Reap) -> Words {

@@ -10,9 +10,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header};
+use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header, reason};
 use crate::event::Event;
-use crate::names;
 
 /// Longest line that is read; a trace's are far shorter.
 const LINE_BYTES: u64 = 16 << 20;
@@ -24,22 +23,22 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file could not be opened.
-    #[error("cannot open {name}: {}", reason(source))]
+    #[error("cannot open {name}: {}", reason(error))]
     Open {
         /// The file.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file could be opened but not read.
-    #[error("cannot read {name} after line {line}: {}", reason(source))]
+    #[error("cannot read {name} after line {line}: {}", reason(error))]
     Read {
         /// The file.
         name: String,
         /// Last line that was read.
         line: u64,
         /// What the kernel or the decompressor said.
-        source: io::Error,
+        error: io::Error,
     },
     /// There is nothing in it.
     #[error("{name} is empty: it has not even the header of a trace")]
@@ -81,19 +80,6 @@ pub enum ReadError {
     },
 }
 
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => {
-            format!(
-                "{} ({})",
-                names::errno(number),
-                names::errno_meaning(number)
-            )
-        }
-        None => error.to_string(),
-    }
-}
-
 /// A trace that is being read: an iterator over its events.
 pub struct Reader {
     lines: Lines,
@@ -114,9 +100,9 @@ pub fn open(path: &Path) -> Result<Reader, ReadError> {
         return Reader::new(io::stdin(), "standard input");
     }
     let name = path.display().to_string();
-    let failed = |source| ReadError::Open {
+    let failed = |error| ReadError::Open {
         name: name.clone(),
-        source,
+        error,
     };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {
@@ -334,10 +320,10 @@ enum Line {
 
 impl Lines {
     fn new(input: impl Read + 'static, name: &str) -> Result<Self, ReadError> {
-        let failed = |source| ReadError::Read {
+        let failed = |error| ReadError::Read {
             name: name.to_owned(),
             line: 0,
-            source,
+            error,
         };
         let mut input = BufReader::with_capacity(1 << 18, input);
         let mut magic = Vec::new();
@@ -373,11 +359,11 @@ impl Lines {
             Ok(_) => {}
             // A compressed file that was cut off: what could be decoded before is there.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Line::Cut),
-            Err(source) => {
+            Err(error) => {
                 return Err(ReadError::Read {
                     name: self.name.clone(),
                     line: self.number,
-                    source,
+                    error,
                 });
             }
         }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Footer, Header};
+use super::{Footer, Header, reason};
 use crate::event::Event;
-use crate::names;
 use crate::render::Output;
 
 /// Longest time that an event stays in memory.
@@ -49,24 +48,11 @@ impl<W: Write> std::fmt::Debug for Sink<W> {
 
 /// Why a trace file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} trace file {}: {}{}", path.display(), reason(source), advice(source))]
+#[error("cannot {action} trace file {}: {}{}", path.display(), reason(error), advice(error))]
 pub struct WriteError {
     action: &'static str,
     path: PathBuf,
-    source: io::Error,
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => {
-            format!(
-                "{} ({})",
-                names::errno(number),
-                names::errno_meaning(number)
-            )
-        }
-        None => error.to_string(),
-    }
+    error: io::Error,
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -82,7 +68,7 @@ fn advice(error: &io::Error) -> &'static str {
 impl From<WriteError> for io::Error {
     /// Keeps the kind, so that a broken pipe is still known as such.
     fn from(error: WriteError) -> Self {
-        Self::new(error.source.kind(), error)
+        Self::new(error.error.kind(), error)
     }
 }
 
@@ -95,10 +81,10 @@ impl Writer<File> {
     /// What open(2) says.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         // The standard library opens with O_CLOEXEC, so the jail doesn't inherit it.
-        let file = File::create(path).map_err(|source| WriteError {
+        let file = File::create(path).map_err(|error| WriteError {
             action: "create",
             path: path.to_owned(),
-            source,
+            error,
         })?;
         Self::new(file, path)
     }
@@ -114,11 +100,11 @@ impl<W: Write> Writer<W> {
         let buffer = BufWriter::with_capacity(BUFFER_BYTES, inner);
         let sink = if name.extension().is_some_and(|extension| extension == "zst") {
             let encoder =
-                zstd::Encoder::new(buffer, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|source| {
+                zstd::Encoder::new(buffer, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|error| {
                     WriteError {
                         action: "compress",
                         path: name.to_owned(),
-                        source,
+                        error,
                     }
                 })?;
             Sink::Zstd(encoder)
@@ -144,7 +130,7 @@ impl<W: Write> Writer<W> {
             Sink::Plain(sink) => sink.write_all(&self.line),
             Sink::Zstd(sink) => sink.write_all(&self.line),
         };
-        written.map_err(|source| self.error(source))
+        written.map_err(|error| self.error(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -156,14 +142,14 @@ impl<W: Write> Writer<W> {
             Sink::Zstd(sink) if !self.finished => sink.flush(),
             Sink::Zstd(sink) => sink.get_mut().flush(),
         };
-        flushed.map_err(|source| self.error(source))
+        flushed.map_err(|error| self.error(error))
     }
 
-    fn error(&self, source: io::Error) -> io::Error {
+    fn error(&self, error: io::Error) -> io::Error {
         WriteError {
             action: "write",
             path: self.name.clone(),
-            source,
+            error,
         }
         .into()
     }
@@ -186,7 +172,7 @@ impl<W: Write> Output for Writer<W> {
         }
         if let Sink::Zstd(sink) = &mut self.sink {
             self.finished = true;
-            sink.do_finish().map_err(|source| self.error(source))?;
+            sink.do_finish().map_err(|error| self.error(error))?;
         }
         self.flush()
     }
