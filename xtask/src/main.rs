@@ -4,6 +4,7 @@ mod bench;
 mod ebpf;
 mod schema;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::vm;
 use crate::workspace::{cargo, target};
 
 /// Run all checks: format, lints, the BPF object, unit and property tests, transcripts, kernel tests
@@ -14,6 +15,21 @@ pub struct Args {
     /// Only these parts
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
+    /// Only the kernel tests in virtual machines
+    #[arg(long)]
+    vm: bool,
+    #[command(flatten)]
+    machines: vm::Args,
+}
+
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        if self.vm || self.machines.kernel.is_some() {
+            part == Part::Vm
+        } else {
+            self.only.is_empty() || self.only.contains(&part)
+        }
+    }
 }
 
 /// A part of the checks, in the order in which they run.
@@ -33,9 +49,11 @@ enum Part {
     Build,
     /// procjail on this machine's kernel (as root)
     Kernel,
+    /// procjail on other kernels, in virtual machines
+    Vm,
 }
 
-const ALL: [Part; 7] = [
+const ALL: [Part; 8] = [
     Part::Format,
     Part::Lint,
     Part::Ebpf,
@@ -43,14 +61,18 @@ const ALL: [Part; 7] = [
     Part::Unit,
     Part::Build,
     Part::Kernel,
+    Part::Vm,
 ];
 
 /// Passed and failed checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub struct Tally {
+    /// Passed.
+    pub passed: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Left out on purpose.
+    pub ignored: u64,
 }
 
 /// Runs the parts one after the other, whatever fails.
@@ -58,11 +80,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut total = Tally::default();
     let mut report = Vec::new();
     for part in ALL {
-        if !args.only.is_empty() && !args.only.contains(&part) {
+        if !args.wants(part) {
             continue;
         }
         let start = Instant::now();
         let mut tally = Tally::default();
+        if part == Part::Vm {
+            // What went wrong is one failed check, and the other parts are told all the same.
+            tally.add(vm::run(&args.machines).unwrap_or_else(|error| {
+                println!("{error:#}");
+                Tally::default().with_status(false)
+            }));
+        }
         for mut command in commands(part)? {
             tally.add(run_counted(&mut command)?);
         }
@@ -145,6 +174,8 @@ fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
             command.env("PROCJAIL_BIN", target()?.join("release/procjail"));
             vec![command]
         }
+        // Not a command: see `run`.
+        Part::Vm => vec![],
     })
 }
 
@@ -182,7 +213,8 @@ fn words(command: &Command) -> String {
 }
 
 impl Tally {
-    fn add(&mut self, other: Tally) {
+    /// Counts more.
+    pub fn add(&mut self, other: Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;

@@ -1,0 +1,194 @@
+//! What a test machine holds: the tests, procjail, the failing programs, busybox, and nothing else.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+
+use crate::workspace::{cargo, target};
+
+/// Linked without a C library of the machine's, which has none.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Between speed in the machine and time to build; see Cargo.toml.
+const PROFILE: &str = "vm";
+
+/// The programs that go into a machine.
+#[derive(Debug)]
+pub struct Programs {
+    /// The kernel tests.
+    pub tests: PathBuf,
+    procjail: PathBuf,
+    misbehave: PathBuf,
+    busybox: PathBuf,
+}
+
+/// Builds the programs as static executables.
+///
+/// # Errors
+///
+/// A build fails, or busybox is not installed.
+pub fn build() -> anyhow::Result<Programs> {
+    let directory = target()?.join("vm-target");
+    let common = ["--profile", PROFILE, "--target", TARGET, "--target-dir"];
+    let run = |arguments: &[&str]| {
+        let mut command = cargo(arguments);
+        command
+            .args(common)
+            .arg(&directory)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let output = command.output().context("cannot run cargo")?;
+        ensure!(
+            output.status.success(),
+            "cargo {}: {}",
+            arguments.join(" "),
+            output.status
+        );
+        anyhow::Ok(output.stdout)
+    };
+    run(&[
+        "build",
+        "--quiet",
+        "--package=procjail",
+        "--package=procjail-tests",
+        "--bins",
+    ])?;
+    let messages = run(&[
+        "test",
+        "--quiet",
+        "--no-run",
+        "--package=procjail-tests",
+        "--test=kernel",
+        "--message-format=json",
+    ])?;
+    let built = directory.join(TARGET).join(PROFILE);
+    let busybox = PathBuf::from("/bin/busybox");
+    ensure!(
+        busybox.is_file(),
+        "there is no /bin/busybox: install the package busybox-static"
+    );
+    Ok(Programs {
+        tests: test_executable(&messages).context("cargo names no test program")?,
+        procjail: built.join("procjail"),
+        misbehave: built.join("misbehave"),
+        busybox,
+    })
+}
+
+/// The test program among cargo's messages.
+fn test_executable(messages: &[u8]) -> Option<PathBuf> {
+    messages
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
+        .filter(|message| message["profile"]["test"] == true)
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+}
+
+/// Writes the archive that the kernel unpacks as its first file system.
+///
+/// # Errors
+///
+/// A program cannot be read, or the archive not be written.
+pub fn write(programs: &Programs, arguments: &str, path: &Path) -> anyhow::Result<()> {
+    let mut archive = Archive::default();
+    for name in ["bin", "dev", "test", "test/deps"] {
+        archive.add(name, DIRECTORY | 0o755, &[]);
+    }
+    let script = include_str!("init.sh");
+    archive.add("init", FILE | 0o755, script.as_bytes());
+    archive.add("test/arguments", FILE | 0o644, arguments.as_bytes());
+    for (name, program) in [
+        ("bin/busybox", &programs.busybox),
+        // The tests look for the other two where cargo puts them: one directory up.
+        ("test/deps/kernel", &programs.tests),
+        ("test/procjail", &programs.procjail),
+        ("test/misbehave", &programs.misbehave),
+    ] {
+        let content =
+            fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        archive.add(name, FILE | 0o755, &content);
+    }
+    let mut file =
+        fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.write_all(&archive.finish())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+const FILE: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+
+/// A cpio archive of the form `newc`, the one that the kernel reads: see
+/// `Documentation/driver-api/early-userspace/buffer-format.rst`.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.entries += 1;
+        let links = 1;
+        let fields = [
+            self.entries,
+            mode,
+            0, // user
+            0, // group
+            links,
+            0, // time
+            content.len() as u32,
+            0, // device
+            0,
+            0, // device, if it is one
+            0,
+            name.len() as u32 + 1,
+            0, // checksum, in another form
+        ];
+        self.bytes.extend(b"070701");
+        for field in fields {
+            self.bytes.extend(format!("{field:08x}").bytes());
+        }
+        self.bytes.extend(name.bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.add("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_has_aligned_headers_and_an_end() {
+        let mut archive = Archive::default();
+        archive.add("init", FILE | 0o755, b"#!/bin/sh\n");
+        let bytes = archive.finish();
+        assert!(bytes.starts_with(b"07070100000001000081ed"));
+        assert_eq!(&bytes[110..115], b"init\0");
+        // The header and the name are 115 bytes, filled up to 116; the content is 10, filled up to 12.
+        assert_eq!(&bytes[116..126], b"#!/bin/sh\n");
+        assert_eq!(&bytes[128..134], b"070701");
+        assert!(bytes.len().is_multiple_of(4));
+    }
+
+    #[test]
+    fn the_test_program_is_found_among_messages() {
+        let messages = b"{\"profile\":{\"test\":false},\"executable\":\"/a\"}\nnoise\n{\"profile\":{\"test\":true},\"executable\":\"/b\"}\n";
+        assert_eq!(test_executable(messages), Some(PathBuf::from("/b")));
+    }
+}
