@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long)]
     vm: bool,
     #[command(flatten)]
-    machines: vm::Args,
+    machines: vm::Machines,
 }
 
 impl Args {

@@ -31,13 +31,10 @@ pub struct Programs {
 ///
 /// A build fails, or busybox is not installed.
 pub fn build() -> anyhow::Result<Programs> {
-    let directory = target()?.join("vm-target");
-    let common = ["--profile", PROFILE, "--target", TARGET, "--target-dir"];
     let run = |arguments: &[&str]| {
         let mut command = cargo(arguments);
         command
-            .args(common)
-            .arg(&directory)
+            .args(["--profile", PROFILE, "--target", TARGET])
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
@@ -65,7 +62,7 @@ pub fn build() -> anyhow::Result<Programs> {
         "--test=kernel",
         "--message-format=json",
     ])?;
-    let built = directory.join(TARGET).join(PROFILE);
+    let built = target()?.join(TARGET).join(PROFILE);
     let busybox = PathBuf::from("/bin/busybox");
     ensure!(
         busybox.is_file(),

@@ -22,7 +22,7 @@ use transcript::Verdict;
 
 /// Which machines, and what to do about docs/kernels.md.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {
+pub struct Machines {
     /// Boot this kernel (a compressed image) instead of Debian's
     #[arg(long, value_name = "PATH")]
     pub kernel: Option<PathBuf>,
@@ -83,7 +83,7 @@ struct Plan {
 /// # Errors
 ///
 /// The programs cannot be built, a kernel cannot be had, or QEMU cannot be started.
-pub fn run(args: &Args) -> anyhow::Result<Tally> {
+pub fn run(args: &Machines) -> anyhow::Result<Tally> {
     let cache = target()?.join("vm-cache");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let mut total = Tally::default();
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<Tally> {
 }
 
 /// The machines that are asked for. A kernel that cannot be had is counted as a failure.
-fn plan(args: &Args, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<Plan>> {
+fn plan(args: &Machines, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<Plan>> {
     if let Some(image) = &args.kernel {
         ensure!(image.is_file(), "there is no kernel at {}", image.display());
         let kernel = Kernel {
