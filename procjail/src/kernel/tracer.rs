@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs,
+    fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     thread,
@@ -15,9 +15,9 @@ use procjail_common::{MISSING, Offsets, Scope, SyscallTable, kind, scope_flags, 
 use super::{
     btf::Btf,
     cache,
-    error::Error,
+    error::{Error, remedy},
     host,
-    object::{self, Globals, Loaded},
+    object::{self, Globals, LoadError, Loaded},
     offsets::Layout,
     probes::{self, COMMON, PROBES, Spec, Wanted},
     ring::Reader,
@@ -100,7 +100,17 @@ impl Tracer {
     pub fn attach(cgroup_id: u64, cgroup_level: u32, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
         let layout = layout()?;
-        let resolved = started.elapsed();
+        tracing::debug!(took = ?started.elapsed(), "offsets known");
+        Self::attach_with(&layout, cgroup_id, cgroup_level, options)
+    }
+
+    fn attach_with(
+        layout: &Layout,
+        cgroup_id: u64,
+        cgroup_level: u32,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
         if let Some(name) = lacks(COMMON, &layout.offsets) {
             return Err(Error::Essential {
                 name: "sched_process_fork",
@@ -109,7 +119,7 @@ impl Tracer {
         }
         let loaded = Loaded::new(
             &Globals {
-                scope: scope(cgroup_id, cgroup_level, options, &layout),
+                scope: scope(cgroup_id, cgroup_level, options, layout),
                 offsets: layout.offsets,
                 syscalls: syscall_table(options),
             },
@@ -129,7 +139,20 @@ impl Tracer {
         let verified = started.elapsed();
         let mut attached = Vec::new();
         for (spec, program) in wanted.into_iter().zip(programs) {
-            match program.and_then(|program| attach(spec, program)) {
+            let result = match program {
+                Ok(program) => attach(spec, program),
+                // Not this probe's fault: whoever may not load one may load none.
+                Err(error) if error.errno == Some(libc::EPERM) => {
+                    let source = io::Error::from_raw_os_error(libc::EPERM);
+                    return Err(Error::Refused {
+                        call: "BPF_PROG_LOAD",
+                        remedy: remedy(&source),
+                        source,
+                    });
+                }
+                Err(error) => Err(error.reason),
+            };
+            match result {
                 Ok(probe) => attached.push(probe),
                 Err(reason) => missing.push((spec, reason)),
             }
@@ -151,8 +174,7 @@ impl Tracer {
             lost: object::per_cpu(lost)?,
         };
         tracing::debug!(
-            offsets = ?resolved,
-            maps = ?(mapped - resolved),
+            maps = ?mapped,
             load = ?(verified - mapped),
             attach = ?(started.elapsed() - verified),
             total = ?started.elapsed(),
@@ -325,7 +347,7 @@ fn syscall_table(options: &Options) -> SyscallTable {
 }
 
 /// Loads the programs on two threads: the kernel verifies and compiles them side by side.
-fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, String>> {
+fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, LoadError>> {
     let total: usize = specs
         .iter()
         .map(|spec| loaded.instructions(spec.name))
@@ -379,4 +401,69 @@ fn attach(spec: &'static Spec, program: OwnedFd) -> Result<Attached, String> {
         program,
         _link: link,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::MetadataExt as _, path::PathBuf, process::Command, time::Duration};
+
+    use procjail_common::{Exit, Header, read_record};
+
+    use super::*;
+
+    struct TestCgroup(PathBuf);
+
+    impl Drop for TestCgroup {
+        fn drop(&mut self) {
+            let _ = fs::write(self.0.join("cgroup.kill"), "1");
+            for _ in 0..100 {
+                if fs::remove_dir(&self.0).is_ok() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn ends(layout: &Layout) -> Vec<Exit> {
+        let mounts = host::mounts();
+        let unified = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
+        let name = format!("procjail-test-{}-forms", std::process::id());
+        let path = PathBuf::from(&unified.expect("a cgroup2 mount").path).join(name);
+        fs::create_dir(&path).expect("cgroup made; needs root");
+        let cgroup = TestCgroup(path);
+        let id = fs::metadata(&cgroup.0).expect("cgroup exists").ino();
+        let mut tracer = Tracer::attach_with(layout, id, 1, &Options::default()).expect("attached");
+        assert_eq!(tracer.missing.len(), 0, "{:?}", tracer.probes());
+        // Threads that end with the process, at once.
+        let script = "import os, sys, threading as t, time\n\
+                      open(sys.argv[1], 'w').write('0')\n\
+                      for _ in range(20):\n \
+                      t.Thread(target=time.sleep, args=(9,), daemon=True).start()\n\
+                      os._exit(7)";
+        let status = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(cgroup.0.join("cgroup.procs"))
+            .status()
+            .expect("ran");
+        assert_eq!(status.code(), Some(7));
+        thread::sleep(Duration::from_millis(50));
+        let mut ends = Vec::new();
+        let mut reader = tracer.take_reader().expect("a reader");
+        reader.drain(usize::MAX, &mut |bytes| {
+            if read_record::<Header>(bytes).is_some_and(|header| header.kind == kind::EXIT) {
+                ends.extend(read_record::<Exit>(bytes));
+            }
+        });
+        ends
+    }
+
+    #[test]
+    fn the_last_thread_is_found_without_the_newer_argument() {
+        let mut layout = layout_from(Path::new(BTF_PATH)).expect("this kernel has BTF");
+        layout.flags &= !scope_flags::EXIT_GROUP_DEAD;
+        let ends = ends(&layout);
+        assert_eq!(ends.len(), 1, "{ends:#?}");
+        assert_eq!((ends[0].group_dead, ends[0].exit_code), (1, 7 << 8));
+    }
 }
