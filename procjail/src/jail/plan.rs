@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{HostCgroups, LimitPlan};
+use super::cgroup::{HostCgroups, LimitPlan, Mode};
 use super::error::Error;
 use super::mounts::{MountInfo, Peer, Remount};
 use super::program::Program;
@@ -29,6 +29,7 @@ pub struct Plan {
     pub(super) peers: Vec<Peer>,
     /// Number of clones of mounts that wait for their place: slots in [`super::child`].
     pub(super) slots: usize,
+    cgroup_mode: Mode,
     command: Vec<String>,
 }
 
@@ -341,6 +342,7 @@ impl Plan {
             program,
             peers,
             slots,
+            cgroup_mode: facts.cgroups.mode,
             command: spec
                 .command
                 .iter()
@@ -377,6 +379,11 @@ impl Plan {
     /// Name of the jail.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How the host has mounted its cgroups.
+    pub fn cgroup_mode(&self) -> Mode {
+        self.cgroup_mode
     }
 
     /// APP and its arguments.
