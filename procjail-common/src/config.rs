@@ -83,6 +83,8 @@ offsets! {
     signal_flags,
     /// `signal_struct.live`.
     signal_live,
+    /// `signal_struct.nr_threads`.
+    signal_nr_threads,
     /// `sighand_struct.action`.
     sighand_action,
     /// Size of one `k_sigaction`.
@@ -125,6 +127,10 @@ offsets! {
     upid_size,
     /// `upid.nr`.
     upid_nr,
+    /// `upid.ns`.
+    upid_ns,
+    /// `pid_namespace.ns.inum`.
+    pid_namespace_inum,
     /// `nsproxy.mnt_ns`.
     nsproxy_mnt_ns,
     /// `mnt_namespace.ns.inum`.
@@ -171,20 +177,42 @@ offsets! {
     stack_regs,
 }
 
-/// Numbers of the system calls that the programs look at, on this architecture.
+/// Numbers of system calls that [`SyscallTable`] holds; greater ones are of no interest.
+pub const SYSCALL_NUMBERS: usize = 512;
+
+/// Values of [`SyscallTable::class`].
+pub mod syscall_class {
+    /// Not looked at.
+    pub const NONE: u8 = 0;
+    /// execve(2).
+    pub const EXECVE: u8 = 1;
+    /// execveat(2).
+    pub const EXECVEAT: u8 = 2;
+    /// wait4(2).
+    pub const WAIT4: u8 = 3;
+    /// waitid(2).
+    pub const WAITID: u8 = 4;
+    /// First of the calls of [`mount_call`](crate::mount_call), which follow in its order.
+    pub const MOUNTS: u8 = 5;
+}
+
+/// Which system calls the programs look at, by number on this architecture.
+///
+/// A table, since a program that runs on every system call of the host must reject with one look.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Syscalls {
-    /// execve(2).
-    pub execve: u32,
-    /// execveat(2).
-    pub execveat: u32,
-    /// wait4(2).
-    pub wait4: u32,
-    /// waitid(2).
-    pub waitid: u32,
-    /// The calls of [`mount_call`](crate::mount_call), in its order.
-    pub mounts: [u32; 9],
+pub struct SyscallTable {
+    /// A value of [`syscall_class`] for each number.
+    pub class: [u8; SYSCALL_NUMBERS],
+}
+
+impl SyscallTable {
+    /// No system call is looked at.
+    pub const fn empty() -> Self {
+        Self {
+            class: [syscall_class::NONE; SYSCALL_NUMBERS],
+        }
+    }
 }
 
 /// Bits of [`Scope::flags`].
@@ -209,8 +237,12 @@ pub struct Scope {
     pub cgroup_level: u32,
     /// [`scope_flags`].
     pub flags: u32,
-    /// Thread group of the tracer itself, whose own signals are never reported when sent to itself.
-    pub tracer_pid: u32,
     /// Size of a page, bytes.
     pub page_size: u32,
+    /// Inode number of the jail's PID namespace; 0 if it isn't known.
+    pub pid_ns: u32,
+    /// Depth of that namespace; the initial one is 0.
+    pub pid_ns_level: u32,
+    /// Zero.
+    pub reserved: u32,
 }

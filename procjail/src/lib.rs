@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod event;
 pub mod exit;
+pub mod host;
 pub mod jail;
 pub mod kernel;
 pub mod names;

@@ -48,7 +48,10 @@ fn report(items: &[Item], name: Option<&str>) -> String {
     for item in items {
         match &item.fate {
             Fate::Running(Some(pid)) => {
-                lines.push(format!("kept jail {}: it is running (launcher {pid})", item.name));
+                lines.push(format!(
+                    "kept jail {}: it is running (launcher {pid})",
+                    item.name
+                ));
             }
             Fate::Running(None) => lines.push(format!("kept jail {}: it is running", item.name)),
             Fate::Found => lines.extend(cgroups("would remove", item)),

@@ -1,10 +1,226 @@
-//! `procjail trace`.
+//! `procjail trace`: a jail with the probes attached.
 
-/// Run APP in a jail and record what happens to it
+use std::{io, path::PathBuf, process};
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use super::{complain, options::JailOptions};
+use crate::{
+    clock, exit, host,
+    jail::{Jail, Plan, spec},
+    kernel::{self, Tracer},
+    render::{JsonLines, Look, Timeline},
+    session::{BoxedOutput, Recorder, Report, Session, Sink},
+    trace::{self, Header},
+};
+
+/// Run APP as PID 1 of a jail and tell, from the kernel's own events, what happens to it.
+///
+/// The timeline goes to stderr, line by line while APP runs, and ends with a summary. APP's standard
+/// streams are its own. With -o everything is also written to a file that `procjail show` replays.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(override_usage = "procjail trace [OPTIONS] -- APP [ARG]...", after_help = exit::HELP)]
+pub struct Args {
+    #[command(flatten)]
+    jail: Box<JailOptions>,
+
+    /// Write the trace to FILE, one JSON object a line; compressed if the name ends in .zst. An
+    /// existing file is overwritten.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        help_heading = "Trace",
+        display_order = 100
+    )]
+    output: Option<PathBuf>,
+
+    /// No timeline and no summary.
+    #[arg(short, long, help_heading = "Trace", display_order = 101)]
+    quiet: bool,
+
+    /// Form of the timeline on stderr.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Format::Text,
+        value_name = "FORMAT",
+        help_heading = "Trace",
+        display_order = 102
+    )]
+    format: Format,
+
+    /// Show the events that the timeline leaves out as noise: releases, waits, a child's SIGCHLD.
+    #[arg(short, long, help_heading = "Trace", display_order = 103)]
+    verbose: bool,
+
+    /// Record threads too: their start and their end.
+    #[arg(long, help_heading = "Trace", display_order = 104)]
+    threads: bool,
+
+    /// Record all signals, even SIGURG, SIGWINCH, SIGPROF, SIGVTALRM, SIGIO and SIGCHLD for a stop.
+    #[arg(long, help_heading = "Trace", display_order = 105)]
+    all_signals: bool,
+
+    /// Don't record mounts and changes of namespace. Halves what the hooks on system calls cost the
+    /// whole host.
+    #[arg(long, help_heading = "Trace", display_order = 106)]
+    no_mounts: bool,
+
+    /// Hook no system call at all: no mounts, no failed execs, and reaps without the reaper.
+    #[arg(long, help_heading = "Trace", display_order = 107)]
+    no_syscalls: bool,
+
+    /// Size of the kernel's ring buffer, a power of two.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "8M",
+        value_parser = ring_bytes,
+        help_heading = "Trace",
+        display_order = 108
+    )]
+    ring_size: u32,
+}
+
+/// Form of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned lines for people.
+    Text,
+    /// The lines of a trace file.
+    Json,
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes = spec::parse_size(text)?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(bytes))
+        .ok_or_else(|| format!("{text} is not a power of two from 64K to 1G"))
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+///
+/// # Errors
+///
+/// What kept APP from running, in words for the user.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let Some(plan) = args.jail.compile()? else {
+        return Ok(0);
+    };
+    let recorder = Recorder::new();
+    // Before anything is created: a run whose trace can't be kept should not begin.
+    let mut sinks = args.sinks()?;
+    let mut jail = Jail::create(&plan, &recorder)?;
+    // From here on the child sets itself up while the probes are loaded.
+    let mut tracer = Tracer::attach(
+        jail.cgroup_id(),
+        jail.cgroup_level(),
+        &args.probes(jail.pid()),
+    )?;
+    let reader = tracer
+        .take_reader()
+        .context("the ring buffer was taken already")?;
+    let header = header(&plan, &jail, &tracer);
+    for sink in &mut sinks {
+        sink.output
+            .header(&header)
+            .with_context(|| format!("cannot write the trace to {}", sink.name))?;
+    }
+    let session = Session::start(&recorder, reader, sinks)
+        .context("cannot start the threads that record the trace")?;
+    let (outcome, failure) = match jail.open_gate(&recorder) {
+        Ok(()) => (jail.supervise(&recorder), None),
+        Err(error) => (jail.abort("setup-failed", &recorder), Some(error)),
+    };
+    let report = session.finish(|| tracer.lost(), &outcome);
+    drop(tracer);
+    if let Some(report) = &report {
+        args.complain_of(report);
+    } else {
+        complain(format_args!(
+            "the trace was given up: its outputs took nothing for 10 s"
+        ));
+    }
+    for remains in &outcome.remains {
+        complain(format_args!("{remains}"));
+    }
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(outcome.exit_code),
+    }
+}
+
+impl Args {
+    fn probes(&self, pid: u32) -> kernel::Options {
+        kernel::Options {
+            pid,
+            ring_bytes: self.ring_size,
+            all_signals: self.all_signals,
+            threads: self.threads,
+            syscalls: !self.no_syscalls,
+            mounts: !self.no_mounts && !self.no_syscalls,
+        }
+    }
+
+    fn sinks(&self) -> anyhow::Result<Vec<Sink>> {
+        let mut sinks = Vec::new();
+        if let Some(path) = &self.output {
+            let writer = trace::Writer::create(path)?;
+            sinks.push(Sink {
+                name: path.display().to_string(),
+                output: Box::new(writer),
+                is_terminal_stream: false,
+            });
+        }
+        if !self.quiet {
+            let mut look = Look::of(&io::stderr());
+            look.verbose = self.verbose;
+            let stderr = io::BufWriter::with_capacity(64 << 10, io::stderr());
+            let output: BoxedOutput = match self.format {
+                Format::Text => Box::new(Timeline::new(stderr, look)),
+                Format::Json => Box::new(JsonLines::new(stderr)),
+            };
+            sinks.push(Sink {
+                name: "stderr".into(),
+                output,
+                is_terminal_stream: true,
+            });
+        }
+        Ok(sinks)
+    }
+
+    /// Says what the outputs could not take. The run itself is not harmed by it.
+    fn complain_of(&self, report: &Report) {
+        for (name, error) in &report.failures {
+            complain(format_args!(
+                "the trace in {name} is not whole: {error}; APP was not affected"
+            ));
+        }
+    }
+}
+
+fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
+    Header {
+        format: trace::FORMAT_NAME.into(),
+        version: trace::FORMAT_VERSION,
+        procjail: env!("CARGO_PKG_VERSION").into(),
+        start_boot_ns: clock::boot_ns(),
+        start_unix_ns: clock::unix_ns(),
+        host: host::facts(&plan.cgroup_mode().to_string()),
+        jail: trace::Jail {
+            name: jail.name().into(),
+            command: plan.command().to_vec(),
+            pid: jail.pid(),
+            launcher_pid: process::id(),
+            cgroup: jail.cgroup_path().display().to_string(),
+            cgroup_id: jail.cgroup_id(),
+            limits: plan.limits(),
+            plan: plan.steps(),
+            stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
+        },
+        probes: tracer.probes(),
+    }
 }

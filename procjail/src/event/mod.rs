@@ -1,5 +1,18 @@
 //! Events: the model, and how records of the kernel become events.
+//!
+//! [`decode()`] makes a checked [`Record`] of bytes; the [`Enricher`] makes an [`Event`] of it.
 
+mod decode;
+mod enrich;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod kinds;
 mod model;
+mod processes;
+#[cfg(test)]
+pub(crate) mod story;
 
+pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
+pub use enrich::Enricher;
+pub use kinds::KINDS;
 pub use model::*;

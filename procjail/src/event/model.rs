@@ -278,7 +278,8 @@ pub struct SignalDelivered {
     pub code: SignalCode,
     /// What is done with it.
     pub disposition: Disposition,
-    /// The signal that really ends the process, where the kernel delivers SIGKILL for it.
+    /// Where SIGKILL is delivered: the signal that really ends the process, which may be SIGKILL too;
+    /// null if it ends by exit_group(2). Null for any other signal.
     pub fatal: Option<Signal>,
     /// Time since it was sent, nanoseconds; null if that was not seen.
     pub latency_ns: Option<u64>,

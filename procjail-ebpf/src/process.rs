@@ -1,0 +1,167 @@
+//! Fork, exit, wait and release.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    macros::{map, raw_tracepoint},
+    maps::LruHashMap,
+    programs::RawTracePointContext,
+};
+use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags};
+
+use crate::{
+    config::{flag, offset, present},
+    emit::{self, Skip},
+    read, scope, syscall, task,
+};
+
+/// Thread groups whose end was told, where the kernel doesn't say which thread was the last.
+#[map]
+static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+
+/// Whether `task` is a thread that is not the leader of its group.
+#[inline(always)]
+fn is_thread(task: u64) -> bool {
+    let (tid, pid) = task::ids(task);
+    tid != pid
+}
+
+#[raw_tracepoint]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
+    let _ = try_fork(&ctx);
+    0
+}
+
+fn try_fork(ctx: &RawTracePointContext) -> Result<(), Skip> {
+    // include/trace/events/sched.h, 5.10 to 7.2:
+    // TP_PROTO(struct task_struct *parent, struct task_struct *child)
+    let parent: u64 = ctx.arg(0);
+    let child: u64 = ctx.arg(1);
+    // The child may be in the jail while its parent is not: CLONE_INTO_CGROUP.
+    scope::require(child)?;
+    if !flag(scope_flags::THREADS) && is_thread(child) {
+        return Err(Skip);
+    }
+    emit::record(kind::FORK, parent, |to: *mut Fork| {
+        // SAFETY: `to` is the reserved record.
+        unsafe { task::fill(&raw mut (*to).child, child) };
+    })
+}
+
+#[raw_tracepoint]
+pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    let _ = try_exit(&ctx);
+    0
+}
+
+fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
+    // include/trace/events/sched.h
+    // 5.10 to 6.15: TP_PROTO(struct task_struct *p)
+    // from 6.16:    TP_PROTO(struct task_struct *p, bool group_dead)
+    let thread: u64 = ctx.arg(0);
+    scope::require(thread)?;
+    let tid: u32 = read::kernel(thread, offset!(task_pid));
+    syscall::unfinished(thread, tid);
+
+    let leader: u64 = read::kernel(thread, offset!(task_group_leader));
+    let signal: u64 = read::kernel(thread, offset!(task_signal));
+    let group_dead = if flag(scope_flags::EXIT_GROUP_DEAD) {
+        // Read by hand: an argument that older kernels don't have must not stand in the program.
+        // SAFETY: the context holds as many words as the prototype has arguments, and user space
+        // sets the flag only where there are two.
+        let arg = unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u64>().add(1)) };
+        arg as u8 != 0
+    } else {
+        is_last(thread, signal)
+    };
+    if !group_dead && !flag(scope_flags::THREADS) {
+        return Err(Skip);
+    }
+    // A process is known by its leader, whichever thread was the last.
+    let subject = if group_dead { leader } else { thread };
+    emit::record(kind::EXIT, subject, |to: *mut Exit| {
+        let parent: u64 = read::kernel(leader, offset!(task_real_parent));
+        // SAFETY: `to` is the reserved record; every field is written.
+        unsafe {
+            task::fill(&raw mut (*to).parent, parent);
+            (*to).exit_code = read::kernel(thread, offset!(task_exit_code));
+            (*to).group_exit_code = read::kernel(signal, offset!(signal_group_exit_code));
+            (*to).leader_exit_code = read::kernel(leader, offset!(task_exit_code));
+            (*to).signal_flags = read::kernel(signal, offset!(signal_flags));
+            (*to).group_dead = u32::from(group_dead);
+            (*to).reserved = 0;
+            (*to).max_rss_bytes = task::pages(optional(signal, offset!(signal_maxrss)));
+            (*to).utime_ns = optional(thread, offset!(task_utime));
+            (*to).stime_ns = optional(thread, offset!(task_stime));
+        }
+    })
+}
+
+/// Whether a thread that ends is the last of its group, where the tracepoint doesn't tell.
+///
+/// do_exit() counts `signal->live` down before the tracepoint. Two threads that end at once may both
+/// find it zero; only the first one counts.
+#[inline(always)]
+fn is_last(thread: u64, signal: u64) -> bool {
+    let live: i32 = read::kernel(signal, offset!(signal_live));
+    if live != 0 {
+        return false;
+    }
+    if !is_thread(thread) {
+        let threads: i32 = read::kernel(signal, offset!(signal_nr_threads));
+        if threads == 1 {
+            return true;
+        }
+    }
+    const BPF_NOEXIST: u64 = 1;
+    ENDED.insert(signal, 0, BPF_NOEXIST).is_ok()
+}
+
+/// A word that this kernel may not have.
+#[inline(always)]
+fn optional(base: u64, offset: u32) -> u64 {
+    if present(offset) {
+        read::kernel(base, offset)
+    } else {
+        0
+    }
+}
+
+#[raw_tracepoint]
+pub fn sched_process_wait(ctx: RawTracePointContext) -> i32 {
+    let _ = try_wait(&ctx);
+    0
+}
+
+fn try_wait(ctx: &RawTracePointContext) -> Result<(), Skip> {
+    // include/trace/events/sched.h, 5.10 to 7.2: TP_PROTO(struct pid *pid)
+    let pid: u64 = ctx.arg(0);
+    let waiter = scope::require_current()?;
+    emit::record(kind::WAIT, waiter, |to: *mut Wait| {
+        // SAFETY: `to` is the reserved record; the header is filled in already.
+        unsafe {
+            // A null pointer stands for any child, and reads as zero.
+            (*to).ns_pid = task::ns_pid(pid, (*to).header.task.ns_level);
+            (*to).reserved = 0;
+        }
+    })
+}
+
+#[raw_tracepoint]
+pub fn sched_process_free(ctx: RawTracePointContext) -> i32 {
+    let _ = try_free(&ctx);
+    0
+}
+
+fn try_free(ctx: &RawTracePointContext) -> Result<(), Skip> {
+    // include/trace/events/sched.h, 5.10 to 7.2: TP_PROTO(struct task_struct *p)
+    // Fires from an RCU callback, milliseconds after the reap; `current` is unrelated and not told.
+    let task: u64 = ctx.arg(0);
+    scope::require(task)?;
+    if is_thread(task) {
+        return Err(Skip);
+    }
+    emit::record(kind::FREE, task, |to: *mut Free| {
+        // SAFETY: `to` is the reserved record; its header is filled in already.
+        unsafe { (*to).process = (*to).header.task };
+    })
+}

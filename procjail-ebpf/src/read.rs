@@ -1,0 +1,104 @@
+//! Reading the kernel's memory and the user's.
+//!
+//! An address is a plain number: the kernel checks every access, and a failed one reads as zero,
+//! which is what all fields of a record mean by "not known".
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+};
+
+/// A type that may be read from the kernel: any bit pattern is a valid value.
+///
+/// # Safety
+///
+/// The type is an integer or an array of integers.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: integers, and an array of bytes.
+unsafe impl Plain for i32 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for i64 {}
+// SAFETY: as above.
+unsafe impl Plain for u64 {}
+// SAFETY: as above.
+unsafe impl Plain for [u8; 16] {}
+
+/// The kernel's value at `base + offset`; zero if it cannot be read.
+#[inline(always)]
+pub fn kernel<T: Plain>(base: u64, offset: u32) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes exactly `size_of::<T>()` bytes, zeros on a fault, to a live variable.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(u64::from(offset)) as *const _,
+        );
+        value.assume_init()
+    }
+}
+
+/// The process's value at `address`; zero if it cannot be read.
+#[inline(always)]
+pub fn user<T: Plain>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as for `kernel`.
+    unsafe {
+        bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+        value.assume_init()
+    }
+}
+
+/// Copies a string of the kernel to `to` and returns its length without the NUL.
+///
+/// # Safety
+///
+/// `to` is valid for writing `size` bytes.
+#[inline(always)]
+pub unsafe fn kernel_str(to: *mut u8, size: u32, from: u64) -> u32 {
+    // SAFETY: the caller vouches for `to`.
+    length(unsafe { bpf_probe_read_kernel_str(to.cast(), size, from as *const _) })
+}
+
+/// Copies a string of the process to `to` and returns its length without the NUL.
+///
+/// # Safety
+///
+/// `to` is valid for writing `size` bytes.
+#[inline(always)]
+pub unsafe fn user_str(to: *mut u8, size: u32, from: u64) -> u32 {
+    // SAFETY: the caller vouches for `to`.
+    length(unsafe { bpf_probe_read_user_str(to.cast(), size, from as *const _) })
+}
+
+/// The helpers return the number of bytes with the NUL, or a negative error number.
+///
+/// Without a branch: the verifier would follow both.
+#[inline(always)]
+fn length(returned: i64) -> u32 {
+    let length = returned - 1;
+    (length & !(length >> 63)) as u32
+}
+
+/// Writes zeros in words of eight bytes.
+///
+/// The compiler would make a call of it, to a loop over bytes of which the verifier walks every round.
+///
+/// # Safety
+///
+/// `to` is aligned to 8 and valid for writing `WORDS` times 8 bytes.
+#[inline(always)]
+pub unsafe fn zero<const WORDS: usize>(to: *mut u64) {
+    for index in 0..WORDS {
+        // SAFETY: the caller vouches for `to`; volatile, so that the stores stay as they are.
+        unsafe { to.add(index).write_volatile(0) };
+    }
+}

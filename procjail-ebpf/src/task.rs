@@ -1,0 +1,108 @@
+//! Filling in who a task is, and what it is doing.
+
+use procjail_common::{Task, task_flags};
+
+use crate::{
+    config::{global, offset, present},
+    read, scope,
+};
+
+/// `PF_EXITING` of include/linux/sched.h.
+const PF_EXITING: u32 = 0x4;
+/// `PF_KTHREAD` of include/linux/sched.h.
+const PF_KTHREAD: u32 = 0x20_0000;
+
+/// The thread's and the process's ID of a task, in the initial PID namespace.
+#[inline(always)]
+pub fn ids(task: u64) -> (u32, u32) {
+    if offset!(task_tgid) == offset!(task_pid) + 4 {
+        // Side by side on every kernel so far: one read instead of two.
+        let both: u64 = read::kernel(task, offset!(task_pid));
+        (both as u32, (both >> 32) as u32)
+    } else {
+        (
+            read::kernel(task, offset!(task_pid)),
+            read::kernel(task, offset!(task_tgid)),
+        )
+    }
+}
+
+/// Writes all fields of `to` for the task at address `task`.
+///
+/// Straight on, without a look at what was read: a null pointer reads as zeros from there on, and
+/// every branch here costs the verifier twice the time, once for each use in each program. For a task
+/// that was reaped the numbers in namespaces are zero: it has no `struct pid` any more.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+// The name as the compiler makes it would differ with the folder that it is built in.
+#[unsafe(export_name = "fill_task")]
+#[inline(never)]
+pub unsafe fn fill(to: *mut Task, task: u64) {
+    let cgroup = scope::cgroup_of(task);
+    let in_jail = scope::is_jails(cgroup);
+    // SAFETY: the caller vouches for `to`; every field is written.
+    unsafe {
+        (*to).cgroup_id = scope::cgroup_id(cgroup);
+        let flags: u32 = read::kernel(task, offset!(task_flags));
+        (*to).flags = u32::from(in_jail) * task_flags::IN_JAIL
+            | (flags & PF_EXITING) / PF_EXITING * task_flags::EXITING
+            | (flags & PF_KTHREAD) / PF_KTHREAD * task_flags::KTHREAD;
+        ((*to).tid, (*to).pid) = ids(task);
+        let leader: u64 = read::kernel(task, offset!(task_group_leader));
+        (*to).start_ns = read::kernel(leader, offset!(task_start_boottime));
+        let pid: u64 = read::kernel(leader, offset!(task_thread_pid));
+        let level: u32 = read::kernel(pid, offset!(pid_level));
+        (*to).ns_level = level;
+        (*to).ns_pid = ns_pid(pid, level);
+        (*to).jail_pid = scope::jail_pid(pid, level);
+        (*to).mnt_ns = mnt_ns(task);
+        (*to).reserved = 0;
+        (*to).comm = read::kernel(task, offset!(task_comm));
+    }
+}
+
+/// The number of a `struct pid` in the namespace of that depth.
+#[inline(always)]
+pub fn ns_pid(pid: u64, level: u32) -> u32 {
+    read::kernel(
+        pid,
+        offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr),
+    )
+}
+
+/// Inode number of the task's mount namespace; 0 once it has left it.
+#[inline(always)]
+fn mnt_ns(task: u64) -> u32 {
+    if !present(offset!(mnt_namespace_inum)) {
+        return 0;
+    }
+    let nsproxy: u64 = read::kernel(task, offset!(task_nsproxy));
+    let namespace: u64 = read::kernel(nsproxy, offset!(nsproxy_mnt_ns));
+    read::kernel(namespace, offset!(mnt_namespace_inum))
+}
+
+/// The number of the system call that the running task is in; -1 for none.
+///
+/// It lies in the registers that were saved when user mode was left, on the task's kernel stack.
+#[inline(always)]
+pub fn syscall(task: u64) -> i64 {
+    if !present(offset!(stack_regs)) {
+        return -1;
+    }
+    let flags: u32 = read::kernel(task, offset!(task_flags));
+    if flags & PF_KTHREAD != 0 {
+        return -1;
+    }
+    let stack: u64 = read::kernel(task, offset!(task_stack));
+    // The low half: arm64's number is an `int`, x86-64's never needs more.
+    let number: i32 = read::kernel(stack, offset!(stack_regs) + offset!(regs_syscall));
+    i64::from(number)
+}
+
+/// Pages as bytes.
+#[inline(always)]
+pub fn pages(count: u64) -> u64 {
+    count.wrapping_mul(u64::from(global!(SCOPE.page_size)))
+}

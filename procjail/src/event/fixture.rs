@@ -1,0 +1,300 @@
+//! Records as the kernel would make them, for tests.
+
+use procjail_common::*;
+
+use super::{ExecRecord, Record};
+
+/// When the trace of [`story`] begins.
+pub(crate) const START_NS: u64 = 93_784_000_000_000;
+/// When its gate opens.
+pub(crate) const GATE_NS: u64 = START_NS + 8_123_000;
+
+/// A process of the jail, whose host PID is its own plus 4130.
+pub(crate) fn task(jail_pid: u32, comm: &str) -> Task {
+    Task {
+        pid: 4130 + jail_pid,
+        tid: 4130 + jail_pid,
+        jail_pid,
+        flags: task_flags::IN_JAIL,
+        start_ns: START_NS + u64::from(jail_pid) * 1_000_000,
+        cgroup_id: 7001,
+        ns_pid: jail_pid,
+        ns_level: 1,
+        mnt_ns: 4_026_532_001,
+        reserved: 0,
+        comm: bytes(comm),
+    }
+}
+
+/// Thread `tid` of a process.
+pub(crate) fn thread(process: Task, tid: u32) -> Task {
+    Task { tid, ..process }
+}
+
+/// A process of the host.
+pub(crate) fn outside(pid: u32, comm: &str) -> Task {
+    Task {
+        pid,
+        tid: pid,
+        start_ns: 1_000,
+        cgroup_id: 1,
+        ns_pid: pid,
+        mnt_ns: 4_026_531_840,
+        comm: bytes(comm),
+        ..Task::default()
+    }
+}
+
+pub(crate) fn exiting(task: Task) -> Task {
+    Task {
+        flags: task.flags | task_flags::EXITING,
+        ..task
+    }
+}
+
+pub(crate) fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+pub(crate) fn header(kind: u32, time_ns: u64, task: Task) -> Header {
+    Header {
+        kind,
+        cpu: 0,
+        time_ns,
+        task,
+    }
+}
+
+pub(crate) fn fork(time_ns: u64, parent: Task, child: Task) -> Record {
+    Record::Fork(Fork {
+        header: header(kind::FORK, time_ns, parent),
+        child,
+    })
+}
+
+pub(crate) fn exec(time_ns: u64, task: Task, filename: &str, argv: &[&str]) -> Record {
+    let argv: Vec<String> = argv.iter().map(|argument| (*argument).to_owned()).collect();
+    let length = argv
+        .iter()
+        .map(|argument| argument.len() + 1)
+        .sum::<usize>() as u32;
+    Record::Exec(Box::new(ExecRecord {
+        record: Exec {
+            header: header(kind::EXEC, time_ns, task),
+            old_tid: task.pid,
+            filename_len: filename.len() as u32,
+            argv_len: length,
+            reserved: 0,
+            argv_total_len: length.into(),
+            reserved2: 0,
+        },
+        filename: filename.to_owned(),
+        argv,
+    }))
+}
+
+pub(crate) fn exec_failed(time_ns: u64, task: Task, filename: &str, errno: i32) -> Record {
+    Record::ExecFailed(Box::new(ExecFailed {
+        header: header(kind::EXEC_FAILED, time_ns, task),
+        errno,
+        at: 0,
+        filename_len: filename.len() as u32,
+        reserved: 0,
+        filename: bytes(filename),
+    }))
+}
+
+/// The end of a process, with the status as wait(2) has it.
+pub(crate) fn exit(time_ns: u64, task: Task, parent: Task, status: i32) -> Exit {
+    Exit {
+        header: header(kind::EXIT, time_ns, exiting(task)),
+        parent,
+        exit_code: status,
+        group_exit_code: status,
+        leader_exit_code: status,
+        signal_flags: 0x4,
+        group_dead: 1,
+        reserved: 0,
+        max_rss_bytes: 3_500_000,
+        utime_ns: 1_200_000,
+        stime_ns: 800_000,
+    }
+}
+
+pub(crate) fn reap(time_ns: u64, reaper: Task, ns_pid: u32) -> Reap {
+    Reap {
+        header: header(kind::REAP, time_ns, reaper),
+        ns_pid,
+        waitid: 0,
+        options: 0,
+        reserved: 0,
+    }
+}
+
+pub(crate) fn free(time_ns: u64, process: Task) -> Record {
+    let process = Task {
+        jail_pid: 0,
+        flags: 0,
+        comm: bytes("gone"),
+        ..process
+    };
+    Record::Free(Free {
+        header: header(kind::FREE, time_ns, Task::default()),
+        process,
+    })
+}
+
+/// A signal by kill(2) to a process with a handler.
+pub(crate) fn sent(time_ns: u64, sender: Task, target: Task, signal: i32) -> SignalGenerated {
+    SignalGenerated {
+        header: header(kind::SIGNAL_GENERATED, time_ns, sender),
+        target,
+        signal,
+        code: 0,
+        result: 0,
+        flags: signal_flags::GROUP,
+        handler: 0x5555_0000_1000,
+        target_flags: 0,
+        target_group_exit_code: 0,
+        syscall: libc::SYS_kill,
+    }
+}
+
+/// The SIGCHLD for the end of a child.
+pub(crate) fn child_ended(time_ns: u64, child: Task, parent: Task, code: i32) -> Record {
+    Record::SignalGenerated(SignalGenerated {
+        code,
+        syscall: libc::SYS_exit_group,
+        ..sent(time_ns, exiting(child), parent, libc::SIGCHLD)
+    })
+}
+
+pub(crate) fn delivered(time_ns: u64, task: Task, signal: i32) -> SignalDelivered {
+    SignalDelivered {
+        header: header(kind::SIGNAL_DELIVERED, time_ns, task),
+        signal,
+        code: 0,
+        handler: 0x5555_0000_1000,
+        signal_flags: 0,
+        group_exit_code: 0,
+        sa_flags: 0,
+    }
+}
+
+/// The delivery of SIGKILL by which the kernel ends a process for `signal`.
+pub(crate) fn killed(time_ns: u64, task: Task, signal: i32) -> SignalDelivered {
+    SignalDelivered {
+        handler: 0,
+        signal_flags: 0x4,
+        group_exit_code: signal,
+        ..delivered(time_ns, task, libc::SIGKILL)
+    }
+}
+
+pub(crate) fn level(id: u64, name: &str, usage_bytes: u64, limit_bytes: u64) -> MemcgLevel {
+    MemcgLevel {
+        cgroup_id: id,
+        usage_bytes,
+        limit_bytes,
+        swap_usage_bytes: 0,
+        swap_limit_bytes: u64::MAX,
+        name: bytes(name),
+    }
+}
+
+pub(crate) fn oom_kill(
+    time_ns: u64,
+    trigger: Task,
+    victim: Task,
+    levels: &[MemcgLevel],
+) -> OomKill {
+    let mut chain = [level(0, "", 0, 0); MEMCG_LEVELS];
+    for (to, from) in chain.iter_mut().zip(levels) {
+        *to = *from;
+    }
+    OomKill {
+        header: header(kind::OOM_KILL, time_ns, trigger),
+        victim,
+        anon_bytes: 32_715_571,
+        file_bytes: 5 << 20,
+        shmem_bytes: 0,
+        swap_bytes: 0,
+        page_table_bytes: 118_784,
+        total_vm_bytes: 300 << 20,
+        oom_score_adj: 0,
+        killed_by_kernel: 1,
+        syscall: -1,
+        levels: levels.len() as u32,
+        more_levels: 0,
+        chain,
+    }
+}
+
+pub(crate) fn mount(time_ns: u64, task: Task, call: u32, source: &str, target: &str) -> Mount {
+    Mount {
+        header: header(kind::MOUNT, time_ns, task),
+        call,
+        stage: mount_stage::DONE,
+        result: 0,
+        duration_ns: 45_200,
+        flags: 0,
+        args: [0; 4],
+        source_len: source.len() as u16,
+        target_len: target.len() as u16,
+        fs_type_len: 0,
+        reserved: 0,
+        source: bytes(source),
+        target: bytes(target),
+        fs_type: bytes(""),
+    }
+}
+
+pub(crate) fn cgroup(time_ns: u64, task: Task, change: u32, value: u32) -> Record {
+    let path = "/procjail/web";
+    Record::Cgroup(Box::new(Cgroup {
+        header: header(kind::CGROUP, time_ns, task),
+        member: Task::default(),
+        change,
+        value,
+        path_len: path.len() as u32,
+        reserved: 0,
+        path: bytes(path),
+    }))
+}
+
+/// The bytes of a record, as they lie in the ring buffer.
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    match record {
+        Record::Fork(record) => raw(record),
+        Record::Exec(exec) => {
+            let mut bytes = raw(&exec.record);
+            bytes.extend(exec.filename.bytes());
+            for argument in &exec.argv {
+                bytes.extend(argument.bytes());
+                bytes.push(0);
+            }
+            bytes
+        }
+        Record::ExecFailed(record) => raw(&**record),
+        Record::Exit(record) => raw(record),
+        Record::Reap(record) => raw(record),
+        Record::Wait(record) => raw(record),
+        Record::Free(record) => raw(record),
+        Record::SignalGenerated(record) => raw(record),
+        Record::SignalDelivered(record) => raw(record),
+        Record::OomKill(record) => raw(&**record),
+        Record::OomReap(record) => raw(record),
+        Record::Mount(record) => raw(&**record),
+        Record::Cgroup(record) => raw(&**record),
+    }
+}
+
+fn raw<T: procjail_common::Record>(record: &T) -> Vec<u8> {
+    // SAFETY: a record has no padding, so each of its bytes is initialized.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<T>()) }
+        .to_vec()
+}

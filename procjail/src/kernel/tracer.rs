@@ -1,0 +1,382 @@
+//! Everything between "trace this cgroup" and attached probes, as fast as the kernel allows.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    thread,
+    time::Instant,
+};
+
+use aya::maps::{MapData, PerCpuArray};
+use procjail_common::{MISSING, Offsets, Scope, SyscallTable, kind, scope_flags, syscall_class};
+
+use super::{
+    btf::Btf,
+    cache,
+    error::Error,
+    host,
+    object::{self, Globals, Loaded},
+    offsets::Layout,
+    probes::{self, COMMON, PROBES, Spec, Wanted},
+    ring::Reader,
+    sys,
+};
+use crate::{event::Lost, trace};
+
+/// What is recorded, and into how much room.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Host PID of the jail's PID 1, for the PIDs inside the jail; 0 to do without them.
+    pub pid: u32,
+    /// Size of the ring buffer; rounded up to a power of two of at least 64 KiB.
+    pub ring_bytes: u32,
+    /// Record signals that are noise to most: see `docs/probes.md`.
+    pub all_signals: bool,
+    /// Record threads too, not only processes.
+    pub threads: bool,
+    /// Record reaps and failed execs. Taxes every system call of the host.
+    pub syscalls: bool,
+    /// Record the calls that change mounts and namespaces. Needs `syscalls`, and taxes them twice.
+    pub mounts: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            ring_bytes: 8 << 20,
+            all_signals: false,
+            threads: false,
+            syscalls: true,
+            mounts: true,
+        }
+    }
+}
+
+impl Options {
+    fn wants(&self, probe: &Spec) -> bool {
+        match probe.wanted {
+            Wanted::Essential | Wanted::Always => true,
+            Wanted::Syscalls => self.syscalls,
+            Wanted::Mounts => self.syscalls && self.mounts,
+        }
+    }
+
+    fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+            .clamp(host::page_size().max(64 << 10), 1 << 30)
+            .next_power_of_two()
+    }
+}
+
+/// A probe that the kernel runs. Dropping it detaches it.
+struct Attached {
+    spec: &'static Spec,
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+/// The attached probes of one jail. Dropping it detaches them.
+pub struct Tracer {
+    attached: Vec<Attached>,
+    missing: Vec<(&'static Spec, String)>,
+    reader: Option<Reader>,
+    lost: PerCpuArray<MapData, u64>,
+}
+
+/// The kernel's own description of its types.
+pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+impl Tracer {
+    /// Loads the programs for the jail whose cgroup on the default hierarchy is given, and attaches
+    /// them. `cgroup_level` is its depth; the root is 0.
+    ///
+    /// # Errors
+    ///
+    /// BPF is refused, the kernel has no type information, or an essential probe cannot be attached;
+    /// each says what can be done. Any other probe's failure is found in [`Self::probes`].
+    pub fn attach(cgroup_id: u64, cgroup_level: u32, options: &Options) -> Result<Self, Error> {
+        let started = Instant::now();
+        let layout = layout()?;
+        let resolved = started.elapsed();
+        if let Some(name) = lacks(COMMON, &layout.offsets) {
+            return Err(Error::Essential {
+                name: "sched_process_fork",
+                reason: format!("this kernel has no field for {name}"),
+            });
+        }
+        let loaded = Loaded::new(
+            &Globals {
+                scope: scope(cgroup_id, cgroup_level, options, &layout),
+                offsets: layout.offsets,
+                syscalls: syscall_table(options),
+            },
+            options.ring_bytes(),
+        )?;
+        let mapped = started.elapsed();
+
+        let mut missing = Vec::new();
+        let mut wanted = Vec::new();
+        for spec in PROBES.iter().filter(|spec| options.wants(spec)) {
+            match lacks(spec.needs, &layout.offsets) {
+                Some(name) => missing.push((spec, format!("this kernel has no field for {name}"))),
+                None => wanted.push(spec),
+            }
+        }
+        let programs = load(&loaded, &wanted);
+        let verified = started.elapsed();
+        let mut attached = Vec::new();
+        for (spec, program) in wanted.into_iter().zip(programs) {
+            match program.and_then(|program| attach(spec, program)) {
+                Ok(probe) => attached.push(probe),
+                Err(reason) => missing.push((spec, reason)),
+            }
+        }
+        if let Some((spec, reason)) = missing
+            .iter()
+            .find(|(spec, _)| spec.wanted == Wanted::Essential)
+        {
+            return Err(Error::Essential {
+                name: spec.name,
+                reason: reason.clone(),
+            });
+        }
+        let Loaded { ring, lost, .. } = loaded;
+        let tracer = Self {
+            attached,
+            missing,
+            reader: Some(Reader::new(object::ring(ring)?)),
+            lost: object::per_cpu(lost)?,
+        };
+        tracing::debug!(
+            offsets = ?resolved,
+            maps = ?(mapped - resolved),
+            load = ?(verified - mapped),
+            attach = ?(started.elapsed() - verified),
+            total = ?started.elapsed(),
+            "probes attached"
+        );
+        Ok(tracer)
+    }
+
+    /// The probes, attached and missing.
+    pub fn probes(&self) -> Vec<trace::Probe> {
+        let attached = self.attached.iter().map(|probe| (probe.spec, None));
+        let missing = self
+            .missing
+            .iter()
+            .map(|(spec, reason)| (*spec, Some(reason.clone())));
+        attached
+            .chain(missing)
+            .map(|(spec, error)| trace::Probe {
+                name: spec.name.to_owned(),
+                attached: error.is_none(),
+                error,
+                provides: spec.provides.to_owned(),
+            })
+            .collect()
+    }
+
+    /// The reader of the records; only the first call gives it.
+    pub fn take_reader(&mut self) -> Option<Reader> {
+        self.reader.take()
+    }
+
+    /// How many records were lost so far, by kind and processor.
+    pub fn lost(&self) -> Vec<Lost> {
+        let mut all = Vec::new();
+        for (kind, name) in (0..).zip(KIND_NAMES) {
+            let Ok(counts) = self.lost.get(&kind, 0) else {
+                continue;
+            };
+            for (cpu, &count) in (0..).zip(counts.iter()) {
+                if count > 0 {
+                    all.push(Lost {
+                        event_kind: name.to_owned(),
+                        cpu: Some(cpu),
+                        count,
+                    });
+                }
+            }
+        }
+        for probe in &self.attached {
+            // An interrupt's event in the midst of the same program: not known whose it was.
+            let count = sys::prog_misses(probe.program.as_fd());
+            if count > 0 {
+                let name = KIND_NAMES.get(probe.spec.kind as usize);
+                all.push(Lost {
+                    event_kind: name.copied().unwrap_or("undecodable").to_owned(),
+                    cpu: None,
+                    count,
+                });
+            }
+        }
+        all
+    }
+}
+
+/// The kinds of record in their order, as events are called in a trace.
+const KIND_NAMES: [&str; kind::COUNT as usize] = [
+    "fork",
+    "exec",
+    "exec-failed",
+    "exit",
+    "reap",
+    "free",
+    "signal-generated",
+    "signal-delivered",
+    "oom-kill",
+    "oom-reap",
+    "mount",
+    "cgroup",
+    "wait",
+];
+
+/// The offsets of the running kernel: from the cache, or else from its type information.
+pub(super) fn layout() -> Result<Layout, Error> {
+    let path = host::build_id().and_then(|id| cache::path(&id));
+    if let Some(layout) = path.as_deref().and_then(cache::read) {
+        return Ok(layout);
+    }
+    let layout = layout_from(Path::new(BTF_PATH))?;
+    if let Some(path) = path
+        && let Err(error) = cache::write(&path, &layout)
+    {
+        // It only costs the next start some milliseconds.
+        tracing::debug!(path = %path.display(), %error, "offsets not cached");
+    }
+    Ok(layout)
+}
+
+/// The offsets that a file of type information gives.
+pub(super) fn layout_from(path: &Path) -> Result<Layout, Error> {
+    let no_btf = |reason: String| Error::NoBtf {
+        path: path.display().to_string(),
+        reason,
+    };
+    let bytes = fs::read(path).map_err(|error| no_btf(error.to_string()))?;
+    let btf = Btf::parse(&bytes).map_err(|error| no_btf(error.to_string()))?;
+    Ok(Layout::resolve(&btf))
+}
+
+/// The first of `needs` that the kernel doesn't have; any form of a cgroup's ancestry will do.
+fn lacks(needs: &[&'static str], offsets: &Offsets) -> Option<&'static str> {
+    probes::missing(needs, offsets).or_else(|| {
+        let none = offsets.cgroup_ancestors == MISSING && offsets.cgroup_ancestor_ids == MISSING;
+        none.then_some("cgroup_ancestors")
+    })
+}
+
+fn scope(cgroup_id: u64, cgroup_level: u32, options: &Options, layout: &Layout) -> Scope {
+    let mut flags = layout.flags;
+    if options.threads {
+        flags |= scope_flags::THREADS;
+    }
+    if options.all_signals {
+        flags |= scope_flags::ALL_SIGNALS;
+    }
+    let (pid_ns, pid_ns_level) = host::pid_namespace(options.pid).unwrap_or((0, 0));
+    Scope {
+        cgroup_id,
+        cgroup_level,
+        flags,
+        page_size: host::page_size(),
+        pid_ns,
+        pid_ns_level,
+        reserved: 0,
+    }
+}
+
+/// Which system calls the programs look at.
+fn syscall_table(options: &Options) -> SyscallTable {
+    let mut table = SyscallTable::empty();
+    let mut set = |number: libc::c_long, class: u8| {
+        if let Some(entry) = usize::try_from(number)
+            .ok()
+            .and_then(|number| table.class.get_mut(number))
+        {
+            *entry = class;
+        }
+    };
+    set(libc::SYS_execve, syscall_class::EXECVE);
+    set(libc::SYS_execveat, syscall_class::EXECVEAT);
+    set(libc::SYS_wait4, syscall_class::WAIT4);
+    set(libc::SYS_waitid, syscall_class::WAITID);
+    if options.mounts {
+        // In the order of `procjail_common::mount_call`.
+        let calls = [
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            libc::SYS_fsmount,
+            libc::SYS_mount_setattr,
+            libc::SYS_pivot_root,
+            libc::SYS_setns,
+            libc::SYS_unshare,
+        ];
+        for (class, number) in (syscall_class::MOUNTS..).zip(calls) {
+            set(number, class);
+        }
+    }
+    table
+}
+
+/// Loads the programs on two threads: the kernel verifies and compiles them side by side.
+fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, String>> {
+    let total: usize = specs
+        .iter()
+        .map(|spec| loaded.instructions(spec.name))
+        .sum();
+    let mut sum = 0;
+    let half = specs
+        .iter()
+        .position(|spec| {
+            sum += loaded.instructions(spec.name);
+            sum * 2 >= total
+        })
+        .map_or(specs.len(), |index| index + 1);
+    let (first, second) = specs.split_at(half);
+    let load_all = |specs: &[&'static Spec]| -> Vec<_> {
+        let load = |spec: &&'static Spec| {
+            let started = Instant::now();
+            let program = loaded.load(spec.name);
+            tracing::trace!(
+                program = spec.name,
+                instructions = loaded.instructions(spec.name),
+                took = ?started.elapsed(),
+                "loaded"
+            );
+            program
+        };
+        specs.iter().map(load).collect()
+    };
+    thread::scope(|scope| {
+        let other = thread::Builder::new().spawn_scoped(scope, || load_all(second));
+        let mut programs = load_all(first);
+        programs.extend(match other.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(programs)) => programs,
+            // No thread to be had, or it is gone: load them here.
+            _ => load_all(second),
+        });
+        programs
+    })
+}
+
+fn attach(spec: &'static Spec, program: OwnedFd) -> Result<Attached, String> {
+    let name = CString::new(spec.name).map_err(|error| error.to_string())?;
+    let link = sys::raw_tracepoint_open(&name, program.as_fd()).map_err(|error| {
+        if error.raw_os_error() == Some(libc::ENOENT) {
+            "this kernel has no such tracepoint".to_owned()
+        } else {
+            format!("cannot attach to the tracepoint: {error}")
+        }
+    })?;
+    Ok(Attached {
+        spec,
+        program,
+        _link: link,
+    })
+}

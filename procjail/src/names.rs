@@ -1,1 +1,0 @@
-//! Names of signals, errors and system calls.

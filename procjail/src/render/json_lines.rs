@@ -1,0 +1,50 @@
+//! The trace as JSON lines: what a trace file has, on any stream.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Output;
+use crate::event::Event;
+use crate::trace::{Footer, Header};
+
+/// Writes each line of the trace, whole, at once.
+#[derive(Debug)]
+pub struct JsonLines<W> {
+    out: W,
+    line: Vec<u8>,
+}
+
+impl<W: Write> JsonLines<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self {
+            out,
+            line: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, value)?;
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
+    }
+}
+
+impl<W: Write> Output for JsonLines<W> {
+    fn header(&mut self, header: &Header) -> io::Result<()> {
+        self.write(header)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.write(event)
+    }
+
+    fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {
+        if let Some(footer) = footer {
+            self.write(footer)?;
+        }
+        self.out.flush()
+    }
+}

@@ -1,0 +1,204 @@
+//! The lines before and after a timeline: what was run, how it ended, and whether the trace is whole.
+
+use super::style::{Look, Painted, Tone};
+use super::text::{bytes, command, count, duration, escape, plural};
+use super::timeline::Totals;
+use super::words::{hint, losses, status, tone_of};
+use crate::event::ExitStatus;
+use crate::exit;
+use crate::trace::{Footer, Header};
+
+/// Lines of one subject, under its name.
+struct Block<'a> {
+    text: String,
+    look: &'a Look,
+}
+
+impl Block<'_> {
+    fn line(&mut self, name: &str, tone: Tone, value: &str) {
+        let name = format!("{name:<11} ");
+        let name = Painted {
+            text: &name,
+            tone: Tone::Dim,
+            color: self.look.color,
+        };
+        let value = Painted {
+            text: value,
+            tone,
+            color: self.look.color,
+        };
+        self.text += &format!("{name}{value}\n");
+    }
+}
+
+/// What was run, where and when.
+pub(super) fn opening(header: &Header, look: &Look) -> String {
+    let mut block = Block {
+        text: String::new(),
+        look,
+    };
+    let jail = &header.jail;
+    let width = look.width.saturating_sub(12);
+    block.line("jail", Tone::Plain, &escape(&jail.name));
+    block.line(
+        "command",
+        Tone::Plain,
+        &command(&jail.command, false, width),
+    );
+    block.line("started", Tone::Plain, &instant(header.start_unix_ns));
+    let host = &header.host;
+    let value = format!(
+        "{}: Linux {} {}, cgroups {}, {}, {}",
+        escape(&host.hostname),
+        escape(&host.kernel),
+        escape(&host.architecture),
+        escape(&host.cgroup_mode),
+        plural(host.cpus.into(), "CPU", "CPUs"),
+        bytes(host.memory_bytes),
+    );
+    block.line("host", Tone::Plain, &value);
+    if !jail.limits.is_empty() {
+        let limits: Vec<String> = jail
+            .limits
+            .iter()
+            .map(|(file, value)| format!("{} {}", escape(file), escape(&limit(value))))
+            .collect();
+        block.line("limits", Tone::Plain, &limits.join(", "));
+    }
+    missing_probes(&mut block, header);
+    block.text
+}
+
+/// A limit as a size, if it is one in bytes.
+fn limit(value: &str) -> String {
+    match value.trim().parse::<u64>() {
+        Ok(size) if size >= 1 << 20 => bytes(size),
+        _ => value.trim().to_owned(),
+    }
+}
+
+fn missing_probes(block: &mut Block<'_>, header: &Header) {
+    for probe in header.probes.iter().filter(|probe| !probe.attached) {
+        let reason = probe.error.as_deref().unwrap_or("not attached");
+        let value = format!(
+            "{}: {}; the trace lacks {}",
+            escape(&probe.name),
+            escape(reason),
+            escape(&probe.provides)
+        );
+        block.line("no probe", Tone::Warning, &value);
+    }
+}
+
+/// A moment in UTC, to the millisecond.
+fn instant(unix_ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(
+        |_| format!("{unix_ns} ns after 1970"),
+        |time| format!("{time:.3}"),
+    )
+}
+
+/// How it ended, and whether the trace is whole. `end` is the time of the last event.
+pub(super) fn closing(
+    header: Option<&Header>,
+    footer: Option<&Footer>,
+    totals: &Totals,
+    end: &str,
+    look: &Look,
+) -> String {
+    let mut block = Block {
+        text: "\n".to_owned(),
+        look,
+    };
+    let hidden = match totals.hidden {
+        0 => String::new(),
+        hidden => format!(", {} minor ones not shown (--verbose)", count(hidden)),
+    };
+    let Some(footer) = footer else {
+        block.line(
+            "events",
+            Tone::Plain,
+            &format!("{}{hidden}", count(totals.events)),
+        );
+        let lost = losses(&totals.lost).map_or_else(String::new, |lost| format!("; {lost}"));
+        let value = format!("incomplete, it has no footer: it ends at {end}{lost}");
+        block.line("trace", Tone::Bad, &value);
+        return block.text;
+    };
+    let (tone, value) = exit_status(footer);
+    block.line("exit status", tone, &value);
+    block.line("duration", Tone::Plain, &duration(footer.duration_ns));
+    let zombies = match footer.zombies {
+        0 => (Tone::Plain, String::new()),
+        zombies => (
+            Tone::Warning,
+            format!(", {} left by PID 1", plural(zombies, "zombie", "zombies")),
+        ),
+    };
+    let value = format!("{} made{}", count(footer.processes), zombies.1);
+    block.line("processes", zombies.0, &value);
+    if let Some(peak) = footer.peak_memory_bytes {
+        block.line("peak memory", Tone::Plain, &bytes(peak));
+    }
+    if let Some(cpu) = footer.cpu_ns {
+        block.line("cpu time", Tone::Plain, &duration(cpu));
+    }
+    for (index, step) in footer.teardown.iter().enumerate() {
+        let name = if index == 0 { "teardown" } else { "" };
+        let took = duration(step.duration_ns);
+        let (tone, value) = match &step.error {
+            None => (Tone::Plain, format!("{}: {took}", escape(&step.step))),
+            Some(error) => (
+                Tone::Bad,
+                format!("{}: {} after {took}", escape(&step.step), escape(error)),
+            ),
+        };
+        block.line(name, tone, &value);
+    }
+    block.line(
+        "events",
+        Tone::Plain,
+        &format!("{}{hidden}", count(footer.events)),
+    );
+    let missing = header.map_or(0, |header| {
+        header.probes.iter().filter(|probe| !probe.attached).count() as u64
+    });
+    match (losses(&footer.lost), missing) {
+        (Some(lost), _) => block.line("trace", Tone::Bad, &lost),
+        (None, 0) => block.line("trace", Tone::Plain, "complete"),
+        (None, missing) => {
+            let probes = plural(missing, "probe is", "probes are");
+            block.line(
+                "trace",
+                Tone::Warning,
+                &format!("complete, but {probes} missing (see above)"),
+            );
+        }
+    }
+    block.text
+}
+
+fn exit_status(footer: &Footer) -> (Tone, String) {
+    let Some(ended) = &footer.status else {
+        return (
+            Tone::Bad,
+            format!("PID 1 did not end in time ({})", footer.exit_code),
+        );
+    };
+    let mut value = status(ended);
+    if *ended
+        != (ExitStatus {
+            code: Some(footer.exit_code),
+            ..ExitStatus::default()
+        })
+    {
+        value += &format!(" ({})", footer.exit_code);
+    }
+    if let Some(hint) = hint(ended) {
+        value += &format!(" ({hint})");
+    }
+    if footer.exit_code == i32::from(exit::TEARDOWN_TIMEOUT) {
+        value += ", and the jail could not be removed in time";
+    }
+    (tone_of(ended), value)
+}

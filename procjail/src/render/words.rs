@@ -1,0 +1,568 @@
+//! What happened, in words.
+
+use super::style::Tone;
+use super::text::{bytes, command, count, duration, escape, plural, quote};
+use crate::event::*;
+use crate::names;
+
+/// A zombie that was left for so long is worth a look, nanoseconds.
+const LONG_ZOMBIE_NS: u64 = 1_000_000_000;
+
+/// One line's text.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    pub(super) tone: Tone,
+    pub(super) text: String,
+    /// Less important, after the text.
+    pub(super) detail: String,
+}
+
+impl Words {
+    fn new(tone: Tone, text: impl Into<String>) -> Self {
+        Self {
+            tone,
+            text: text.into(),
+            detail: String::new(),
+        }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+/// What the event says, in about `width` columns.
+pub(super) fn words(event: &Event, width: usize) -> Words {
+    match &event.what {
+        What::Fork(fork) => {
+            let what = if fork.thread { "made thread " } else { "made " };
+            let id = if fork.thread {
+                fork.child.tid.to_string()
+            } else {
+                place(&fork.child)
+            };
+            Words::new(Tone::Dim, format!("{what}{id}"))
+        }
+        What::Exec(exec) => executed(exec, width),
+        What::ExecFailed(failed) => {
+            let text = format!(
+                "cannot execute {}: {}",
+                quote(&failed.filename),
+                errno(&failed.error)
+            );
+            Words::new(Tone::Warning, text)
+        }
+        What::Exit(exit) => exited(&event.task, exit),
+        What::Reap(reap) => reaped(reap),
+        What::Wait(wait) => {
+            let whom = wait
+                .ns_pid
+                .map_or_else(|| "any child".to_owned(), |pid| pid.to_string());
+            Words::new(Tone::Dim, format!("waits for {whom}"))
+        }
+        What::Free(_) => Words::new(Tone::Dim, "released by the kernel"),
+        What::SignalGenerated(signal) => generated(&event.task, signal),
+        What::SignalDelivered(signal) => delivered(&event.task, signal),
+        What::OomKill(kill) => oom_kill(&event.task, kill),
+        What::OomReap(reap) => oom_reap(reap),
+        What::Mount(mount) => mounted(mount),
+        What::Cgroup(cgroup) => cgroup_changed(cgroup),
+        What::JailCreated(jail) => {
+            let text = format!(
+                "{} made: PID 1 is host PID {}",
+                escape(&jail.name),
+                jail.pid
+            );
+            Words::new(Tone::Launcher, text).detail(format!("cgroup {}", escape(&jail.cgroup)))
+        }
+        What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, APP may execute")
+            .detail(format!("set-up took {}", duration(gate.setup_ns))),
+        What::SignalForwarded(signal) => forwarded(signal),
+        What::StopRequested(stop) => {
+            let text = format!(
+                "stop asked for by {}: {} to PID 1, {} until the kill",
+                escape(&stop.signal.name),
+                escape(&stop.stop_signal.name),
+                duration(stop.timeout_ns)
+            );
+            Words::new(Tone::Launcher, text)
+        }
+        What::Kill(kill) => {
+            let text = format!("everything in the jail is killed: {}", escape(&kill.reason));
+            Words::new(Tone::Bad, text).detail(format!("by {}", escape(&kill.method)))
+        }
+        What::JailExited(exited) => Words::new(
+            tone_of(&exited.status),
+            format!("PID 1: {}", status(&exited.status)),
+        ),
+        What::Teardown(step) => {
+            let took = duration(step.duration_ns);
+            match &step.error {
+                None => Words::new(Tone::Launcher, escape(&step.step)).detail(took),
+                Some(error) => {
+                    let text = format!("{}: {}", escape(&step.step), escape(error));
+                    Words::new(Tone::Bad, text).detail(format!("after {took}"))
+                }
+            }
+        }
+        What::Lost(lost) => Words::new(Tone::Bad, format!("events lost: {}", loss(lost))),
+    }
+}
+
+/// Lost events, counted: `12 signal-generated on CPU 1`.
+pub(super) fn loss(lost: &Lost) -> String {
+    let cpu = lost
+        .cpu
+        .map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
+    format!("{} {}{cpu}", count(lost.count), escape(&lost.event_kind))
+}
+
+/// An exit status: `exited with 7`, `killed by SIGSEGV (core dumped)`.
+pub fn status(status: &ExitStatus) -> String {
+    match (&status.signal, status.code) {
+        (Some(signal), _) => {
+            let core = if status.core_dumped {
+                " (core dumped)"
+            } else {
+                ""
+            };
+            format!("killed by {}{core}", escape(&signal.name))
+        }
+        (None, Some(code)) => format!("exited with {code}"),
+        (None, None) => "ended, status unknown".to_owned(),
+    }
+}
+
+pub(super) fn tone_of(status: &ExitStatus) -> Tone {
+    match (&status.signal, status.code) {
+        (None, Some(0)) => Tone::Plain,
+        (None, Some(_)) => Tone::Warning,
+        _ => Tone::Bad,
+    }
+}
+
+/// A task in a sentence: `12 python3` inside the jail, `bash 4121` outside.
+fn who(task: &Task) -> String {
+    let comm = escape(&task.comm);
+    match task.jail_pid {
+        Some(pid) if comm.is_empty() => pid.to_string(),
+        Some(pid) => format!("{pid} {comm}"),
+        None if task.pid == 0 => "the kernel's idle task".to_owned(),
+        None => format!("{comm} {}", task.pid),
+    }
+}
+
+/// PIDs of a task: `12 (4143)`.
+fn place(task: &Task) -> String {
+    match task.jail_pid {
+        Some(pid) if task.pid != 0 => format!("{pid} ({})", task.pid),
+        Some(pid) => pid.to_string(),
+        None => format!("host PID {}", task.pid),
+    }
+}
+
+fn errno(error: &Errno) -> String {
+    let meaning = names::errno_meaning(error.number);
+    if meaning.is_empty() {
+        escape(&error.name)
+    } else {
+        format!("{} ({meaning})", escape(&error.name))
+    }
+}
+
+fn executed(exec: &Exec, width: usize) -> Words {
+    // The file only where the arguments don't tell it.
+    let base = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let same = |name: &String| base(name) == base(&exec.filename);
+    // A script comes as an argument of its interpreter.
+    let told = exec.argv.first().is_some_and(same) || exec.argv.contains(&exec.filename);
+    let detail = if told {
+        String::new()
+    } else {
+        format!("({})", escape(&exec.filename))
+    };
+    let room = width.saturating_sub(detail.chars().count() + 2).max(24);
+    let room = if told { width } else { room };
+    Words::new(Tone::Plain, command(&exec.argv, exec.argv_truncated, room)).detail(detail)
+}
+
+fn exited(task: &Task, exit: &Exit) -> Words {
+    let cpu = exit.user_ns.saturating_add(exit.system_ns);
+    let text = match (&exit.status.signal, exit.status.code) {
+        (None, Some(code)) => format!("exit {code}"),
+        _ => status(&exit.status),
+    };
+    if !exit.process {
+        return Words::new(Tone::Dim, format!("thread {}: {text}", task.tid));
+    }
+    let mut detail = format!("after {}", duration(exit.lifetime_ns));
+    if cpu > 0 {
+        detail += &format!(", cpu {}", duration(cpu));
+    }
+    if exit.max_rss_bytes > 0 {
+        detail += &format!(", peak {}", bytes(exit.max_rss_bytes));
+    }
+    if let Some(hint) = hint(&exit.status) {
+        detail += &format!("; {hint}");
+    }
+    Words::new(tone_of(&exit.status), text).detail(detail)
+}
+
+/// What an exit code may mean besides itself: shells pass a child's signal on as 128+n.
+pub(super) fn hint(status: &ExitStatus) -> Option<String> {
+    let signal = status.code?.checked_sub(128)?;
+    (1..=31).contains(&signal).then(|| {
+        format!(
+            "128+{signal}: may pass on a child's {}",
+            names::signal(signal)
+        )
+    })
+}
+
+fn reaped(reap: &Reap) -> Words {
+    let child = who(&reap.child);
+    match reap.zombie_ns {
+        Some(ns) if ns >= LONG_ZOMBIE_NS => Words::new(
+            Tone::Warning,
+            format!("reaped {child}, a zombie for {}", duration(ns)),
+        ),
+        Some(ns) => Words::new(Tone::Dim, format!("reaped {child}"))
+            .detail(format!("after {}", duration(ns))),
+        None => Words::new(Tone::Dim, format!("reaped {child}")),
+    }
+}
+
+fn generated(sender: &Task, signal: &SignalGenerated) -> Words {
+    let (tone, fate) = fate(signal);
+    let target = if signal.group || signal.target.tid == signal.target.pid {
+        who(&signal.target)
+    } else {
+        format!("thread {} of {}", signal.target.tid, who(&signal.target))
+    };
+    let origin = origin(sender, signal);
+    let text = format!(
+        "{} from {origin} -> {target}: {fate}",
+        escape(&signal.signal.name)
+    );
+    Words::new(tone, text)
+}
+
+/// Who sent a signal and how, as far as its own event tells.
+fn origin(sender: &Task, signal: &SignalGenerated) -> String {
+    let number = signal.signal.number;
+    let own = sender.pid == signal.target.pid;
+    let call = signal.syscall.as_ref().map(|call| escape(&call.name));
+    match signal.code.number {
+        128 if signal.sender_exiting && sender.jail_pid == Some(1) && number == libc::SIGKILL => {
+            "the kernel (PID 1 ended)".to_owned()
+        }
+        128 => "the kernel".to_owned(),
+        -2 => "a timer".to_owned(),
+        code if code > 0 && own => format!("the kernel ({}, by itself)", escape(&signal.code.name)),
+        code if code > 0 => format!("the kernel ({})", escape(&signal.code.name)),
+        0 if number == libc::SIGPIPE && own => "the kernel (it wrote to a closed pipe)".to_owned(),
+        0 if number == libc::SIGXFSZ && own => "the kernel (file size limit)".to_owned(),
+        _ if own => call.map_or_else(|| "itself".to_owned(), |call| format!("itself ({call})")),
+        0 if number == libc::SIGKILL && !signal.group && call.as_deref() == Some("write") => {
+            format!("{} (cgroup.kill)", sent_by(sender))
+        }
+        0 if signal.sender_exiting => format!("{} (as its parent ended)", sent_by(sender)),
+        _ if sender.in_jail || sender.jail_pid.is_some() => {
+            let call = call.map_or_else(String::new, |call| format!(" ({call})"));
+            format!("{}{call}", who(sender))
+        }
+        _ => {
+            let call = call.map_or_else(String::new, |call| format!(", {call}"));
+            format!("outside ({}{call})", who(sender))
+        }
+    }
+}
+
+fn sent_by(sender: &Task) -> String {
+    if sender.in_jail || sender.jail_pid.is_some() {
+        who(sender)
+    } else {
+        format!("outside, {}", who(sender))
+    }
+}
+
+/// What the kernel did with a signal, and why.
+fn fate(signal: &SignalGenerated) -> (Tone, &'static str) {
+    let number = signal.signal.number;
+    match signal.result {
+        SignalResult::Ignored if signal.exiting => (Tone::Dim, "too late, it is ending already"),
+        SignalResult::Ignored if signal.disposition == Disposition::Ignore => {
+            (Tone::Warning, "ignored, it asked for that (SIG_IGN)")
+        }
+        SignalResult::Ignored if ignored_by_default(number) => (Tone::Dim, "ignored by default"),
+        SignalResult::Ignored if signal.unkillable => {
+            (Tone::Warning, "ignored, PID 1 has no handler")
+        }
+        SignalResult::Ignored => (Tone::Warning, "ignored"),
+        SignalResult::AlreadyPending => (Tone::Dim, "dropped, one is pending already"),
+        SignalResult::OverflowFail => (Tone::Bad, "dropped, its queue is full"),
+        SignalResult::Unknown => (Tone::Warning, "result unknown"),
+        SignalResult::Delivered | SignalResult::LoseInfo => queued(signal),
+    }
+}
+
+fn queued(signal: &SignalGenerated) -> (Tone, &'static str) {
+    let number = signal.signal.number;
+    let fatal = signal.disposition == Disposition::Default && !ignored_by_default(number);
+    match number {
+        libc::SIGKILL => (Tone::Bad, "kills it"),
+        libc::SIGSTOP => (Tone::Warning, "stops it"),
+        _ if signal.blocked => (Tone::Warning, "held back, it blocks the signal"),
+        _ if signal.disposition == Disposition::Handler => (Tone::Plain, "its handler runs"),
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if fatal => (Tone::Warning, "stops it"),
+        libc::SIGCONT => (Tone::Plain, "resumes it"),
+        _ if fatal => (Tone::Bad, "ends it"),
+        _ => (Tone::Plain, "sent"),
+    }
+}
+
+/// Signals whose default action is to do nothing; see signal(7).
+fn ignored_by_default(number: i32) -> bool {
+    matches!(
+        number,
+        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH
+    )
+}
+
+fn delivered(task: &Task, signal: &SignalDelivered) -> Words {
+    let name = escape(&signal.signal.name);
+    let took = signal
+        .latency_ns
+        .map_or_else(String::new, |ns| format!("after {}", duration(ns)));
+    let words = match (&signal.fatal, signal.disposition) {
+        (Some(fatal), _) if fatal.number != signal.signal.number => {
+            Words::new(Tone::Bad, format!("{} ends it", escape(&fatal.name)))
+        }
+        (Some(_), _) => Words::new(Tone::Bad, format!("{name} ends it")),
+        (None, _) if signal.signal.number == libc::SIGKILL => Words::new(
+            Tone::Dim,
+            format!("thread {} has to end with its process", task.tid),
+        ),
+        (None, Disposition::Handler) => Words::new(Tone::Plain, format!("{name}: handler runs")),
+        (None, Disposition::Ignore) => Words::new(Tone::Dim, format!("{name}: ignored")),
+        (None, Disposition::Default) => Words::new(Tone::Plain, format!("{name}: default action")),
+    };
+    words.detail(took)
+}
+
+fn oom_kill(trigger: &Task, kill: &OomKill) -> Words {
+    let memory = &kill.memory;
+    let parts = [
+        ("anon", memory.anon_bytes),
+        ("file", memory.file_bytes),
+        ("shmem", memory.shmem_bytes),
+        ("swap", memory.swap_bytes),
+        ("page tables", memory.page_table_bytes),
+    ];
+    // What is less than a hundredth of the whole explains nothing.
+    let total = parts
+        .iter()
+        .fold(0u64, |total, (_, size)| total.saturating_add(*size));
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(_, size)| *size > total / 100)
+        .map(|(name, size)| format!("{name} {}", bytes(*size)))
+        .collect();
+    let held = if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    };
+    let how = kill
+        .syscall
+        .as_ref()
+        .map_or("page fault".to_owned(), |call| escape(&call.name));
+    let by = if trigger.pid == kill.victim.pid {
+        format!("triggered by itself ({how})")
+    } else {
+        format!("triggered by {} ({how})", who(trigger))
+    };
+    let doubt = if kill.killed_by_kernel {
+        ""
+    } else {
+        "; the kernel's SIGKILL was not seen"
+    };
+    let text = format!(
+        "OOM kill of {}{held}: {}, {by}{doubt}",
+        who(&kill.victim),
+        limit(kill)
+    );
+    let words = Words::new(Tone::Bad, text);
+    match kill.oom_score_adj {
+        0 => words,
+        adjustment => words.detail(format!("oom_score_adj {adjustment}")),
+    }
+}
+
+/// Whose memory limit was hit.
+fn limit(kill: &OomKill) -> String {
+    let Some(level) = kill.chain.iter().position(|level| level.at_limit) else {
+        return match (kill.chain.is_empty(), kill.chain_truncated) {
+            (true, _) => "limits unknown".to_owned(),
+            (false, true) => "no cgroup that was recorded is at its limit".to_owned(),
+            (false, false) => "no cgroup is at its limit, the machine is out of memory".to_owned(),
+        };
+    };
+    let Some(full) = kill.chain.get(level) else {
+        return String::new();
+    };
+    let path: Vec<String> = kill
+        .chain
+        .iter()
+        .skip(level)
+        .rev()
+        .filter(|level| level.name != "/")
+        .map(|level| escape(&level.name))
+        .collect();
+    let above = if level > 0 {
+        ", above the victim's own,"
+    } else {
+        ""
+    };
+    format!(
+        "{}{above} at its limit {} of {}",
+        path.join("/"),
+        bytes(full.usage_bytes),
+        full.limit_bytes.map_or_else(|| "?".to_owned(), bytes)
+    )
+}
+
+fn oom_reap(reap: &OomReap) -> Words {
+    let victim = match reap.victim.pid {
+        0 => format!("thread {}", reap.victim.tid),
+        _ => who(&reap.victim),
+    };
+    let (tone, what) = match reap.stage {
+        OomReapStage::Wake => (
+            Tone::Warning,
+            "is still not dead, the OOM reaper is asked to help",
+        ),
+        OomReapStage::Start => (Tone::Dim, "is being stripped of its memory"),
+        OomReapStage::Finish => (Tone::Plain, "has lost its memory, though it is not dead"),
+        OomReapStage::Skip => (Tone::Bad, "keeps its memory, it could not be taken"),
+        OomReapStage::Unknown => (Tone::Plain, "was looked at by the OOM reaper"),
+    };
+    Words::new(tone, format!("OOM victim {victim} {what}"))
+}
+
+fn mounted(mount: &Mount) -> Words {
+    let source = quote(&mount.source);
+    let target = quote(&mount.target);
+    let flags = mount
+        .flag_names
+        .iter()
+        .map(|flag| escape(flag))
+        .collect::<Vec<_>>()
+        .join("|");
+    let fd = mount.args.first().copied().unwrap_or_default();
+    let call = escape(&mount.call);
+    let mut notes = Vec::new();
+    let subject = match mount.call.as_str() {
+        "mount" => {
+            if !mount.fs_type.is_empty() {
+                notes.push(escape(&mount.fs_type));
+            }
+            if mount.source.is_empty() || mount.source == "none" {
+                target
+            } else {
+                format!("{source} on {target}")
+            }
+        }
+        "move_mount" if mount.source.is_empty() => format!("fd {fd} to {target}"),
+        "move_mount" => format!("{source} to {target}"),
+        "pivot_root" => format!("{source}, old root at {target}"),
+        "setns" | "fsmount" => format!("fd {fd}"),
+        "unshare" => String::new(),
+        // One path, in whichever field.
+        _ if mount.target.is_empty() => source,
+        _ => target,
+    };
+    if !flags.is_empty() {
+        notes.push(flags);
+    }
+    let mut text = call;
+    if !subject.is_empty() {
+        text = format!("{text} {subject}");
+    }
+    if !notes.is_empty() {
+        text = format!("{text} ({})", notes.join(", "));
+    }
+    let took = duration(mount.duration_ns);
+    match (&mount.error, mount.result) {
+        (Some(error), _) => Words::new(Tone::Warning, format!("{text}: {}", errno(error)))
+            .detail(format!("after {took}")),
+        (None, None) => {
+            Words::new(Tone::Bad, format!("{text}: never returned")).detail(format!("after {took}"))
+        }
+        (None, Some(fd)) if fd > 0 => Words::new(Tone::Plain, format!("{text}: fd {fd} in {took}")),
+        (None, Some(_)) => Words::new(Tone::Plain, format!("{text}: ok in {took}")),
+    }
+}
+
+fn cgroup_changed(cgroup: &Cgroup) -> Words {
+    let path = escape(&cgroup.path);
+    let (tone, text) = match cgroup.change {
+        CgroupChange::Attach => {
+            let member = cgroup
+                .member
+                .as_ref()
+                .map_or_else(|| "a task".to_owned(), who);
+            (Tone::Plain, format!("{member} moved into {path}"))
+        }
+        CgroupChange::Populated => (Tone::Dim, format!("{path} has its first task")),
+        CgroupChange::Empty => (Tone::Plain, format!("{path} is empty")),
+        CgroupChange::Frozen => (Tone::Warning, format!("{path} is frozen")),
+        CgroupChange::Thawed => (Tone::Plain, format!("{path} is thawed")),
+        CgroupChange::Mkdir => (Tone::Plain, format!("{path} made")),
+        CgroupChange::Rmdir => (Tone::Plain, format!("{path} removed")),
+        CgroupChange::Unknown => (Tone::Plain, format!("{path} changed")),
+    };
+    Words::new(tone, text)
+}
+
+fn forwarded(signal: &SignalForwarded) -> Words {
+    let name = escape(&signal.signal.name);
+    let sender = match signal.sender_pid {
+        0 => "the kernel".to_owned(),
+        pid => format!("host PID {pid}"),
+    };
+    let (tone, what) = match signal.action {
+        ForwardAction::Forwarded => (Tone::Launcher, "passed on to PID 1"),
+        ForwardAction::HeldNotStarted => (Tone::Warning, "held, APP does not execute yet"),
+        ForwardAction::HeldNoHandler => (Tone::Warning, "held, PID 1 has no handler for it yet"),
+        ForwardAction::SentByTerminal => {
+            (Tone::Dim, "not passed on, the terminal sent it to APP too")
+        }
+        ForwardAction::SentAtDeadline => (Tone::Warning, "held to the end, passed on now"),
+        ForwardAction::Failed => (Tone::Bad, "could not be passed on"),
+    };
+    let words = Words::new(tone, format!("{name} from {sender}: {what}"));
+    if signal.held_ns > 0 {
+        return words.detail(format!("after {}", duration(signal.held_ns)));
+    }
+    words
+}
+
+/// Losses in words, most first: `12 events lost: 10 exit, 2 fork`; `None` for none.
+pub(super) fn losses(lost: &[Lost]) -> Option<String> {
+    let total = lost
+        .iter()
+        .fold(0u64, |total, lost| total.saturating_add(lost.count));
+    if total == 0 {
+        return None;
+    }
+    let mut kinds: Vec<&Lost> = lost.iter().filter(|lost| lost.count > 0).collect();
+    kinds.sort_by_key(|lost| std::cmp::Reverse(lost.count));
+    let kinds: Vec<String> = kinds.into_iter().map(loss).collect();
+    Some(format!(
+        "{} lost: {}",
+        plural(total, "event", "events"),
+        kinds.join(", ")
+    ))
+}

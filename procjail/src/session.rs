@@ -1,1 +1,0 @@
-//! A live trace: the jail and the probes, joined.

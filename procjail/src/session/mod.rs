@@ -1,0 +1,145 @@
+//! A live trace: from the ring buffer to the outputs.
+//!
+//! ```text
+//! ring buffer --[reader thread]--> spool --[writer thread]--> sort, decode, enrich --> outputs
+//! launcher  --------------------->
+//! ```
+//!
+//! The reader only copies, so that the kernel's ring is emptied as fast as memory allows; the writer
+//! does the rest, and may block on a slow terminal or disk without the reader or the launcher being
+//! held up. What lies between them is bounded: when the spool is full the reader waits, the ring
+//! fills, and the kernel counts what it could not record.
+
+mod reader;
+mod spool;
+mod writer;
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::{
+    event::{Lost, What},
+    jail::{Observer, Outcome},
+    kernel,
+    render::Output,
+};
+
+pub use spool::{Item, Spool};
+pub use writer::{Report, Sink};
+
+/// Bytes that may wait between the kernel's ring buffer and the outputs.
+pub const SPOOL_BYTES: usize = 256 << 20;
+
+/// How long the outputs may go without progress at the end before they are given up.
+const OUTPUT_STALL: Duration = Duration::from_secs(10);
+
+/// Where the launcher's own events enter the trace. Made before the jail, as the jail's first event is
+/// its creation.
+#[derive(Clone)]
+pub struct Recorder(Arc<Spool>);
+
+impl Recorder {
+    /// A recorder whose events wait until a [`Session`] takes them up.
+    pub fn new() -> Self {
+        Self(Arc::new(Spool::new(SPOOL_BYTES)))
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Recorder {
+    fn observe(&self, time_ns: u64, what: What) {
+        self.0.push(Item::Launcher {
+            time_ns,
+            what: Box::new(what),
+        });
+    }
+}
+
+/// The two threads of a live trace.
+pub struct Session {
+    spool: Arc<Spool>,
+    stop: Arc<EventFd>,
+    reader: thread::JoinHandle<()>,
+    writer: thread::JoinHandle<Report>,
+}
+
+impl Session {
+    /// Starts to move events from `source` and `recorder` to `sinks`, which have the header already.
+    ///
+    /// # Errors
+    ///
+    /// The threads or the event descriptor could not be made.
+    pub fn start(
+        recorder: &Recorder,
+        source: kernel::Reader,
+        sinks: Vec<Sink>,
+    ) -> io::Result<Self> {
+        let spool = Arc::clone(&recorder.0);
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+        let reader = thread::Builder::new().name("reader".into()).spawn({
+            let (spool, stop) = (Arc::clone(&spool), Arc::clone(&stop));
+            move || reader::run(source, &spool, stop.as_fd())
+        })?;
+        let writer = thread::Builder::new().name("writer".into()).spawn({
+            let spool = Arc::clone(&spool);
+            move || writer::run(&spool, sinks)
+        })?;
+        Ok(Self {
+            spool,
+            stop,
+            reader,
+            writer,
+        })
+    }
+
+    /// Takes what is left in the ring, writes the footer, and ends the threads. The probes should be
+    /// attached until here. `lost` is asked once the ring is empty.
+    ///
+    /// Gives up, and returns `None`, when the outputs make no progress for a while (a pipe that nobody
+    /// reads).
+    pub fn finish(self, lost: impl FnOnce() -> Vec<Lost>, outcome: &Outcome) -> Option<Report> {
+        // A failed write leaves the reader at its next timeout; the flag in the spool ends it as well.
+        self.spool.end_of_source();
+        let _ = self.stop.write(1);
+        wait_for(&self.spool, || self.reader.is_finished())?;
+        self.spool.push(Item::End {
+            lost: lost(),
+            outcome: Box::new(outcome.clone()),
+        });
+        wait_for(&self.spool, || self.writer.is_finished())?;
+        self.writer.join().ok()
+    }
+}
+
+/// Waits until `done`, as long as the spool is being emptied.
+fn wait_for(spool: &Spool, done: impl Fn() -> bool) -> Option<()> {
+    let mut progress = spool.taken();
+    let mut since = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    while !done() {
+        if spool.taken() != progress {
+            progress = spool.taken();
+            since = Instant::now();
+        } else if since.elapsed() > OUTPUT_STALL {
+            return None;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+    Some(())
+}
+
+/// One of the trace's outputs and what to call it in a message.
+pub type BoxedOutput = Box<dyn Output + Send>;

@@ -1,0 +1,198 @@
+//! The thread that turns records into events and hands them to the outputs.
+
+use std::{io, rc::Rc, time::Duration};
+
+use super::{
+    BoxedOutput,
+    reader::record_time_ns,
+    spool::{Item, Spool},
+};
+use crate::{
+    clock,
+    event::{Enricher, Lost, What, decode},
+    jail::Outcome,
+    trace::Footer,
+};
+
+/// Records of different processors can be a little out of order, and one may still be in the making
+/// when the ring is read. An event is let go once the reader has been this far past it.
+const SLACK_NS: u64 = 1_000_000;
+
+/// An output and what to call it when it fails.
+pub struct Sink {
+    /// Name for messages, such as the file's path.
+    pub name: String,
+    /// Where events go.
+    pub output: BoxedOutput,
+    /// A broken pipe ends this output silently.
+    pub is_terminal_stream: bool,
+}
+
+/// How the writing went.
+pub struct Report {
+    /// The footer as written.
+    pub footer: Footer,
+    /// Outputs that failed, and why.
+    pub failures: Vec<(String, io::Error)>,
+}
+
+/// Where a pending event lies.
+enum Source {
+    Record {
+        chunk: Rc<Vec<u8>>,
+        start: usize,
+        len: usize,
+    },
+    Launcher(Box<What>),
+}
+
+struct Writer {
+    enricher: Enricher,
+    sinks: Vec<Sink>,
+    failures: Vec<(String, io::Error)>,
+    pending: Vec<(u64, Source)>,
+    undecodable: u64,
+}
+
+/// Runs until the end of the spool.
+pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
+    let mut writer = Writer {
+        enricher: Enricher::of_this_process(),
+        sinks,
+        failures: Vec::new(),
+        pending: Vec::new(),
+        undecodable: 0,
+    };
+    loop {
+        match spool.take(Duration::from_millis(500)) {
+            Some(Item::Records {
+                bytes,
+                watermark_ns,
+            }) => {
+                writer.add_records(bytes);
+                writer.emit_until(watermark_ns.saturating_sub(SLACK_NS), spool);
+                writer.tick();
+            }
+            Some(Item::Launcher { time_ns, what }) => {
+                writer.pending.push((time_ns, Source::Launcher(what)));
+            }
+            Some(Item::End { lost, outcome }) => {
+                writer.emit_until(u64::MAX, spool);
+                return writer.finish(lost, &outcome);
+            }
+            None => writer.tick(),
+        }
+    }
+}
+
+impl Writer {
+    fn add_records(&mut self, bytes: Vec<u8>) {
+        let chunk = Rc::new(bytes);
+        let mut at = 0;
+        while let Some(prefix) = chunk.get(at..at + 4) {
+            let mut len = [0; 4];
+            len.copy_from_slice(prefix);
+            let (start, len) = (at + 4, u32::from_ne_bytes(len) as usize);
+            at = start + len;
+            let Some(time_ns) = chunk.get(start..at).and_then(record_time_ns) else {
+                self.undecodable += 1;
+                continue;
+            };
+            let chunk = Rc::clone(&chunk);
+            self.pending
+                .push((time_ns, Source::Record { chunk, start, len }));
+        }
+    }
+
+    /// Lets go, in the order of time, of all events up to `limit_ns`.
+    fn emit_until(&mut self, limit_ns: u64, spool: &Spool) {
+        // Stable, and quick on what is nearly sorted: events of the same instant keep the ring's order.
+        self.pending.sort_by_key(|(time_ns, _)| *time_ns);
+        let count = self
+            .pending
+            .partition_point(|(time_ns, _)| *time_ns <= limit_ns);
+        let rest = self.pending.split_off(count);
+        for (n, (time_ns, source)) in std::mem::replace(&mut self.pending, rest)
+            .into_iter()
+            .enumerate()
+        {
+            if n % 4096 == 4095 {
+                spool.note_progress();
+            }
+            match source {
+                Source::Launcher(what) => self.emit_launcher(time_ns, *what),
+                Source::Record { chunk, start, len } => {
+                    match chunk.get(start..start + len).map(decode) {
+                        Some(Ok(record)) => {
+                            if let Some(event) = self.enricher.record(record) {
+                                self.write(&event);
+                            }
+                        }
+                        _ => self.undecodable += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    fn emit_launcher(&mut self, time_ns: u64, what: What) {
+        let event = self.enricher.launcher(time_ns, what);
+        self.write(&event);
+    }
+
+    fn write(&mut self, event: &crate::event::Event) {
+        self.each_sink(|output| output.event(event));
+    }
+
+    fn tick(&mut self) {
+        self.each_sink(|output| output.tick());
+    }
+
+    /// Does `action` on each output; one that fails is given up, the others go on.
+    fn each_sink(&mut self, mut action: impl FnMut(&mut BoxedOutput) -> io::Result<()>) {
+        let failures = &mut self.failures;
+        self.sinks
+            .retain_mut(|sink| match action(&mut sink.output) {
+                Ok(()) => true,
+                Err(error) => {
+                    if !(sink.is_terminal_stream && error.kind() == io::ErrorKind::BrokenPipe) {
+                        failures.push((sink.name.clone(), error));
+                    }
+                    false
+                }
+            });
+    }
+
+    fn finish(mut self, mut lost: Vec<Lost>, outcome: &Outcome) -> Report {
+        if self.undecodable > 0 {
+            lost.push(Lost {
+                event_kind: "undecodable".into(),
+                cpu: None,
+                count: self.undecodable,
+            });
+        }
+        let now_ns = clock::boot_ns();
+        for entry in &lost {
+            self.emit_launcher(now_ns, What::Lost(entry.clone()));
+        }
+        let footer = Footer {
+            footer: true,
+            end_boot_ns: now_ns,
+            status: outcome.status.clone(),
+            exit_code: i32::from(outcome.exit_code),
+            duration_ns: outcome.duration_ns,
+            events: self.enricher.events(),
+            lost,
+            peak_memory_bytes: outcome.peak_memory_bytes,
+            cpu_ns: outcome.cpu_ns,
+            processes: self.enricher.processes(),
+            zombies: self.enricher.zombies(),
+            teardown: outcome.teardown.clone(),
+        };
+        self.each_sink(|output| output.footer(Some(&footer)));
+        Report {
+            footer,
+            failures: self.failures,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Writing a trace: one JSON object a line, plain or compressed.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Footer, Header, reason};
+use crate::event::Event;
+use crate::render::Output;
+
+/// Longest time that an event stays in memory.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// Size of the buffer in front of the file.
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// Writes a trace.
+///
+/// The header is written through at once, so that a full disk shows before APP starts. Events are
+/// buffered for at most a second (given that [`Output::tick`] is called), so that a SIGKILL of the
+/// writer loses no more than that. Dropped without a footer, it writes what it has.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    sink: Sink<W>,
+    name: PathBuf,
+    line: Vec<u8>,
+    flushed: Instant,
+    dirty: bool,
+    finished: bool,
+}
+
+enum Sink<W: Write> {
+    Plain(BufWriter<W>),
+    Zstd(zstd::Encoder<'static, BufWriter<W>>),
+}
+
+impl<W: Write> std::fmt::Debug for Sink<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Zstd(_) => "Zstd",
+        })
+    }
+}
+
+/// Why a trace file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} trace file {}: {}{}", path.display(), reason(error), advice(error))]
+pub struct WriteError {
+    action: &'static str,
+    path: PathBuf,
+    error: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "; make its directory first, or choose another place",
+        Some(libc::EISDIR) => "; give the name of a file",
+        Some(libc::ENOSPC | libc::EDQUOT) => "; make room, or choose another place with -o",
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => "; choose another place with -o",
+        _ => "",
+    }
+}
+
+impl From<WriteError> for io::Error {
+    /// Keeps the kind, so that a broken pipe is still known as such.
+    fn from(error: WriteError) -> Self {
+        Self::new(error.error.kind(), error)
+    }
+}
+
+impl Writer<File> {
+    /// Creates the file, or empties the one that is there. A name that ends in `.zst` gives a
+    /// compressed trace.
+    ///
+    /// # Errors
+    ///
+    /// What open(2) says.
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
+        // The standard library opens with O_CLOEXEC, so the jail doesn't inherit it.
+        let file = File::create(path).map_err(|error| WriteError {
+            action: "create",
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::new(file, path)
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes to `inner`; `name` chooses compression and is what errors name.
+    ///
+    /// # Errors
+    ///
+    /// The compressor could not be set up.
+    pub fn new(inner: W, name: &Path) -> Result<Self, WriteError> {
+        let buffer = BufWriter::with_capacity(BUFFER_BYTES, inner);
+        let sink = if name.extension().is_some_and(|extension| extension == "zst") {
+            let encoder =
+                zstd::Encoder::new(buffer, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|error| {
+                    WriteError {
+                        action: "compress",
+                        path: name.to_owned(),
+                        error,
+                    }
+                })?;
+            Sink::Zstd(encoder)
+        } else {
+            Sink::Plain(buffer)
+        };
+        Ok(Self {
+            sink,
+            name: name.to_owned(),
+            line: Vec::with_capacity(1024),
+            flushed: Instant::now(),
+            dirty: false,
+            finished: false,
+        })
+    }
+
+    fn write_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, value)?;
+        self.line.push(b'\n');
+        self.dirty = true;
+        let written = match &mut self.sink {
+            Sink::Plain(sink) => sink.write_all(&self.line),
+            Sink::Zstd(sink) => sink.write_all(&self.line),
+        };
+        written.map_err(|error| self.error(error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flushed = Instant::now();
+        self.dirty = false;
+        let flushed = match &mut self.sink {
+            Sink::Plain(sink) => sink.flush(),
+            // Ends a block, so that a reader can decode all up to here.
+            Sink::Zstd(sink) if !self.finished => sink.flush(),
+            Sink::Zstd(sink) => sink.get_mut().flush(),
+        };
+        flushed.map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: io::Error) -> io::Error {
+        WriteError {
+            action: "write",
+            path: self.name.clone(),
+            error,
+        }
+        .into()
+    }
+}
+
+impl<W: Write> Output for Writer<W> {
+    fn header(&mut self, header: &Header) -> io::Result<()> {
+        self.write_line(header)?;
+        self.flush()
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.write_line(event)?;
+        self.tick()
+    }
+
+    fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {
+        if let Some(footer) = footer {
+            self.write_line(footer)?;
+        }
+        if let Sink::Zstd(sink) = &mut self.sink {
+            self.finished = true;
+            sink.do_finish().map_err(|error| self.error(error))?;
+        }
+        self.flush()
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        if self.dirty && self.flushed.elapsed() >= FLUSH_EVERY {
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Drop for Writer<W> {
+    fn drop(&mut self) {
+        // A file without a footer is still as whole as it can be; there is nobody to tell if it isn't.
+        if let Sink::Zstd(sink) = &mut self.sink
+            && !self.finished
+        {
+            let _ = sink.do_finish();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What procjail could leave behind, counted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Everything that exists now and could be a leftover later.
+#[derive(Debug)]
+pub struct Census {
+    entries: BTreeSet<String>,
+}
+
+impl Census {
+    /// Counts processes below this one, mounts, cgroups of jails, and BPF programs.
+    ///
+    /// The test process is a child subreaper, so whatever a jail leaves running becomes its
+    /// descendant. A namespace lives by a process in it, by a mount, or by a descriptor of a process:
+    /// with no process and no mount left there is none.
+    pub fn take() -> Census {
+        let mut entries = BTreeSet::new();
+        for pid in descendants() {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let state = state(pid);
+            entries.insert(format!("process {pid} {} {state}", comm.trim()));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        entries.extend(mounts.lines().map(|line| format!("mount {line}")));
+        entries.extend(
+            cgroup_directories()
+                .iter()
+                .map(|path| format!("cgroup {}", path.display())),
+        );
+        entries.extend(bpf_programs().iter().map(|id| format!("BPF program {id}")));
+        Census { entries }
+    }
+
+    /// What exists now, did not then, and stays: the kernel gets time to release things (BPF programs go
+    /// after an RCU grace period), and what other users of the machine make meanwhile doesn't count.
+    pub fn leftovers(&self) -> Vec<String> {
+        let start = Instant::now();
+        let mut left: Option<Vec<String>> = None;
+        loop {
+            collect_orphans();
+            let now = Census::take();
+            let left = left
+                .get_or_insert_with(|| now.entries.difference(&self.entries).cloned().collect());
+            left.retain(|entry| now.entries.contains(entry));
+            if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
+                return std::mem::take(left);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Collects dead children of this process, as the host's init does: orphans of a dead launcher end up
+/// here. Not to be called while a run of procjail is not finished.
+pub fn collect_orphans() {
+    // SAFETY: a null status is allowed.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+}
+
+/// All processes below this one, zombies included.
+pub fn descendants() -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut parents = vec![std::process::id()];
+    while let Some(parent) = parents.pop() {
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok());
+            for child in children {
+                found.push(child);
+                parents.push(child);
+            }
+        }
+    }
+    found
+}
+
+fn state(pid: u32) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("State:"));
+    line.unwrap_or("gone").to_owned()
+}
+
+/// The directories named `procjail` in every cgroup hierarchy, and all below them.
+pub fn cgroup_directories() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+        if let Some(directory) = line.split(' ').nth(4) {
+            search(Path::new(directory), false, &mut found);
+        }
+    }
+    found
+}
+
+fn search(directory: &Path, inside: bool, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let inside = inside || entry.file_name().to_string_lossy().contains("procjail");
+            if inside {
+                found.push(entry.path());
+            }
+            search(&entry.path(), inside, found);
+        }
+    }
+}
+
+/// IDs of all BPF programs loaded on this host (`BPF_PROG_GET_NEXT_ID` of bpf(2)).
+fn bpf_programs() -> Vec<u32> {
+    const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+    let mut ids = Vec::new();
+    let mut last = 0;
+    loop {
+        // union bpf_attr: start_id, next_id, open_flags.
+        let mut attributes = [last, 0_u32, 0];
+        // SAFETY: the size given is that of the array, which the kernel reads and writes.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_GET_NEXT_ID,
+                attributes.as_mut_ptr(),
+                size_of_val(&attributes),
+            )
+        };
+        if result != 0 {
+            let error = std::io::Error::last_os_error();
+            assert_eq!(
+                error.raw_os_error(),
+                Some(libc::ENOENT),
+                "cannot count BPF programs: {error}"
+            );
+            return ids;
+        }
+        last = attributes[1];
+        ids.push(last);
+    }
+}

@@ -1,0 +1,15 @@
+//! procjail on this machine's kernel: programs that fail in known ways run in a jail, and the trace must
+//! tell what happened. Each test runs alone, and leaves nothing behind or fails.
+
+mod bad_input;
+mod cgroup;
+mod jail;
+mod launcher;
+mod mount;
+mod oom;
+mod process;
+mod real_programs;
+mod signal;
+mod start;
+mod teardown;
+mod terminal;

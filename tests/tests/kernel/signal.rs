@@ -1,0 +1,314 @@
+//! The fate of signals: from inside, from outside, through the launcher.
+
+use std::time::Duration;
+
+use procjail::event::{Disposition, ForwardAction, SignalResult};
+use procjail_tests::{Random, Scene, misbehave, scene};
+
+fn end_by(scene: &Scene, subcommand: &str) -> procjail_tests::Finished {
+    scene.trace(&[], &[&misbehave(), subcommand]).finish()
+}
+
+#[test]
+fn a_segmentation_fault_ends_pid_1() {
+    scene(|scene| {
+        let trace = end_by(scene, "segv")
+            .expect_code(128 + libc::SIGSEGV)
+            .trace();
+        let (_, exit) = trace.exit_of(1);
+        assert_eq!(
+            exit.status.signal.as_ref().expect("a signal").name,
+            "SIGSEGV"
+        );
+        let signals = trace.signals_to(1, libc::SIGSEGV);
+        let (event, signal) = signals.first().expect("the kernel's signal");
+        assert_eq!(
+            event.task.jail_pid,
+            Some(1),
+            "a fault is sent by the task itself"
+        );
+        assert_eq!(signal.code.name, "SEGV_MAPERR");
+        assert_eq!(signal.result, SignalResult::Delivered);
+    });
+}
+
+#[test]
+fn a_division_by_zero_ends_pid_1() {
+    scene(|scene| {
+        let trace = end_by(scene, "fpe").expect_code(128 + libc::SIGFPE).trace();
+        let signals = trace.signals_to(1, libc::SIGFPE);
+        assert_eq!(
+            signals.first().expect("the kernel's signal").1.code.name,
+            "FPE_INTDIV"
+        );
+    });
+}
+
+#[test]
+fn abort_as_pid_1_is_ignored_at_first() {
+    scene(|scene| {
+        let finished = end_by(scene, "abort");
+        let trace = finished.trace();
+        let signals = trace.signals_to(1, libc::SIGABRT);
+        let (_, first) = signals.first().expect("raise(SIGABRT)");
+        assert_eq!(first.result, SignalResult::Ignored);
+        assert_eq!(first.disposition, Disposition::Default);
+        assert!(first.unkillable, "PID 1 of a namespace");
+        // The C library then executes an instruction that faults.
+        assert!(
+            finished.code >= Some(128),
+            "ended by a fault, not by {:?}",
+            finished.code
+        );
+    });
+}
+
+#[test]
+fn pid_1_survives_sigkill_from_inside() {
+    scene(|scene| {
+        let finished = end_by(scene, "kill-parent").expect_code(0);
+        assert_eq!(finished.stdout, "survived\n");
+        let trace = finished.trace();
+        let signals = trace.signals_to(1, libc::SIGKILL);
+        let (event, kill) = signals.first().expect("the kill");
+        assert_eq!(event.task.jail_pid, Some(2));
+        assert_eq!(kill.result, SignalResult::Ignored);
+        assert!(kill.unkillable);
+        assert_eq!(kill.syscall.as_ref().expect("a system call").name, "kill");
+    });
+}
+
+#[test]
+fn stop_and_continue_inside() {
+    scene(|scene| {
+        let finished = end_by(scene, "stop-self").expect_code(4);
+        assert_eq!(finished.stdout, "stopped=true\n");
+        let trace = finished.trace();
+        assert_eq!(trace.signals_to(2, libc::SIGSTOP).len(), 1);
+        assert_eq!(trace.signals_to(2, libc::SIGCONT).len(), 1);
+    });
+}
+
+#[test]
+fn sigterm_reaches_the_handler_once() {
+    scene(|scene| {
+        let running = scene
+            .trace(&[], &[&misbehave(), "handle-term", "7"])
+            .spawn();
+        running.wait_for_line("ready");
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(7);
+        assert_eq!(finished.stdout, "ready\nSIGTERM\n");
+        let trace = finished.trace();
+        trace.expect_complete();
+        assert_eq!(trace.stops().len(), 1);
+        assert!(trace.kills().is_empty(), "no force was needed");
+        let sent = trace.signals_to(1, libc::SIGTERM);
+        assert_eq!(sent.len(), 1);
+        let (event, sent) = sent[0];
+        assert!(!event.task.in_jail);
+        assert_eq!(event.task.pid, trace.header.jail.launcher_pid);
+        assert_eq!(sent.disposition, Disposition::Handler);
+        assert_eq!(
+            sent.syscall.as_ref().expect("a call").name,
+            "pidfd_send_signal"
+        );
+        let handled = trace.handled_by(1, libc::SIGTERM);
+        assert_eq!(handled.len(), 1);
+        assert_eq!(handled[0].1.generated_seq, Some(event.seq));
+        assert!(handled[0].1.latency_ns.is_some());
+    });
+}
+
+#[test]
+fn every_signal_that_can_be_is_forwarded_once() {
+    scene(|scene| {
+        for signal in [
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGALRM,
+            libc::SIGWINCH,
+            40,
+        ] {
+            let number = signal.to_string();
+            let running = scene
+                .run(&[], &[&misbehave(), "count-signals", &number, "300"])
+                .spawn();
+            running.wait_for_line("ready");
+            running.signal(signal);
+            let finished = running.finish().expect_code(0);
+            assert_eq!(finished.stdout, "ready\n1\n", "signal {signal}");
+        }
+    });
+}
+
+#[test]
+fn a_signal_that_nobody_handles_is_held() {
+    scene(|scene| {
+        let running = scene
+            .trace(
+                &["--stop-timeout", "500ms"],
+                &[&misbehave(), "default-term"],
+            )
+            .spawn();
+        running.wait_for_line("ready");
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(128 + libc::SIGKILL);
+        assert!(
+            finished.elapsed < Duration::from_secs(5),
+            "{:?}",
+            finished.elapsed
+        );
+        let trace = finished.trace();
+        let actions: Vec<_> = trace
+            .forwarded()
+            .iter()
+            .map(|(_, data)| data.action)
+            .collect();
+        assert!(
+            actions.contains(&ForwardAction::HeldNoHandler),
+            "{actions:?}"
+        );
+        assert_eq!(trace.kills().len(), 1);
+        assert_eq!(trace.kills()[0].1.reason, "stop-timeout");
+    });
+}
+
+#[test]
+fn an_ignored_sigterm_ends_in_sigkill() {
+    scene(|scene| {
+        let running = scene
+            .trace(&["--stop-timeout", "500ms"], &[&misbehave(), "ignore-term"])
+            .spawn();
+        running.wait_for_line("ready");
+        let before = running.elapsed();
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(128 + libc::SIGKILL);
+        let took = finished.elapsed - before;
+        assert!(
+            took >= Duration::from_millis(500),
+            "the window is kept: {took:?}"
+        );
+        assert!(took < Duration::from_secs(3), "and bounded: {took:?}");
+        let trace = finished.trace();
+        trace.expect_complete();
+        let ignored = trace.signals_to(1, libc::SIGTERM);
+        let (_, term) = ignored.first().expect("the forwarded SIGTERM");
+        assert_eq!(term.result, SignalResult::Ignored);
+        assert_eq!(term.disposition, Disposition::Ignore);
+        let (_, exit) = trace.exit_of(1);
+        assert_eq!(
+            exit.status.signal.as_ref().expect("a signal").name,
+            "SIGKILL"
+        );
+    });
+}
+
+#[test]
+fn a_second_sigterm_ends_the_window() {
+    scene(|scene| {
+        let running = scene
+            .trace(&["--stop-timeout", "50s"], &[&misbehave(), "ignore-term"])
+            .spawn();
+        running.wait_for_line("ready");
+        running.signal(libc::SIGTERM);
+        std::thread::sleep(Duration::from_millis(200));
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(128 + libc::SIGKILL);
+        assert!(
+            finished.elapsed < Duration::from_secs(10),
+            "{:?}",
+            finished.elapsed
+        );
+        assert_eq!(finished.trace().kills()[0].1.reason, "second-signal");
+    });
+}
+
+#[test]
+fn the_stop_signal_can_be_another() {
+    scene(|scene| {
+        let number = libc::SIGUSR1.to_string();
+        let running = scene
+            .run(
+                &["--stop-signal", "SIGUSR1"],
+                &[&misbehave(), "count-signals", &number, "500"],
+            )
+            .spawn();
+        running.wait_for_line("ready");
+        running.signal(libc::SIGTERM);
+        assert_eq!(running.finish().expect_code(0).stdout, "ready\n1\n");
+    });
+}
+
+#[test]
+fn a_blocked_signal_is_not_ignored() {
+    scene(|scene| {
+        let running = scene
+            .trace(&[], &[&misbehave(), "block-term", "300"])
+            .spawn();
+        running.wait_for_line("ready");
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(0);
+        assert_eq!(finished.stdout, "ready\n1\n");
+        let trace = finished.trace();
+        let sent = trace.signals_to(1, libc::SIGTERM);
+        assert_eq!(sent.len(), 1);
+        assert!(sent[0].1.blocked);
+        assert_eq!(sent[0].1.result, SignalResult::Delivered);
+        let handled = trace.handled_by(1, libc::SIGTERM);
+        let latency_ns = handled[0].1.latency_ns.expect("a latency");
+        assert!(
+            latency_ns > 10_000_000,
+            "it waited to be unblocked: {latency_ns} ns"
+        );
+    });
+}
+
+/// The app installs its handler late; the signal comes at any moment from the launcher's start on.
+/// The instants are taken from the measured length of a start, so that they fall into all of it.
+#[test]
+fn two_hundred_early_sigterms_are_not_lost() {
+    scene(|scene| {
+        let mut random = Random::new();
+        let app = misbehave();
+        let app = [app.as_str(), "handle-term", "7", "--after", "5"];
+        let running = scene.run(&[], &app).spawn();
+        running.wait_for_line("ready");
+        let start = running.elapsed();
+        running.signal(libc::SIGTERM);
+        running.finish().expect_code(7);
+
+        let mut before_the_launcher_listens = 0;
+        for round in 0..200 {
+            let delay = Duration::from_nanos(random.below(start.as_nanos() as u64));
+            let running = scene.run(&["--stop-timeout", "5s"], &app).spawn();
+            std::thread::sleep(delay);
+            running.signal(libc::SIGTERM);
+            let finished = running.finish();
+            // Before the launcher's main function has blocked its signals, the kernel ends it: there
+            // is no jail then, and the caller is told by the status.
+            if finished.signal == Some(libc::SIGTERM) && finished.stdout.is_empty() {
+                before_the_launcher_listens += 1;
+                continue;
+            }
+            assert_eq!(
+                (
+                    finished.code,
+                    finished
+                        .stdout
+                        .lines()
+                        .filter(|line| *line == "SIGTERM")
+                        .count()
+                ),
+                (Some(7), 1),
+                "round {round}, SIGTERM after {delay:?}:\n{}{}",
+                finished.stdout,
+                finished.stderr
+            );
+        }
+        assert!(
+            before_the_launcher_listens < 100,
+            "{before_the_launcher_listens} of 200 came before the launcher listened"
+        );
+    });
+}

@@ -1,0 +1,259 @@
+//! `cargo xtask test`: every check there is, with one truthful line at the end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::workspace::{cargo, target};
+
+/// Run all checks: format, lints, the BPF object, unit and property tests, transcripts, kernel tests
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+/// A part of the checks, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// rustfmt finds nothing to change
+    Format,
+    /// clippy has no warning
+    Lint,
+    /// The committed BPF object is what the sources give
+    Ebpf,
+    /// The committed JSON Schema is what the types give
+    Schema,
+    /// Unit and property tests, transcripts of the command line
+    Unit,
+    /// The optimised build
+    Build,
+    /// procjail on this machine's kernel (as root)
+    Kernel,
+}
+
+const ALL: [Part; 7] = [
+    Part::Format,
+    Part::Lint,
+    Part::Ebpf,
+    Part::Schema,
+    Part::Unit,
+    Part::Build,
+    Part::Kernel,
+];
+
+/// Passed and failed checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs the parts one after the other, whatever fails.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut total = Tally::default();
+    let mut report = Vec::new();
+    for part in ALL {
+        if !args.only.is_empty() && !args.only.contains(&part) {
+            continue;
+        }
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        for mut command in commands(part)? {
+            tally.add(run_counted(&mut command)?);
+        }
+        total.add(tally);
+        report.push((part, tally, start.elapsed()));
+    }
+    println!();
+    for (part, tally, elapsed) in report {
+        println!("{}", line(part, tally, elapsed));
+    }
+    let ignored = match total.ignored {
+        0 => String::new(),
+        count => format!(", {count} ignored"),
+    };
+    println!("{} passed, {} failed{ignored}", total.passed, total.failed);
+    Ok(if total.failed == 0 && total.passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn line(part: Part, tally: Tally, elapsed: Duration) -> String {
+    let name = format!("{part:?}").to_lowercase();
+    let verdict = if tally.failed == 0 { "ok" } else { "FAILED" };
+    format!(
+        "{name:<8} {verdict:<7} {:>5} passed {:>4} failed {:>7.1} s",
+        tally.passed,
+        tally.failed,
+        elapsed.as_secs_f64()
+    )
+}
+
+/// The commands of a part. Each counts as one check unless it is a test runner that counts itself.
+fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
+    let this = |args: &[&str]| -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(args);
+        Ok(command)
+    };
+    Ok(match part {
+        Part::Format => vec![
+            cargo(&["fmt", "--all", "--check"]),
+            // The BPF crate is a workspace of its own.
+            cargo(&[
+                "fmt",
+                "--manifest-path",
+                "procjail-ebpf/Cargo.toml",
+                "--check",
+            ]),
+        ],
+        Part::Lint => vec![cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ])],
+        Part::Ebpf => vec![this(&["ebpf", "--check"])?],
+        Part::Schema => vec![this(&["schema", "--check"])?],
+        Part::Unit => vec![cargo(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "procjail-tests",
+            "--no-fail-fast",
+        ])],
+        Part::Build => vec![cargo(&["build", "--release", "--package", "procjail"])],
+        Part::Kernel => {
+            // One at a time: the tests take a census of the whole machine.
+            let mut command = cargo(&[
+                "test",
+                "--package",
+                "procjail-tests",
+                "--no-fail-fast",
+                "--",
+                "--test-threads=1",
+            ]);
+            command.env("PROCJAIL_BIN", target()?.join("release/procjail"));
+            vec![command]
+        }
+    })
+}
+
+/// Runs a command, shows its output, and counts what its test runners report.
+fn run_counted(command: &mut Command) -> anyhow::Result<Tally> {
+    println!("\n$ {}", words(command));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", words(command)))?;
+    let mut tally = Tally::default();
+    if let Some(stdout) = child.stdout.take() {
+        let mut reader = BufReader::new(stdout);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes)? > 0 {
+            std::io::stdout().write_all(&bytes)?;
+            if let Some(found) = parse(&String::from_utf8_lossy(&bytes)) {
+                tally.add(found);
+            }
+            bytes.clear();
+        }
+    }
+    let status = child.wait()?;
+    Ok(tally.with_status(status.success()))
+}
+
+fn words(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        text.push(' ');
+        text.push_str(&argument.to_string_lossy());
+    }
+    text
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+
+    /// Joins what was counted with how the command ended: one that counts nothing is a check itself, and
+    /// one that failed without saying so (a crash, a build error) is one more failure.
+    fn with_status(mut self, success: bool) -> Tally {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        } else if success && self == Tally::default() {
+            self.passed = 1;
+        }
+        self
+    }
+}
+
+/// Reads libtest's `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
+fn parse(line: &str) -> Option<Tally> {
+    let counts = line.trim().strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let before = counts.split(word).next()?;
+        before.trim_end().rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    Some(Tally {
+        passed: number(" passed")?,
+        failed: number(" failed")?,
+        ignored: number(" ignored")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtest_lines_are_read() {
+        let line =
+            "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out\n";
+        let tally = Tally {
+            passed: 12,
+            failed: 3,
+            ignored: 1,
+        };
+        assert_eq!(parse(line), Some(tally));
+        assert_eq!(parse("test process::zombies ... ok"), None);
+        assert_eq!(parse("test result: unheard of"), None);
+    }
+
+    #[test]
+    fn a_silent_failure_counts() {
+        assert_eq!(Tally::default().with_status(false).failed, 1);
+        assert_eq!(Tally::default().with_status(true).passed, 1);
+        let crashed = Tally {
+            passed: 5,
+            failed: 0,
+            ignored: 0,
+        };
+        assert_eq!(
+            crashed.with_status(false),
+            Tally {
+                passed: 5,
+                failed: 1,
+                ignored: 0
+            }
+        );
+        let failed = Tally {
+            passed: 5,
+            failed: 2,
+            ignored: 0,
+        };
+        assert_eq!(failed.with_status(false), failed);
+    }
+}
