@@ -330,6 +330,7 @@ fn mounts_seen_by_the_host(propagation: &str, extra: &[&str]) -> (bool, bool) {
     let after = mounts();
     let known = |line: &String| before.contains(line) || line.contains("of-app");
     assert!(after.iter().all(known), "{after:?}");
+    assert!(before.iter().all(|line| after.contains(line)), "{after:?}");
     if of_app {
         nix::mount::umount2(&host.path().join("app"), nix::mount::MntFlags::MNT_DETACH).unwrap();
     }

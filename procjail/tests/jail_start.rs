@@ -233,6 +233,16 @@ fn the_reaper_collects_orphans() {
 }
 
 #[test]
+fn the_reaper_forwards_signals() {
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut launcher = common::spawn(command(["--init", "--", "sh", "-c", script]));
+    std::io::Read::read_exact(launcher.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    // SAFETY: no pointer is passed; the child is not reaped yet.
+    unsafe { libc::kill(launcher.id() as i32, libc::SIGTERM) };
+    assert_eq!(common::wait(launcher).status.code(), Some(9));
+}
+
+#[test]
 fn app_is_found_by_the_path_of_the_jail() {
     let dir = tempfile::tempdir().unwrap();
     let tool = dir.path().join("tool-of-this-test");

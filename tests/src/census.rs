@@ -35,25 +35,28 @@ impl Census {
         Census { entries }
     }
 
-    /// What exists now and did not then, after giving the kernel time to release it: BPF programs go
-    /// after an RCU grace period.
+    /// What exists now, did not then, and stays: the kernel gets time to release things (BPF programs go
+    /// after an RCU grace period), and what other users of the machine make meanwhile doesn't count.
     pub fn leftovers(&self) -> Vec<String> {
         let start = Instant::now();
+        let mut left: Option<Vec<String>> = None;
         loop {
             collect_orphans();
             let now = Census::take();
-            let left: Vec<String> = now.entries.difference(&self.entries).cloned().collect();
+            let left = left
+                .get_or_insert_with(|| now.entries.difference(&self.entries).cloned().collect());
+            left.retain(|entry| now.entries.contains(entry));
             if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
-                return left;
+                return std::mem::take(left);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// Collects dead children of this process: orphans of a dead launcher end up here, and it is for the
-/// test, not for procjail, to collect them.
-pub(crate) fn collect_orphans() {
+/// Collects dead children of this process, as the host's init does: orphans of a dead launcher end up
+/// here. Not to be called while a run of procjail is not finished.
+pub fn collect_orphans() {
     // SAFETY: a null status is allowed.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }

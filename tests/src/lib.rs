@@ -7,7 +7,7 @@ mod scene;
 mod terminal;
 mod trace;
 
-pub use census::{Census, cgroup_directories, descendants};
+pub use census::{Census, cgroup_directories, collect_orphans, descendants};
 pub use invocation::{Finished, Invocation, Running};
 pub use scene::{Scene, scene};
 pub use terminal::Terminal;

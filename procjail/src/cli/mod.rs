@@ -23,9 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(after_help = exit::HELP)]
     Run(run::Args),
-    #[command(after_help = exit::HELP)]
     Trace(trace::Args),
     Show(show::Args),
     Check(check::Args),

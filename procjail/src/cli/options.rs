@@ -1,6 +1,7 @@
 //! Options that describe a jail, shared by `run` and `trace`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -189,9 +190,8 @@ impl JailOptions {
         if !self.plan {
             return Ok(Some(plan));
         }
-        for step in plan.steps() {
-            anstream::println!("{step}");
-        }
+        // Whoever reads it may have seen enough, as `head` does.
+        let _ = writeln!(std::io::stdout(), "{}", plan.steps().join("\n"));
         Ok(None)
     }
 }

@@ -1,13 +1,14 @@
 //! `procjail run`: a jail without any probe.
 
 use super::{complain, options::JailOptions};
-use crate::jail::Jail;
+use crate::{exit, jail::Jail};
 
 /// Run APP as PID 1 of a jail, untraced.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "procjail run [OPTIONS] -- APP [ARG]...", after_help = exit::HELP)]
 pub struct Args {
     #[command(flatten)]
-    jail: JailOptions,
+    jail: Box<JailOptions>,
 }
 
 /// Runs the command.
@@ -25,6 +26,11 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         return Err(error.into());
     }
     let outcome = jail.supervise(&());
+    if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
+        complain(format_args!(
+            "the OOM killer killed {kills} of the jail's processes; see procjail trace, or raise --memory"
+        ));
+    }
     for remains in &outcome.remains {
         complain(format_args!("{remains}"));
     }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::{complain, options::JailOptions};
 use crate::{
-    clock, host,
+    clock, exit, host,
     jail::{Jail, Plan, spec},
     kernel::{self, Tracer},
     render::{JsonLines, Look, Timeline},
@@ -20,9 +20,10 @@ use crate::{
 /// The timeline goes to stderr, line by line while APP runs, and ends with a summary. APP's standard
 /// streams are its own. With -o everything is also written to a file that `procjail show` replays.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "procjail trace [OPTIONS] -- APP [ARG]...", after_help = exit::HELP)]
 pub struct Args {
     #[command(flatten)]
-    jail: JailOptions,
+    jail: Box<JailOptions>,
 
     /// Write the trace to FILE, one JSON object a line; compressed if the name ends in .zst. An
     /// existing file is overwritten.

@@ -369,7 +369,7 @@ mod tests {
             head_length: 99,
         };
         assert_eq!(Report::decode(&report.encode()), Some(report));
-        assert!(Report::SIZE <= libc::PIPE_BUF);
+        const { assert!(Report::SIZE <= libc::PIPE_BUF) };
         for part in Part::ALL {
             assert_eq!(Part::ALL.get(part as usize), Some(&part));
         }

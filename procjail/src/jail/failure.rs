@@ -85,7 +85,7 @@ fn remedy(plan: &Plan, step: &Step, part: Part, errno: Errno) -> String {
         }
         (Step::Proc, Part::Attach, Errno::ENOTSUP) => "something else is mounted at /proc".into(),
         (Step::JoinPeers, _, Errno::EINVAL) => {
-            "--propagation shared needs Linux 5.15; use private or slave".into()
+            "the host changed its mounts meanwhile: try again, or use private or slave".into()
         }
         (Step::Rlimit(_), _, Errno::EPERM) => {
             "the hard limit is above the present one, which takes CAP_SYS_RESOURCE to raise".into()

@@ -54,7 +54,8 @@ impl Dispositions {
 pub(super) enum Reach {
     /// Its handler runs, or it is ignored as APP (or the default action) wants it.
     Taken,
-    /// It stays pending until it is unblocked or waited for.
+    /// It is blocked and has no handler: it stays pending until it is waited for (sigwait(3)), or is
+    /// dropped when it is unblocked.
     Pending,
     /// The kernel drops it.
     Dropped,
@@ -68,8 +69,8 @@ pub(super) fn reach(signal: i32, now: &Dispositions) -> Reach {
     };
     match signal {
         libc::SIGKILL | libc::SIGSTOP => Reach::Taken,
-        _ if now.blocked & bit != 0 && now.ignored & bit == 0 => Reach::Pending,
         _ if (now.caught | now.ignored) & bit != 0 => Reach::Taken,
+        _ if now.blocked & bit != 0 => Reach::Pending,
         // By default these do nothing, so there is nothing to lose.
         libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGCHLD => Reach::Taken,
         _ => Reach::Dropped,
@@ -98,11 +99,15 @@ impl Target<'_> {
         Dispositions::of(self.pid).map_or(Reach::Taken, |now| reach(signal, &now))
     }
 
-    fn send(&self, received: &Received) -> bool {
-        if received.code == libc::SI_QUEUE {
-            pidfd::send_value(self.pidfd, received.signal, received.value).is_ok()
+    fn send(&self, received: &Received) -> ForwardAction {
+        let sent = if received.code == libc::SI_QUEUE {
+            pidfd::send_value(self.pidfd, received.signal, received.value)
         } else {
-            pidfd::send(self.pidfd, received.signal).is_ok()
+            pidfd::send(self.pidfd, received.signal)
+        };
+        match sent {
+            Ok(()) => ForwardAction::Forwarded,
+            Err(_) => ForwardAction::Failed,
         }
     }
 }
@@ -110,6 +115,10 @@ impl Target<'_> {
 /// First and longest pause between two looks at a PID 1 that has no handler.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// So often a signal must be seen blocked before it is sent to be waited for. A library that makes a
+/// thread blocks everything for some microseconds; one that means it keeps it blocked.
+const BLOCKED_LOOKS: u8 = 3;
 
 /// Signals that are on their way.
 #[derive(Debug, Default)]
@@ -123,10 +132,11 @@ pub(super) struct Forwarder {
 struct Held {
     received: Received,
     deadline: Instant,
-    /// It was sent into a blocked mask. If it vanishes from there with neither block nor handler left,
-    /// the kernel dropped it when it was unblocked (`get_signal`): a library that blocks everything
-    /// for a moment, to make a thread, does that.
+    /// It was sent, or the terminal did, while it was blocked. If it vanishes from there with neither
+    /// block nor handler left, the kernel dropped it (`get_signal`) when it was unblocked.
     sent: bool,
+    /// How often in a row it was seen blocked.
+    blocked: u8,
 }
 
 impl Forwarder {
@@ -143,40 +153,34 @@ impl Forwarder {
         let tell =
             |action| observer.observe(clock::boot_ns(), signals::forwarded(&received, action));
         let reach = target.reach(received.signal);
-        let sent = match reach {
-            Reach::Dropped => {
-                let kept = self.may_hold(received.signal);
-                tell(if kept {
-                    ForwardAction::HeldNoHandler
-                } else {
-                    ForwardAction::Failed
-                });
-                if !kept {
-                    return;
-                }
-                false
-            }
-            Reach::Taken | Reach::Pending if by_terminal => {
-                tell(ForwardAction::SentByTerminal);
-                true
-            }
-            Reach::Taken | Reach::Pending => {
-                let sent = target.send(&received);
-                tell(if sent {
-                    ForwardAction::Forwarded
-                } else {
-                    ForwardAction::Failed
-                });
-                true
-            }
-        };
-        if reach == Reach::Taken || (sent && !self.may_hold(received.signal)) {
+        if reach == Reach::Taken || (by_terminal && reach == Reach::Pending) {
+            tell(if by_terminal {
+                ForwardAction::SentByTerminal
+            } else {
+                target.send(&received)
+            });
+        }
+        if reach == Reach::Taken {
+            return;
+        }
+        let kept = self.may_hold(received.signal);
+        if reach == Reach::Dropped {
+            // A standard signal that is held already is merged with that one, as the kernel does.
+            let merged = received.signal < libc::SIGRTMIN();
+            tell(if kept || merged {
+                ForwardAction::HeldNoHandler
+            } else {
+                ForwardAction::Failed
+            });
+        }
+        if !kept {
             return;
         }
         self.held.push_back(Held {
             received,
             deadline,
-            sent,
+            sent: by_terminal && reach == Reach::Pending,
+            blocked: u8::from(reach == Reach::Pending),
         });
         self.pause = FIRST_PAUSE;
         self.next_look = Some(Instant::now() + self.pause);
@@ -197,11 +201,17 @@ impl Forwarder {
             self.next_look = None;
             return;
         };
+        let mut sent_into_block = false;
         self.held.retain_mut(|held| {
             let tell = |action| {
                 observer.observe(clock::boot_ns(), signals::forwarded(&held.received, action));
             };
-            match next(held.received.signal, held.sent, &dispositions) {
+            let signal = held.received.signal;
+            held.blocked = match reach(signal, &dispositions) {
+                Reach::Pending => held.blocked.saturating_add(1),
+                Reach::Taken | Reach::Dropped => 0,
+            };
+            match next(signal, held.sent, held.blocked, &dispositions) {
                 Next::Done => false,
                 Next::Wait if now < held.deadline => true,
                 Next::Hold if now < held.deadline => {
@@ -218,17 +228,16 @@ impl Forwarder {
                     false
                 }
                 Next::Send { watch } => {
-                    let sent = target.send(&held.received);
-                    tell(if sent {
-                        ForwardAction::Forwarded
-                    } else {
-                        ForwardAction::Failed
-                    });
+                    tell(target.send(&held.received));
                     held.sent = true;
+                    sent_into_block |= watch;
                     watch
                 }
             }
         });
+        if sent_into_block {
+            self.pause = FIRST_PAUSE / 2;
+        }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         self.next_look = (!self.held.is_empty()).then(|| Instant::now() + self.pause);
     }
@@ -273,11 +282,12 @@ enum Next {
     Send { watch: bool },
 }
 
-fn next(signal: i32, sent: bool, now: &Dispositions) -> Next {
+fn next(signal: i32, sent: bool, blocked: u8, now: &Dispositions) -> Next {
     let pending = bit(signal).is_some_and(|bit| now.pending & bit != 0);
     match (sent, reach(signal, now)) {
         (false, Reach::Dropped) => Next::Wait,
         (false, Reach::Taken) => Next::Send { watch: false },
+        (false, Reach::Pending) if blocked < BLOCKED_LOOKS => Next::Wait,
         (false, Reach::Pending) => Next::Send { watch: true },
         (true, _) if pending => Next::Wait,
         // Consumed: by a handler, or by sigwait(3) or signalfd(2), which leave it blocked.
@@ -329,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_handler_is_pending_and_a_blocked_ignored_signal_is_not_waited_for() {
+    fn what_is_handled_or_ignored_is_taken_even_if_it_is_blocked_now() {
         let both = |caught: &[i32], ignored: &[i32]| Dispositions {
             caught: mask(caught),
             ignored: mask(ignored),
             blocked: mask(&[SIGTERM]),
             pending: 0,
         };
-        assert_eq!(reach(SIGTERM, &both(&[SIGTERM], &[])), Reach::Pending);
+        assert_eq!(reach(SIGTERM, &both(&[SIGTERM], &[])), Reach::Taken);
         assert_eq!(reach(SIGTERM, &both(&[], &[SIGTERM])), Reach::Taken);
     }
 
@@ -347,9 +357,12 @@ mod tests {
             caught: mask(&[SIGTERM]),
             ..nothing
         };
-        assert_eq!(next(SIGTERM, false, &nothing), Next::Wait);
-        assert_eq!(next(SIGTERM, false, &caught), Next::Send { watch: false });
-        assert_eq!(next(SIGTERM, true, &caught), Next::Done);
+        assert_eq!(next(SIGTERM, false, BLOCKED_LOOKS, &nothing), Next::Wait);
+        assert_eq!(
+            next(SIGTERM, false, BLOCKED_LOOKS, &caught),
+            Next::Send { watch: false }
+        );
+        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &caught), Next::Done);
     }
 
     #[test]
@@ -363,12 +376,16 @@ mod tests {
             pending: mask(&[SIGTERM]),
             ..blocked
         };
-        assert_eq!(next(SIGTERM, false, &blocked), Next::Send { watch: true });
-        assert_eq!(next(SIGTERM, true, &pending), Next::Wait);
+        assert_eq!(
+            next(SIGTERM, false, BLOCKED_LOOKS, &blocked),
+            Next::Send { watch: true }
+        );
+        assert_eq!(next(SIGTERM, false, 1, &blocked), Next::Wait);
+        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &pending), Next::Wait);
         // Unblocked without a handler: dropped by the kernel.
-        assert_eq!(next(SIGTERM, true, &nothing), Next::Hold);
+        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &nothing), Next::Hold);
         // Still blocked but no more pending: sigwait(3) took it.
-        assert_eq!(next(SIGTERM, true, &blocked), Next::Done);
+        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &blocked), Next::Done);
     }
 
     #[test]

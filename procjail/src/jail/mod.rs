@@ -46,7 +46,7 @@ pub use plan::{Facts, Plan, Step};
 pub use signals::Signals;
 pub use spec::Spec;
 
-use cgroup::Cgroups;
+use cgroup::{Cgroups, Joining};
 use spawn::Spawned;
 
 /// A jail whose PID 1 exists. Dropping it kills and removes everything.
@@ -57,6 +57,7 @@ pub struct Jail<'plan> {
     start_ns: u64,
     signals: Signals,
     // Dropped in this order: the guard's end kills every process, then the cgroups are empty.
+    joining: Joining,
     spawned: Spawned,
     guard: Guard,
     cgroups: Cgroups,
@@ -80,10 +81,12 @@ impl<'plan> Jail<'plan> {
         let guard = Guard::start()?;
         let cgroups = Cgroups::create(&plan.name, &plan.limits)?;
         let spawned = spawn::spawn(plan, &guard, &cgroups)?;
+        let joining = cgroups.join_v1(spawned.pid)?;
         let jail = Jail {
             plan,
             start_ns,
             signals,
+            joining,
             spawned,
             guard,
             cgroups,
@@ -94,7 +97,6 @@ impl<'plan> Jail<'plan> {
             pid: jail.pid(),
         };
         observer.observe(clock::boot_ns(), What::JailCreated(created));
-        jail.cgroups.join_v1(jail.pid())?;
         Ok(jail)
     }
 
@@ -129,6 +131,7 @@ impl<'plan> Jail<'plan> {
     ///
     /// Why the set-up or the execution failed. Drop the jail then.
     pub fn open_gate(&mut self, observer: &dyn Observer) -> Result<(), Error> {
+        self.joining.finish()?;
         let now_ns = clock::boot_ns();
         let opened = event::GateOpened {
             setup_ns: now_ns.saturating_sub(self.start_ns),

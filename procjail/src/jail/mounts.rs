@@ -98,8 +98,8 @@ pub fn mount_proc(root: RawFd) -> Result<(), Fault> {
     let there = sys::openat2(root, c"/proc", flags::O_PATH, flags::RESOLVE_STRICT)
         .part(Part::MountPoint)?;
     match sys::fs_type(there.as_raw_fd()).part(Part::Attach)? {
-        // PROC_SUPER_MAGIC is an int or a long, by C library.
-        found if found == 0x9fa0 => Ok(()),
+        // PROC_SUPER_MAGIC, whose type depends on the C library.
+        0x9fa0 => Ok(()),
         _ => Err(Fault::new(Part::Attach, Errno::ENOTSUP)),
     }
 }
@@ -345,13 +345,13 @@ impl Peer {
     pub fn find(mounts: &[MountInfo], root: Option<&Path>) -> Result<Vec<Peer>, Error> {
         let root = root.map(canonical).transpose()?;
         let mut peers = Vec::new();
-        if let Some(mount) = root.as_deref().and_then(|root| holder(mounts, root)) {
-            if mount.shared {
-                peers.push(Peer {
-                    copy: None,
-                    target: c_path(&mount.target)?,
-                });
-            }
+        if let Some(mount) = root.as_deref().and_then(|root| holder(mounts, root))
+            && mount.shared
+        {
+            peers.push(Peer {
+                copy: None,
+                target: c_path(&mount.target)?,
+            });
         }
         for (index, mount) in mounts.iter().enumerate() {
             let copied = match &root {

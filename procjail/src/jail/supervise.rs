@@ -31,13 +31,22 @@ impl Jail<'_> {
             // Out of descriptors, say. Without a way to wait safely, the jail ends.
             Err(_) => Some(SUPERVISION_FAILED),
         };
-        teardown::end(&mut self, started, reason, observer)
+        self.end(started, reason, observer)
     }
 
     /// Kills everything and removes the jail, within `--teardown-timeout`: for a jail that can't or
     /// shall not run. `reason` is told in the [`event::Kill`], such as `setup-failed`.
-    pub fn abort(mut self, reason: &str, observer: &dyn Observer) -> Outcome {
-        teardown::end(&mut self, Instant::now(), Some(reason), observer)
+    pub fn abort(self, reason: &str, observer: &dyn Observer) -> Outcome {
+        self.end(Instant::now(), Some(reason), observer)
+    }
+
+    fn end(mut self, started: Instant, reason: Option<&str>, observer: &dyn Observer) -> Outcome {
+        let outcome = teardown::end(&mut self, started, reason, observer);
+        if !outcome.remains.is_empty() {
+            // The time is over. Dropping would try, and wait, once more.
+            std::mem::forget(self);
+        }
+        outcome
     }
 }
 
@@ -64,6 +73,15 @@ async fn watch(
     };
     let mut window = Window::new(jail, observer);
     for received in early {
+        // The terminal's copy, if there was one, was dropped: APP did not exist.
+        let received = Received {
+            code: if received.code == libc::SI_KERNEL {
+                libc::SI_USER
+            } else {
+                received.code
+            },
+            ..received
+        };
         if let Some(reason) = window.receive(received) {
             return Some(reason);
         }

@@ -149,6 +149,11 @@ pub fn has_mount_setattr() -> bool {
     mount_setattr(-1, 0) != Err(Errno::ENOSYS)
 }
 
+/// Whether the kernel has MOVE_MOUNT_SET_GROUP: flags are looked at before descriptors.
+pub fn has_mount_groups() -> bool {
+    move_mount(-1, -1, flags::MOVE_MOUNT_SET_GROUP) == Err(Errno::EBADF)
+}
+
 /// fsopen(2), fsconfig(2) and fsmount(2): a new file system, mounted nowhere yet.
 pub fn new_mount(fs_type: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
     const FSCONFIG_SET_STRING: c_uint = 1;

@@ -25,6 +25,8 @@ pub(super) fn end(
     reason: Option<&str>,
     observer: &dyn Observer,
 ) -> Outcome {
+    // Not reported here: a failure was, when the gate should have opened.
+    let _ = jail.joining.finish();
     let mut teardown = Steps {
         observer,
         deadline: Instant::now() + jail.plan.stop.teardown_timeout,

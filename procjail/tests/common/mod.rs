@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod app;
+
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;

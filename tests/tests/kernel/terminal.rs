@@ -18,9 +18,10 @@ fn settle() {
     std::thread::sleep(Duration::from_millis(300));
 }
 
-fn terminate(pid: u32) {
+/// Ends the app: by a signal that is passed on and is no request to stop.
+fn end_app(pid: u32) {
     // SAFETY: kill has no preconditions.
-    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGUSR1) };
 }
 
 #[test]
@@ -38,7 +39,7 @@ fn ctrl_c_reaches_the_app_once() {
             "{}",
             terminal.screen()
         );
-        terminate(terminal.pid());
+        end_app(terminal.pid());
         assert_eq!(terminal.finish().code(), Some(0));
     });
 }
@@ -58,7 +59,7 @@ fn ctrl_c_reaches_the_app_behind_init_once() {
             "{}",
             terminal.screen()
         );
-        terminate(terminal.pid());
+        end_app(terminal.pid());
         assert_eq!(terminal.finish().code(), Some(0));
     });
 }
@@ -79,7 +80,7 @@ fn a_signal_from_a_process_is_forwarded_on_a_terminal_too() {
             "{}",
             terminal.screen()
         );
-        terminate(terminal.pid());
+        end_app(terminal.pid());
         assert_eq!(terminal.finish().code(), Some(0));
     });
 }
@@ -92,7 +93,7 @@ fn the_windows_size_passes() {
         terminal.wait_for("ready");
         terminal.resize(40, 100);
         terminal.wait_for("SIGWINCH 40x100");
-        terminate(terminal.pid());
+        end_app(terminal.pid());
         assert_eq!(terminal.finish().code(), Some(0));
     });
 }
@@ -128,8 +129,8 @@ fn ctrl_z_and_fg_stop_and_resume_launcher_and_app() {
             "{}",
             terminal.screen()
         );
-        terminate(launcher);
-        terminal.wait_for("SIGTERM");
+        end_app(launcher);
+        terminal.wait_for("SIGUSR1");
         terminal.type_keys("exit 0\n");
         assert_eq!(terminal.finish().code(), Some(0));
     });

@@ -40,6 +40,13 @@ impl Dir {
         Ok(Dir::new(fd, path.to_owned()))
     }
 
+    /// The same directory once more.
+    pub fn try_clone(&self) -> Result<Dir, Errno> {
+        let fd = self.fd.try_clone();
+        let fd = fd.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        Ok(Dir::new(fd, self.path.clone()))
+    }
+
     /// Opens a directory in this one.
     pub fn open_dir(&self, name: &OsStr) -> Result<Dir, Errno> {
         let fd = nix::fcntl::openat(&self.fd, name, OPEN, Mode::empty())?;

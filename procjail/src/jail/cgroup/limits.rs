@@ -214,6 +214,11 @@ impl LimitPlan {
         steps
     }
 
+    /// PID 1 has to be moved into v1 hierarchies.
+    pub fn needs_v1(&self) -> bool {
+        !self.v1_mounts().is_empty()
+    }
+
     /// v1 hierarchies that are needed, each once (controllers may share one).
     pub(super) fn v1_mounts(&self) -> Vec<PathBuf> {
         let mut mounts = Vec::new();

@@ -11,6 +11,7 @@ mod claim;
 mod dir;
 mod error;
 mod host;
+mod join;
 mod limits;
 mod tree;
 
@@ -26,6 +27,7 @@ use claim::Claim;
 use dir::Dir;
 pub use error::Error;
 pub use host::{HostCgroups, Mode, V1Mount};
+pub use join::Joining;
 use limits::Place;
 pub use limits::{LimitPlan, Limits, MIN_MEMORY_BYTES};
 
@@ -132,22 +134,18 @@ impl Cgroups {
         &self.path
     }
 
-    /// Moves a process into the v1 hierarchies that have limits, one right after the other: the first
-    /// move waits for an RCU grace period (milliseconds), the next ones share it.
+    /// Moves a process into the v1 hierarchies that have limits, in the background. Nothing to do on a
+    /// host or for a jail without them.
     ///
     /// # Errors
     ///
     /// What the kernel refuses.
-    pub fn join_v1(&self, pid: u32) -> Result<(), Error> {
-        for v1 in &self.v1 {
-            v1.dir
-                .write("cgroup.procs", &pid.to_string())
-                .map_err(|errno| {
-                    let file = v1.dir.path().join("cgroup.procs");
-                    Error::io(format!("move process {pid} by"), file, errno)
-                })?;
-        }
-        Ok(())
+    pub fn join_v1(&self, pid: u32) -> Result<Joining, Error> {
+        let dirs = self.v1.iter().map(|v1| {
+            let copy = v1.dir.try_clone();
+            copy.map_err(|errno| Error::io("open cgroup", v1.dir.path(), errno))
+        });
+        Joining::start(dirs.collect::<Result<_, _>>()?, pid)
     }
 
     /// Sends SIGKILL to everything in the jail's cgroup and those below it; tells how.

@@ -107,7 +107,7 @@ fn mask(how: libc::c_int) {
     }
 }
 
-/// Prints the signals that a terminal sends as they come; SIGTERM ends it.
+/// Prints the signals that a terminal sends as they come; SIGUSR1 ends it, being no request to stop.
 pub fn tty() -> i32 {
     let signals = [
         (libc::SIGINT, "SIGINT"),
@@ -115,7 +115,7 @@ pub fn tty() -> i32 {
         (libc::SIGHUP, "SIGHUP"),
         (libc::SIGCONT, "SIGCONT"),
         (libc::SIGWINCH, "SIGWINCH"),
-        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGUSR1, "SIGUSR1"),
     ];
     for (signal, _) in signals {
         install_counter(signal);
@@ -133,7 +133,7 @@ pub fn tty() -> i32 {
                 }
             }
         }
-        if receipts(libc::SIGTERM) > 0 {
+        if receipts(libc::SIGUSR1) > 0 {
             return 0;
         }
         sleep_ms(1);
