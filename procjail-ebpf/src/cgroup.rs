@@ -29,8 +29,7 @@ fn try_change(cgroup: u64, path: u64, change: u32, value: u32, member: u64) -> R
             (*to).change = change;
             (*to).value = value;
             (*to).reserved = 0;
-            (*to).path_len =
-                read::kernel_str((&raw mut (*to).path).cast(), PATH_LEN as u32, path);
+            (*to).path_len = read::kernel_str((&raw mut (*to).path).cast(), PATH_LEN as u32, path);
         }
     })
 }
@@ -47,7 +46,13 @@ pub fn cgroup_attach_task(ctx: RawTracePointContext) -> i32 {
 pub fn cgroup_notify_populated(ctx: RawTracePointContext) -> i32 {
     // include/trace/events/cgroup.h, 5.10 to 7.2:
     // TP_PROTO(struct cgroup *cgrp, const char *path, int val)
-    let _ = try_change(ctx.arg(0), ctx.arg(1), cgroup_change::POPULATED, ctx.arg(2), 0);
+    let _ = try_change(
+        ctx.arg(0),
+        ctx.arg(1),
+        cgroup_change::POPULATED,
+        ctx.arg(2),
+        0,
+    );
     0
 }
 

@@ -157,6 +157,8 @@ unsafe fn chain(to: *mut OomKill, victim: u64) {
 /// # Safety
 ///
 /// `to` is valid for writing.
+// The name as the compiler makes it would differ with the folder that it is built in.
+#[unsafe(export_name = "fill_memcg_level")]
 #[inline(never)]
 unsafe fn level(to: *mut MemcgLevel, css: u64) {
     // `struct mem_cgroup` begins with its `css`; user space made sure of it.

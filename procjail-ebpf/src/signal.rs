@@ -107,31 +107,35 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
 
     let sender = scope::current();
-    emit::record(kind::SIGNAL_GENERATED, sender, |to: *mut SignalGenerated| {
-        let signal_struct: u64 = read::kernel(target, offset!(task_signal));
-        let index = (signal as u32).wrapping_sub(1) & 63;
-        let blocked: u64 = read::kernel(target, offset!(task_blocked));
-        let mut flags = 0;
-        if group != 0 {
-            flags |= signal_flags::GROUP;
-        }
-        if blocked >> index & 1 != 0 {
-            flags |= signal_flags::BLOCKED;
-        }
-        // SAFETY: `to` is the reserved record; every field is written.
-        unsafe {
-            task::fill(&raw mut (*to).target, target);
-            (*to).signal = signal;
-            (*to).code = code;
-            (*to).result = result;
-            (*to).flags = flags;
-            (*to).handler = handler(target, index);
-            (*to).target_flags = read::kernel(signal_struct, offset!(signal_flags));
-            (*to).target_group_exit_code =
-                read::kernel(signal_struct, offset!(signal_group_exit_code));
-            (*to).syscall = task::syscall(sender);
-        }
-    })
+    emit::record(
+        kind::SIGNAL_GENERATED,
+        sender,
+        |to: *mut SignalGenerated| {
+            let signal_struct: u64 = read::kernel(target, offset!(task_signal));
+            let index = (signal as u32).wrapping_sub(1) & 63;
+            let blocked: u64 = read::kernel(target, offset!(task_blocked));
+            let mut flags = 0;
+            if group != 0 {
+                flags |= signal_flags::GROUP;
+            }
+            if blocked >> index & 1 != 0 {
+                flags |= signal_flags::BLOCKED;
+            }
+            // SAFETY: `to` is the reserved record; every field is written.
+            unsafe {
+                task::fill(&raw mut (*to).target, target);
+                (*to).signal = signal;
+                (*to).code = code;
+                (*to).result = result;
+                (*to).flags = flags;
+                (*to).handler = handler(target, index);
+                (*to).target_flags = read::kernel(signal_struct, offset!(signal_flags));
+                (*to).target_group_exit_code =
+                    read::kernel(signal_struct, offset!(signal_group_exit_code));
+                (*to).syscall = task::syscall(sender);
+            }
+        },
+    )
 }
 
 /// What the process has set for the signal of that index.
@@ -143,9 +147,7 @@ fn handler(target: u64, index: u32) -> u64 {
     }
     read::kernel(
         sighand,
-        offset!(sighand_action)
-            + index * offset!(k_sigaction_size)
-            + offset!(k_sigaction_handler),
+        offset!(sighand_action) + index * offset!(k_sigaction_size) + offset!(k_sigaction_handler),
     )
 }
 
@@ -163,20 +165,25 @@ fn try_deliver(ctx: &RawTracePointContext) -> Result<(), Skip> {
     let action: u64 = ctx.arg(2);
     let target = scope::require_current()?;
     reject_noise(signal, info)?;
-    emit::record(kind::SIGNAL_DELIVERED, target, |to: *mut SignalDelivered| {
-        let signal_struct: u64 = read::kernel(target, offset!(task_signal));
-        // SAFETY: `to` is the reserved record; every field is written.
-        unsafe {
-            (*to).signal = signal;
-            (*to).code = code(info);
-            (*to).handler = read::kernel(action, offset!(k_sigaction_handler));
-            (*to).signal_flags = read::kernel(signal_struct, offset!(signal_flags));
-            (*to).group_exit_code = read::kernel(signal_struct, offset!(signal_group_exit_code));
-            (*to).sa_flags = if present(offset!(k_sigaction_flags)) {
-                read::kernel(action, offset!(k_sigaction_flags))
-            } else {
-                0
-            };
-        }
-    })
+    emit::record(
+        kind::SIGNAL_DELIVERED,
+        target,
+        |to: *mut SignalDelivered| {
+            let signal_struct: u64 = read::kernel(target, offset!(task_signal));
+            // SAFETY: `to` is the reserved record; every field is written.
+            unsafe {
+                (*to).signal = signal;
+                (*to).code = code(info);
+                (*to).handler = read::kernel(action, offset!(k_sigaction_handler));
+                (*to).signal_flags = read::kernel(signal_struct, offset!(signal_flags));
+                (*to).group_exit_code =
+                    read::kernel(signal_struct, offset!(signal_group_exit_code));
+                (*to).sa_flags = if present(offset!(k_sigaction_flags)) {
+                    read::kernel(action, offset!(k_sigaction_flags))
+                } else {
+                    0
+                };
+            }
+        },
+    )
 }

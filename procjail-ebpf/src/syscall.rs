@@ -40,7 +40,11 @@ fn class(number: u64) -> u8 {
     }
     // SAFETY: the index was checked; volatile since user space fills the table in before the load.
     unsafe {
-        core::ptr::read_volatile((&raw const SYSCALLS.class).cast::<u8>().add(number as usize))
+        core::ptr::read_volatile(
+            (&raw const SYSCALLS.class)
+                .cast::<u8>()
+                .add(number as usize),
+        )
     }
 }
 

@@ -36,6 +36,8 @@ pub fn ids(task: u64) -> (u32, u32) {
 /// # Safety
 ///
 /// `to` is valid for writing.
+// The name as the compiler makes it would differ with the folder that it is built in.
+#[unsafe(export_name = "fill_task")]
 #[inline(never)]
 pub unsafe fn fill(to: *mut Task, task: u64) {
     let cgroup = scope::cgroup_of(task);

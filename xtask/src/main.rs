@@ -1,6 +1,7 @@
 //! What a developer does with the source, one subcommand each.
 
 mod bench;
+mod ebpf;
 mod schema;
 mod test;
 mod workspace;
@@ -12,6 +13,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", max_term_width = 100)]
 enum Task {
+    Ebpf(ebpf::Args),
     Schema(schema::Args),
     Test(test::Args),
     #[command(subcommand)]
@@ -20,6 +22,7 @@ enum Task {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
+        Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Schema(args) => schema::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(bench) => bench::run(&bench),

@@ -1,10 +1,114 @@
 //! `procjail check`.
 
-/// Tell what this host supports
+use std::io::{self, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{
+    exit,
+    kernel::{self, Check, State},
+};
+
+/// Tell what this host supports, what is lost without it, and what to do about it
+///
+/// All probes are loaded and attached for a moment, as `trace` would do. Exits 0 if `trace` would
+/// work here, else 1.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// A table
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// All that `--format json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// `trace` would work.
+    ok: bool,
+    checks: &'a [Check],
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+///
+/// # Errors
+///
+/// The output cannot be written.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let checks = kernel::check();
+    let ok = checks.iter().all(|check| check.state != State::Missing);
+    let written = match args.format {
+        Format::Text => text(&checks, ok),
+        Format::Json => json(&checks, ok),
+    };
+    match written {
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other.context("cannot write to standard output")?,
+    }
+    Ok(if ok { 0 } else { exit::CHECK_FAILED })
+}
+
+fn json(checks: &[Check], ok: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &Report { ok, checks })?;
+    writeln!(out)
+}
+
+fn text(checks: &[Check], ok: bool) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
+    for check in checks {
+        let (word, style) = word(check.state);
+        writeln!(
+            out,
+            "{style}{word:<7}{style:#}  {:<width$}  {}",
+            check.name, check.found
+        )?;
+        // Below the text of the line above.
+        let indent = 7 + 2 + width + 2;
+        if let Some(lost) = &check.lost {
+            writeln!(out, "{:indent$}lost: {lost}", "")?;
+        }
+        if let Some(remedy) = &check.remedy {
+            writeln!(out, "{:indent$}remedy: {remedy}", "")?;
+        }
+    }
+    let limited = checks.iter().any(|check| check.state == State::Limited);
+    writeln!(
+        out,
+        "\nprocjail trace {}",
+        match (ok, limited) {
+            (true, false) => "works on this host",
+            (true, true) => "works on this host, without what is marked as limited",
+            (false, _) => "does not work on this host: see what is marked as missing",
+        }
+    )
+}
+
+fn word(state: State) -> (&'static str, Style) {
+    let (word, colour) = match state {
+        State::Ok => ("ok", Some(AnsiColor::Green)),
+        State::Limited => ("limited", Some(AnsiColor::Yellow)),
+        State::Missing => ("missing", Some(AnsiColor::Red)),
+        State::Info => ("info", None),
+    };
+    (
+        word,
+        Style::new().fg_color(colour.map(anstyle::Color::Ansi)),
+    )
 }

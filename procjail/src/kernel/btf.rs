@@ -283,3 +283,125 @@ impl<'a> Btf<'a> {
             .is_some_and(|found| found.kind == PTR)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Builds the type information of a small kernel.
+    #[derive(Default)]
+    struct Builder {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+    }
+
+    impl Builder {
+        fn string(&mut self, text: &str) -> u32 {
+            if self.strings.is_empty() {
+                self.strings.push(0);
+            }
+            if text.is_empty() {
+                return 0;
+            }
+            let offset = self.strings.len() as u32;
+            self.strings.extend(text.as_bytes());
+            self.strings.push(0);
+            offset
+        }
+
+        fn add(&mut self, name: &str, kind: u32, vlen: u32, size: u32, extra: &[u32]) {
+            let name = self.string(name);
+            for word in [name, kind << 24 | vlen, size].iter().chain(extra) {
+                self.types.extend(word.to_ne_bytes());
+            }
+        }
+
+        fn finish(&self) -> Vec<u8> {
+            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+            let mut bytes = Vec::new();
+            for word in [MAGIC | 1 << 16, 24, 0, types, types, strings] {
+                bytes.extend(word.to_ne_bytes());
+            }
+            bytes.extend(&self.types);
+            bytes.extend(&self.strings);
+            bytes
+        }
+    }
+
+    #[test]
+    fn members_of_anonymous_unions_and_through_typedefs_are_found() {
+        let mut types = Builder::default();
+        types.add("int", INT, 0, 4, &[32]);
+        let (a, b) = (types.string("a"), types.string("b"));
+        // 2: union { int a; int b; }
+        types.add("", UNION, 2, 4, &[a, 1, 0, b, 1, 0]);
+        let first = types.string("first");
+        // 3: struct outer { int first; <anonymous at 8> }
+        types.add("outer", STRUCT, 2, 12, &[first, 1, 0, 0, 2, 64]);
+        types.add("outer_t", TYPEDEF, 0, 3, &[]);
+        let bytes = types.finish();
+        let btf = Btf::parse(&bytes).expect("sound");
+        let id = btf.find("outer_t").expect("found");
+        assert_eq!(btf.size(id), Some(12));
+        assert_eq!(
+            btf.member(id, "b"),
+            Some(Member {
+                offset: 8,
+                type_id: 1
+            })
+        );
+        assert_eq!(btf.member(id, "c"), None);
+        for length in 0..bytes.len() {
+            assert!(Btf::parse(&bytes[..length]).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn types_that_refer_to_themselves_end() {
+        let mut types = Builder::default();
+        types.add("loop", TYPEDEF, 0, 1, &[]);
+        // 2: a structure whose anonymous member is itself
+        types.add("self", STRUCT, 1, 8, &[0, 2, 0]);
+        let bytes = types.finish();
+        let btf = Btf::parse(&bytes).expect("sound");
+        assert_eq!(btf.find("loop"), None);
+        let id = btf.find("self").expect("found");
+        assert_eq!(btf.member(id, "x"), None);
+    }
+
+    #[test]
+    fn an_unknown_kind_of_type_is_an_error() {
+        let mut types = Builder::default();
+        types.add("new", 30, 0, 0, &[]);
+        assert_eq!(
+            Btf::parse(&types.finish()).err(),
+            Some(BtfError::Kind { id: 1, kind: 30 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_types_or_an_error(
+            types in proptest::collection::vec(any::<u32>(), 0..200),
+            strings in proptest::collection::vec(any::<u8>(), 0..40),
+            raw in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let _ = Btf::parse(&raw);
+            let builder = Builder {
+                // Mostly known kinds with few members, to get beyond the first type.
+                types: types.iter().flat_map(|word| (word & 0x1300_0007).to_ne_bytes()).collect(),
+                strings,
+            };
+            let bytes = builder.finish();
+            if let Ok(btf) = Btf::parse(&bytes) {
+                for id in 0..=btf.starts.len() as u32 + 1 {
+                    let _ = (btf.size(id), btf.member(id, "a"), btf.element(id), btf.is_pointer(id));
+                }
+                let _ = (btf.find("a"), btf.enumerator("a", "b"), btf.tracepoint("x"));
+                crate::kernel::offsets::Layout::resolve(&btf);
+            }
+        }
+    }
+}

@@ -210,3 +210,98 @@ fn registers(btf: &Btf<'_>, offsets: &mut Offsets) {
 /// Not known for this architecture: what needs the registers is switched off.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn registers(_btf: &Btf<'_>, _offsets: &mut Offsets) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::tracer::{BTF_PATH, layout_from};
+
+    /// The offsets of a kernel as the walker finds them, by name.
+    fn of_this_kernel() -> impl Fn(&str) -> u32 {
+        let layout = layout_from(BTF_PATH.as_ref()).expect("this kernel has BTF");
+        let values = layout.offsets.to_array();
+        move |name| {
+            let index = Offsets::NAMES.iter().position(|known| *known == name);
+            values[index.expect("a known name")]
+        }
+    }
+
+    #[test]
+    fn this_kernel_has_all_fields_in_one_form_or_the_other() {
+        let offset = of_this_kernel();
+        for name in Offsets::NAMES {
+            if !name.starts_with("cgroup_ancestor") {
+                assert_ne!(offset(name), MISSING, "{name}");
+            }
+        }
+        let forms = [offset("cgroup_ancestors"), offset("cgroup_ancestor_ids")];
+        assert_eq!(forms.iter().filter(|&&form| form != MISSING).count(), 1);
+    }
+
+    /// What has been the same from 5.10 to 7.2, whatever the configuration.
+    #[test]
+    fn fields_that_never_moved_are_where_they_are() {
+        let offset = of_this_kernel();
+        for (name, expected) in [
+            ("signal_live", 4),
+            ("signal_nr_threads", 8),
+            ("kernfs_node_name", 16),
+            ("page_counter_usage", 0),
+            ("pid_level", 4),
+            ("upid_nr", 0),
+            ("upid_ns", 8),
+            ("upid_size", 16),
+            ("nsproxy_mnt_ns", 24),
+            ("siginfo_code", 8),
+            ("k_sigaction_handler", 0),
+            ("k_sigaction_flags", 8),
+        ] {
+            assert_eq!(offset(name), expected, "{name}");
+        }
+        assert_eq!(offset("task_tgid"), offset("task_pid") + 4);
+        assert_eq!(offset("task_sighand"), offset("task_signal") + 8);
+    }
+
+    /// Offsets of one build of 6.18, read with another program (`bpftool btf dump`).
+    #[test]
+    fn the_offsets_are_those_that_another_program_reads() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+        let table = [
+            ("task_exit_code", 1164),
+            ("task_pid", 1264),
+            ("task_real_parent", 1280),
+            ("task_group_leader", 1328),
+            ("task_comm", 1752),
+            ("task_signal", 1848),
+            ("task_nsproxy", 1840),
+            ("task_cgroups", 2376),
+            ("task_mm", 1136),
+            ("task_thread_pid", 1368),
+            ("task_start_boottime", 1560),
+            ("task_flags", 44),
+            ("signal_oom_score_adj", 1058),
+            ("signal_maxrss", 600),
+            ("signal_group_exit_code", 96),
+            ("signal_flags", 116),
+            ("sighand_action", 32),
+            ("css_set_dfl_cgrp", 112),
+            ("cgroup_kn", 256),
+            ("cgroup_level", 216),
+            ("kernfs_node_id", 96),
+            ("pid_numbers", 144),
+            ("mem_cgroup_memory", 256),
+            ("page_counter_max", 160),
+        ];
+        // The table is of this build alone; elsewhere the programs' own tests tell whether the
+        // offsets are right.
+        if !release.starts_with("6.18.44-fc") {
+            return;
+        }
+        let offset = of_this_kernel();
+        for (name, expected) in table {
+            assert_eq!(offset(name), expected, "{name}");
+        }
+        let layout = layout_from(BTF_PATH.as_ref()).expect("this kernel has BTF");
+        assert_eq!(layout.flags, scope_flags::EXIT_GROUP_DEAD);
+    }
+}
