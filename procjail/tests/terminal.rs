@@ -1,5 +1,7 @@
 //! On a terminal: Ctrl-C once, Ctrl-Z and fg together, window sizes, and the terminal given back.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::fs::File;
@@ -106,10 +108,8 @@ impl Shell {
             ws_ypixel: 0,
         };
         // SAFETY: `size` is valid.
-        assert_eq!(
-            unsafe { libc::ioctl(self.terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) },
-            0
-        );
+        let result = unsafe { libc::ioctl(self.terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+        assert_eq!(result, 0);
     }
 }
 

@@ -1,10 +1,12 @@
 //! Everything between "trace this cgroup" and attached probes, as fast as the kernel allows.
 
 use std::{
+    cmp::Reverse,
     ffi::CString,
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
@@ -135,12 +137,13 @@ impl Tracer {
                 None => wanted.push(spec),
             }
         }
-        let programs = load(&loaded, &wanted);
+        let made = make(&loaded, &wanted);
         let verified = started.elapsed();
         let mut attached = Vec::new();
-        for (spec, program) in wanted.into_iter().zip(programs) {
-            let result = match program {
-                Ok(program) => attach(spec, program),
+        for (spec, made) in wanted.into_iter().zip(made) {
+            let result = match made {
+                Ok(Made::Attached(probe)) => probe,
+                Ok(Made::Loaded(program)) => attach(spec, program),
                 // Not this probe's fault: whoever may not load one may load none.
                 Err(error) if error.errno == Some(libc::EPERM) => {
                     let source = io::Error::from_raw_os_error(libc::EPERM);
@@ -346,45 +349,47 @@ fn syscall_table(options: &Options) -> SyscallTable {
     table
 }
 
-/// Loads the programs on two threads: the kernel verifies and compiles them side by side.
-fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, LoadError>> {
-    let total: usize = specs
-        .iter()
-        .map(|spec| loaded.instructions(spec.name))
-        .sum();
-    let mut sum = 0;
-    let half = specs
-        .iter()
-        .position(|spec| {
-            sum += loaded.instructions(spec.name);
-            sum * 2 >= total
-        })
-        .map_or(specs.len(), |index| index + 1);
-    let (first, second) = specs.split_at(half);
-    let load_all = |specs: &[&'static Spec]| -> Vec<_> {
-        let load = |spec: &&'static Spec| {
+/// How far a probe is.
+enum Made {
+    /// Loaded, to be attached after all others: it taxes every system call of the host.
+    Loaded(OwnedFd),
+    /// Attached, or why not.
+    Attached(Result<Attached, String>),
+}
+
+/// Loads the programs and attaches them, in any order, on two threads: the kernel verifies and compiles
+/// them side by side. The results are in the order of `specs`.
+fn make(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<Made, LoadError>> {
+    // The longest first, so that both threads end at about the same time.
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_key(|&index| Reverse(loaded.instructions(specs[index].name)));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let spec = specs[index];
             let started = Instant::now();
             let program = loaded.load(spec.name);
-            tracing::trace!(
-                program = spec.name,
-                instructions = loaded.instructions(spec.name),
-                took = ?started.elapsed(),
-                "loaded"
-            );
-            program
-        };
-        specs.iter().map(load).collect()
+            tracing::trace!(program = spec.name, took = ?started.elapsed(), "loaded");
+            let made = program.map(|program| match spec.wanted {
+                Wanted::Syscalls | Wanted::Mounts => Made::Loaded(program),
+                Wanted::Essential | Wanted::Always => Made::Attached(attach(spec, program)),
+            });
+            done.push((index, made));
+        }
+        done
     };
-    thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, || load_all(second));
-        let mut programs = load_all(first);
-        programs.extend(match other.map(thread::ScopedJoinHandle::join) {
-            Ok(Ok(programs)) => programs,
-            // No thread to be had, or it is gone: load them here.
-            _ => load_all(second),
-        });
-        programs
-    })
+    let mut done = thread::scope(|scope| {
+        // Without a second thread the first one does it all.
+        let other = thread::Builder::new().spawn_scoped(scope, work);
+        let mut done = work();
+        if let Ok(Ok(others)) = other.map(thread::ScopedJoinHandle::join) {
+            done.extend(others);
+        }
+        done
+    });
+    done.sort_by_key(|&(index, _)| index);
+    done.into_iter().map(|(_, made)| made).collect()
 }
 
 fn attach(spec: &'static Spec, program: OwnedFd) -> Result<Attached, String> {
