@@ -19,8 +19,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = workspace::root().join("docs/trace.schema.json");
     let schema = procjail::trace::schema();
     if args.check {
-        let committed = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let committed =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         ensure!(
             committed == schema,
             "{} is not what the types give; run cargo xtask schema and commit it",

@@ -26,7 +26,9 @@ enum Part {
     Ebpf,
     /// clippy has no warning
     Lint,
-    /// Unit and property tests, transcripts of the command line, the committed JSON Schema
+    /// The committed JSON Schema is what the types give
+    Schema,
+    /// Unit and property tests, transcripts of the command line, each part of procjail by itself
     Unit,
     /// The optimised build
     Build,
@@ -34,10 +36,11 @@ enum Part {
     Kernel,
 }
 
-const ALL: [Part; 6] = [
+const ALL: [Part; 7] = [
     Part::Format,
     Part::Ebpf,
     Part::Lint,
+    Part::Schema,
     Part::Unit,
     Part::Build,
     Part::Kernel,
@@ -138,6 +141,7 @@ fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
             "warnings",
         ])],
         Part::Ebpf => vec![this(&["ebpf", "--check"])?],
+        Part::Schema => vec![this(&["schema", "--check"])?],
         Part::Unit => vec![cargo(&[
             "test",
             "--workspace",
