@@ -41,10 +41,12 @@ pub fn ids(task: u64) -> (u32, u32) {
 #[inline(never)]
 pub unsafe fn fill(to: *mut Task, task: u64) {
     let cgroup = scope::cgroup_of(task);
-    let in_jail = scope::is_jails(cgroup);
+    let cgroup_id = scope::cgroup_id(cgroup);
+    // Most of the jail's tasks are in its own cgroup, not in one below.
+    let in_jail = cgroup_id == global!(SCOPE.cgroup_id) || scope::is_jails(cgroup);
     // SAFETY: the caller vouches for `to`; every field is written.
     unsafe {
-        (*to).cgroup_id = scope::cgroup_id(cgroup);
+        (*to).cgroup_id = cgroup_id;
         let flags: u32 = read::kernel(task, offset!(task_flags));
         (*to).flags = u32::from(in_jail) * task_flags::IN_JAIL
             | (flags & PF_EXITING) / PF_EXITING * task_flags::EXITING

@@ -1,6 +1,8 @@
 //! Limits are in force, refused where the host has none, and gone with the jail. The tests make the
 //! same demands on hosts of every cgroup mode.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -94,7 +94,7 @@ fn wrong_options_are_refused_by_the_command_line() {
         &[],
     ] {
         let (code, stdout, stderr) = run(args);
-        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+        assert_eq!((code, stdout.as_str()), (125, ""), "{args:?}: {stderr}");
         assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
     }
 }

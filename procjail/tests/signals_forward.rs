@@ -1,7 +1,10 @@
 //! Every signal that the launcher gets reaches PID 1, once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use common::app::{Random, Running};
@@ -21,7 +24,6 @@ fn an_early_sigterm_is_never_lost_and_comes_once() {
         std::thread::sleep(Duration::from_micros(random.below(30_000)));
         jail.signal(libc::SIGTERM);
         let (status, _, lines) = jail.finish();
-        use std::os::unix::process::ExitStatusExt;
         if status.signal() == Some(libc::SIGTERM) && lines.is_empty() {
             // The launcher itself had not started yet.
             before += 1;
@@ -41,13 +43,23 @@ fn an_early_sigterm_reaches_a_slow_starter() {
     let app = "import signal, sys, time\n\
                signal.signal(signal.SIGTERM, lambda s, f: (print('term', flush=True), sys.exit(7)))\n\
                signal.pause()";
-    for delay in [5, 10, 15, 20, 30, 50] {
+    let mut reached = 0;
+    for delay in [5, 10, 15, 20, 30, 50, 100] {
         let jail = Running::start(command(["--", "python3", "-c", app]));
         std::thread::sleep(Duration::from_millis(delay));
         jail.signal(libc::SIGTERM);
         let (status, _, lines) = jail.finish();
+        if status.signal() == Some(libc::SIGTERM) && lines.is_empty() {
+            // The launcher itself had not started yet.
+            continue;
+        }
         assert_eq!((status.code(), lines), (Some(7), vec!["term".to_owned()]));
+        reached += 1;
     }
+    assert!(
+        reached >= 3,
+        "{reached} of 7 came when the launcher was there"
+    );
 }
 
 #[test]
@@ -126,10 +138,8 @@ fn real_time_signals_keep_their_value() {
             sival_ptr: value as *mut libc::c_void,
         };
         // SAFETY: the launcher is our child and not reaped.
-        assert_eq!(
-            unsafe { libc::sigqueue(jail.pid(), libc::SIGRTMIN() + 3, value) },
-            0
-        );
+        let result = unsafe { libc::sigqueue(jail.pid(), libc::SIGRTMIN() + 3, value) };
+        assert_eq!(result, 0);
     }
     for _ in 0..3 {
         // SI_QUEUE is -1: sent with its value, not as a plain kill.

@@ -1,5 +1,7 @@
 //! How a jail is stopped, and that it ends whatever APP does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

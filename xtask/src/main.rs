@@ -14,18 +14,18 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", max_term_width = 100)]
 enum Task {
+    Ebpf(ebpf::Args),
+    Schema(schema::Args),
     Test(test::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
-    Ebpf(ebpf::Args),
-    Schema(schema::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
-        Task::Test(args) => test::run(&args),
-        Task::Bench(bench) => bench::run(&bench),
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Schema(args) => schema::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(bench) => bench::run(&bench),
     }
 }

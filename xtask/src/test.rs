@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every check there is, with one truthful line at the end.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::vm;
-use crate::workspace::{cargo, target};
+use crate::workspace::{cargo, root, target};
 
 /// Run all checks: format, lints, the BPF object, unit and property tests, transcripts, kernel tests
 #[derive(Debug, clap::Args)]
@@ -37,13 +38,13 @@ impl Args {
 enum Part {
     /// rustfmt finds nothing to change
     Format,
+    /// The committed BPF object is what the sources give; what follows runs on the one just built
+    Ebpf,
     /// clippy has no warning
     Lint,
-    /// The committed BPF object is what the sources give
-    Ebpf,
     /// The committed JSON Schema is what the types give
     Schema,
-    /// Unit and property tests, transcripts of the command line
+    /// Unit and property tests, transcripts of the command line, each part of procjail by itself
     Unit,
     /// The optimised build
     Build,
@@ -55,14 +56,25 @@ enum Part {
 
 const ALL: [Part; 8] = [
     Part::Format,
-    Part::Lint,
     Part::Ebpf,
+    Part::Lint,
     Part::Schema,
     Part::Unit,
     Part::Build,
     Part::Kernel,
     Part::Vm,
 ];
+
+/// Tells the build of procjail which BPF object to embed; printed by `ebpf --check`.
+pub const OBJECT_VARIABLE: &str = "PROCJAIL_BPF_OBJECT";
+
+/// What a command came to.
+#[derive(Debug, Default)]
+struct Outcome {
+    tally: Tally,
+    /// The BPF object that it built, where it is not the committed one byte for byte.
+    fresh_object: Option<PathBuf>,
+}
 
 /// Passed and failed checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +91,7 @@ pub struct Tally {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut total = Tally::default();
     let mut report = Vec::new();
+    let mut fresh_object = None;
     for part in ALL {
         if !args.wants(part) {
             continue;
@@ -87,13 +100,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut tally = Tally::default();
         if part == Part::Vm {
             // What went wrong is one failed check, and the other parts are told all the same.
-            tally.add(vm::run(&args.machines).unwrap_or_else(|error| {
-                println!("{error:#}");
-                Tally::default().with_status(false)
-            }));
+            tally.add(
+                vm::run(&args.machines, fresh_object.as_deref()).unwrap_or_else(|error| {
+                    println!("{error:#}");
+                    Tally::default().with_status(false)
+                }),
+            );
         }
         for mut command in commands(part)? {
-            tally.add(run_counted(&mut command)?);
+            if let Some(path) = &fresh_object {
+                command.env(OBJECT_VARIABLE, path);
+            }
+            let outcome = run_counted(&mut command)?;
+            tally.add(outcome.tally);
+            fresh_object = outcome.fresh_object.or(fresh_object);
         }
         total.add(tally);
         report.push((part, tally, start.elapsed()));
@@ -180,27 +200,39 @@ fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
 }
 
 /// Runs a command, shows its output, and counts what its test runners report.
-fn run_counted(command: &mut Command) -> anyhow::Result<Tally> {
+fn run_counted(command: &mut Command) -> anyhow::Result<Outcome> {
     println!("\n$ {}", words(command));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {}", words(command)))?;
-    let mut tally = Tally::default();
+    let mut outcome = Outcome::default();
     if let Some(stdout) = child.stdout.take() {
         let mut reader = BufReader::new(stdout);
         let mut bytes = Vec::new();
         while reader.read_until(b'\n', &mut bytes)? > 0 {
             std::io::stdout().write_all(&bytes)?;
-            if let Some(found) = parse(&String::from_utf8_lossy(&bytes)) {
-                tally.add(found);
+            let line = String::from_utf8_lossy(&bytes);
+            if let Some(found) = parse(&line) {
+                outcome.tally.add(found);
+            }
+            if let Some(path) = line.trim().strip_prefix(OBJECT_VARIABLE) {
+                outcome.fresh_object = other_object(path.trim_start_matches('='));
             }
             bytes.clear();
         }
     }
     let status = child.wait()?;
-    Ok(tally.with_status(status.success()))
+    outcome.tally = outcome.tally.with_status(status.success());
+    Ok(outcome)
+}
+
+/// The object at `path`, unless it is the committed one byte for byte: then nothing needs to be rebuilt.
+fn other_object(path: &str) -> Option<PathBuf> {
+    let committed = std::fs::read(root().join("procjail/bpf/procjail.bpf.o"));
+    let same = matches!((std::fs::read(path), committed), (Ok(new), Ok(old)) if new == old);
+    (!same).then(|| PathBuf::from(path))
 }
 
 fn words(command: &Command) -> String {

@@ -118,6 +118,9 @@ impl Spawned {
                 }
             }
             if reported || ended {
+                // What came until now came before APP could have a handler: a terminal's copy of it
+                // was dropped.
+                signals.hold(observer);
                 return self.read_report(plan);
             }
         }

@@ -59,14 +59,8 @@ pub(super) fn end(
             empty(jail, deadline)
         });
     }
-    teardown.step("end the guard", |deadline| {
-        jail.guard.release();
-        match readable_by(jail.guard.pidfd(), deadline) {
-            Ok(true) if jail.guard.try_reap() => Ok(()),
-            Ok(_) => Err("something in its pid namespace does not end".to_owned()),
-            Err(errno) => Err(format!("poll(pidfd): {errno}")),
-        }
-    });
+    // Its end, and that of all in its namespace, goes on while the cgroups are removed.
+    jail.guard.release();
     let usage = jail.cgroups.usage();
     let mut remains = remaining_processes(jail, reaped.is_some());
     teardown.step("remove the cgroups", |deadline| {
@@ -75,6 +69,13 @@ pub(super) fn end(
             remains.push(error.clone());
             error
         })
+    });
+    teardown.step("end the guard", |deadline| {
+        match readable_by(jail.guard.pidfd(), deadline) {
+            Ok(true) if jail.guard.try_reap() => Ok(()),
+            Ok(_) => Err("something in its pid namespace does not end".to_owned()),
+            Err(errno) => Err(format!("poll(pidfd): {errno}")),
+        }
     });
     if let Some(terminal) = &jail.signals.terminal {
         terminal.restore();

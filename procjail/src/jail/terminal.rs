@@ -2,6 +2,9 @@
 //!
 //! APP stays in the launcher's session and process group, so that job control of the shell outside
 //! works on both together. A signal of the terminal therefore reaches APP without the launcher's help.
+//! Whether the kernel dropped APP's copy, for want of a handler, is judged when the launcher reads its
+//! own copy: a handler that is installed in the microseconds between makes the judgement wrong. Signals
+//! that come from elsewhere don't have this gap.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -123,18 +123,29 @@ impl Loaded {
     /// # Errors
     ///
     /// What the kernel said, with the verifier's last words.
-    pub fn load(&self, program: &str) -> Result<OwnedFd, String> {
-        let code = self
-            .code(program)
-            .ok_or_else(|| format!("the object has no program {program}"))?;
+    pub fn load(&self, program: &str) -> Result<OwnedFd, LoadError> {
+        let code = self.code(program).ok_or_else(|| LoadError {
+            errno: None,
+            reason: format!("the object has no program {program}"),
+        })?;
         sys::prog_load(program, code, LICENSE, None).map_err(|error| {
+            let errno = error.raw_os_error();
             let mut reason = format!("cannot load the program: {error}");
-            if !matches!(error.raw_os_error(), Some(libc::EPERM)) {
+            if errno != Some(libc::EPERM) {
                 reason += &verifier_words(program, code);
             }
-            reason
+            LoadError { errno, reason }
         })
     }
+}
+
+/// Why a program was not loaded.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    /// The error number, if it was the kernel that refused.
+    pub errno: Option<i32>,
+    /// In words.
+    pub reason: String,
 }
 
 /// Loads a program once more to hear the verifier, and returns the end of what it said.

@@ -1,10 +1,12 @@
 //! Everything between "trace this cgroup" and attached probes, as fast as the kernel allows.
 
 use std::{
+    cmp::Reverse,
     ffi::CString,
-    fs,
+    fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Instant,
 };
@@ -15,9 +17,9 @@ use procjail_common::{MISSING, Offsets, Scope, SyscallTable, kind, scope_flags, 
 use super::{
     btf::Btf,
     cache,
-    error::Error,
+    error::{Error, remedy},
     host,
-    object::{self, Globals, Loaded},
+    object::{self, Globals, LoadError, Loaded},
     offsets::Layout,
     probes::{self, COMMON, PROBES, Spec, Wanted},
     ring::Reader,
@@ -100,7 +102,17 @@ impl Tracer {
     pub fn attach(cgroup_id: u64, cgroup_level: u32, options: &Options) -> Result<Self, Error> {
         let started = Instant::now();
         let layout = layout()?;
-        let resolved = started.elapsed();
+        tracing::debug!(took = ?started.elapsed(), "offsets known");
+        Self::attach_with(&layout, cgroup_id, cgroup_level, options)
+    }
+
+    fn attach_with(
+        layout: &Layout,
+        cgroup_id: u64,
+        cgroup_level: u32,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
         if let Some(name) = lacks(COMMON, &layout.offsets) {
             return Err(Error::Essential {
                 name: "sched_process_fork",
@@ -109,7 +121,7 @@ impl Tracer {
         }
         let loaded = Loaded::new(
             &Globals {
-                scope: scope(cgroup_id, cgroup_level, options, &layout),
+                scope: scope(cgroup_id, cgroup_level, options, layout),
                 offsets: layout.offsets,
                 syscalls: syscall_table(options),
             },
@@ -125,11 +137,25 @@ impl Tracer {
                 None => wanted.push(spec),
             }
         }
-        let programs = load(&loaded, &wanted);
+        let made = make(&loaded, &wanted);
         let verified = started.elapsed();
         let mut attached = Vec::new();
-        for (spec, program) in wanted.into_iter().zip(programs) {
-            match program.and_then(|program| attach(spec, program)) {
+        for (spec, made) in wanted.into_iter().zip(made) {
+            let result = match made {
+                Ok(Made::Attached(probe)) => probe,
+                Ok(Made::Loaded(program)) => attach(spec, program),
+                // Not this probe's fault: whoever may not load one may load none.
+                Err(error) if error.errno == Some(libc::EPERM) => {
+                    let source = io::Error::from_raw_os_error(libc::EPERM);
+                    return Err(Error::Refused {
+                        call: "BPF_PROG_LOAD",
+                        remedy: remedy(&source),
+                        source,
+                    });
+                }
+                Err(error) => Err(error.reason),
+            };
+            match result {
                 Ok(probe) => attached.push(probe),
                 Err(reason) => missing.push((spec, reason)),
             }
@@ -151,8 +177,7 @@ impl Tracer {
             lost: object::per_cpu(lost)?,
         };
         tracing::debug!(
-            offsets = ?resolved,
-            maps = ?(mapped - resolved),
+            maps = ?mapped,
             load = ?(verified - mapped),
             attach = ?(started.elapsed() - verified),
             total = ?started.elapsed(),
@@ -324,45 +349,47 @@ fn syscall_table(options: &Options) -> SyscallTable {
     table
 }
 
-/// Loads the programs on two threads: the kernel verifies and compiles them side by side.
-fn load(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<OwnedFd, String>> {
-    let total: usize = specs
-        .iter()
-        .map(|spec| loaded.instructions(spec.name))
-        .sum();
-    let mut sum = 0;
-    let half = specs
-        .iter()
-        .position(|spec| {
-            sum += loaded.instructions(spec.name);
-            sum * 2 >= total
-        })
-        .map_or(specs.len(), |index| index + 1);
-    let (first, second) = specs.split_at(half);
-    let load_all = |specs: &[&'static Spec]| -> Vec<_> {
-        let load = |spec: &&'static Spec| {
+/// How far a probe is.
+enum Made {
+    /// Loaded, to be attached after all others: it taxes every system call of the host.
+    Loaded(OwnedFd),
+    /// Attached, or why not.
+    Attached(Result<Attached, String>),
+}
+
+/// Loads the programs and attaches them, in any order, on two threads: the kernel verifies and compiles
+/// them side by side. The results are in the order of `specs`.
+fn make(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<Made, LoadError>> {
+    // The longest first, so that both threads end at about the same time.
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_key(|&index| Reverse(loaded.instructions(specs[index].name)));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let spec = specs[index];
             let started = Instant::now();
             let program = loaded.load(spec.name);
-            tracing::trace!(
-                program = spec.name,
-                instructions = loaded.instructions(spec.name),
-                took = ?started.elapsed(),
-                "loaded"
-            );
-            program
-        };
-        specs.iter().map(load).collect()
+            tracing::trace!(program = spec.name, took = ?started.elapsed(), "loaded");
+            let made = program.map(|program| match spec.wanted {
+                Wanted::Syscalls | Wanted::Mounts => Made::Loaded(program),
+                Wanted::Essential | Wanted::Always => Made::Attached(attach(spec, program)),
+            });
+            done.push((index, made));
+        }
+        done
     };
-    thread::scope(|scope| {
-        let other = thread::Builder::new().spawn_scoped(scope, || load_all(second));
-        let mut programs = load_all(first);
-        programs.extend(match other.map(thread::ScopedJoinHandle::join) {
-            Ok(Ok(programs)) => programs,
-            // No thread to be had, or it is gone: load them here.
-            _ => load_all(second),
-        });
-        programs
-    })
+    let mut done = thread::scope(|scope| {
+        // Without a second thread the first one does it all.
+        let other = thread::Builder::new().spawn_scoped(scope, work);
+        let mut done = work();
+        if let Ok(Ok(others)) = other.map(thread::ScopedJoinHandle::join) {
+            done.extend(others);
+        }
+        done
+    });
+    done.sort_by_key(|&(index, _)| index);
+    done.into_iter().map(|(_, made)| made).collect()
 }
 
 fn attach(spec: &'static Spec, program: OwnedFd) -> Result<Attached, String> {
@@ -379,4 +406,69 @@ fn attach(spec: &'static Spec, program: OwnedFd) -> Result<Attached, String> {
         program,
         _link: link,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::MetadataExt as _, path::PathBuf, process::Command, time::Duration};
+
+    use procjail_common::{Exit, Header, read_record};
+
+    use super::*;
+
+    struct TestCgroup(PathBuf);
+
+    impl Drop for TestCgroup {
+        fn drop(&mut self) {
+            let _ = fs::write(self.0.join("cgroup.kill"), "1");
+            for _ in 0..100 {
+                if fs::remove_dir(&self.0).is_ok() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn ends(layout: &Layout) -> Vec<Exit> {
+        let mounts = host::mounts();
+        let unified = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
+        let name = format!("procjail-test-{}-forms", std::process::id());
+        let path = PathBuf::from(&unified.expect("a cgroup2 mount").path).join(name);
+        fs::create_dir(&path).expect("cgroup made; needs root");
+        let cgroup = TestCgroup(path);
+        let id = fs::metadata(&cgroup.0).expect("cgroup exists").ino();
+        let mut tracer = Tracer::attach_with(layout, id, 1, &Options::default()).expect("attached");
+        assert_eq!(tracer.missing.len(), 0, "{:?}", tracer.probes());
+        // Threads that end with the process, at once.
+        let script = "import os, sys, threading as t, time\n\
+                      open(sys.argv[1], 'w').write('0')\n\
+                      for _ in range(20):\n \
+                      t.Thread(target=time.sleep, args=(9,), daemon=True).start()\n\
+                      os._exit(7)";
+        let status = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(cgroup.0.join("cgroup.procs"))
+            .status()
+            .expect("ran");
+        assert_eq!(status.code(), Some(7));
+        thread::sleep(Duration::from_millis(50));
+        let mut ends = Vec::new();
+        let mut reader = tracer.take_reader().expect("a reader");
+        reader.drain(usize::MAX, &mut |bytes| {
+            if read_record::<Header>(bytes).is_some_and(|header| header.kind == kind::EXIT) {
+                ends.extend(read_record::<Exit>(bytes));
+            }
+        });
+        ends
+    }
+
+    #[test]
+    fn the_last_thread_is_found_without_the_newer_argument() {
+        let mut layout = layout_from(Path::new(BTF_PATH)).expect("this kernel has BTF");
+        layout.flags &= !scope_flags::EXIT_GROUP_DEAD;
+        let ends = ends(&layout);
+        assert_eq!(ends.len(), 1, "{ends:#?}");
+        assert_eq!((ends[0].group_dead, ends[0].exit_code), (1, 7 << 8));
+    }
 }

@@ -26,6 +26,10 @@ pub fn run(rounds: usize) -> anyhow::Result<bool> {
         one("no jail", &[]),
         one("procjail run", &[&procjail, "run", "--"]),
         one(
+            "procjail trace --no-syscalls",
+            &[&procjail, "trace", "--quiet", "--no-syscalls", "--"],
+        ),
+        one(
             "procjail trace --no-mounts",
             &[&procjail, "trace", "--quiet", "--no-mounts", "--"],
         ),
@@ -38,6 +42,10 @@ pub fn run(rounds: usize) -> anyhow::Result<bool> {
     let mut outside = Vec::new();
     for (name, options) in [
         ("nothing traced", None),
+        (
+            "beside procjail trace --no-syscalls",
+            Some(&["--no-syscalls"][..]),
+        ),
         (
             "beside procjail trace --no-mounts",
             Some(&["--no-mounts"][..]),

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 
+use crate::test::OBJECT_VARIABLE;
 use crate::workspace::{cargo, target};
 
 /// Linked without a C library of the machine's, which has none.
@@ -25,12 +26,12 @@ pub struct Programs {
     busybox: PathBuf,
 }
 
-/// Builds the programs as static executables.
+/// Builds the programs as static executables, with another BPF object than the committed one if given.
 ///
 /// # Errors
 ///
 /// A build fails, or busybox is not installed.
-pub fn build() -> anyhow::Result<Programs> {
+pub fn build(bpf_object: Option<&Path>) -> anyhow::Result<Programs> {
     let run = |arguments: &[&str]| {
         let mut command = cargo(arguments);
         command
@@ -38,6 +39,9 @@ pub fn build() -> anyhow::Result<Programs> {
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
+        if let Some(path) = bpf_object {
+            command.env(OBJECT_VARIABLE, path);
+        }
         let output = command.output().context("cannot run cargo")?;
         ensure!(
             output.status.success(),

@@ -78,18 +78,18 @@ struct Plan {
     cgroups: Cgroups,
 }
 
-/// Runs the matrix, one machine at a time.
+/// Runs the matrix, one machine at a time, with another BPF object than the committed one if given.
 ///
 /// # Errors
 ///
 /// The programs cannot be built, a kernel cannot be had, or QEMU cannot be started.
-pub fn run(args: &Machines) -> anyhow::Result<Tally> {
+pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> {
     let cache = target()?.join("vm-cache");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let mut total = Tally::default();
     let plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
-    let programs = initramfs::build()?;
+    let programs = initramfs::build(bpf_object)?;
     let tests = list(&programs.tests)?;
     announce(&tests);
 

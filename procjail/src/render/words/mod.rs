@@ -1,5 +1,7 @@
 //! What happened, in words.
 
+mod signal;
+
 use super::style::Tone;
 use super::text::{bytes, command, count, duration, escape, plural, quote};
 use crate::event::*;
@@ -62,8 +64,8 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
             Words::new(Tone::Dim, format!("waits for {whom}"))
         }
         What::Free(_) => Words::new(Tone::Dim, "released by the kernel"),
-        What::SignalGenerated(signal) => generated(&event.task, signal),
-        What::SignalDelivered(signal) => delivered(&event.task, signal),
+        What::SignalGenerated(signal) => signal::generated(&event.task, signal),
+        What::SignalDelivered(signal) => signal::delivered(&event.task, signal),
         What::OomKill(kill) => oom_kill(&event.task, kill),
         What::OomReap(reap) => oom_reap(reap),
         What::Mount(mount) => mounted(mount),
@@ -78,7 +80,7 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
         }
         What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, APP may execute")
             .detail(format!("set-up took {}", duration(gate.setup_ns))),
-        What::SignalForwarded(signal) => forwarded(signal),
+        What::SignalForwarded(signal) => signal::forwarded(signal),
         What::StopRequested(stop) => {
             let text = format!(
                 "stop asked for by {}: {} to PID 1, {} until the kill",
@@ -231,124 +233,6 @@ fn reaped(reap: &Reap) -> Words {
             .detail(format!("after {}", duration(ns))),
         None => Words::new(Tone::Dim, format!("reaped {child}")),
     }
-}
-
-fn generated(sender: &Task, signal: &SignalGenerated) -> Words {
-    let (tone, fate) = fate(signal);
-    let target = if signal.group || signal.target.tid == signal.target.pid {
-        who(&signal.target)
-    } else {
-        format!("thread {} of {}", signal.target.tid, who(&signal.target))
-    };
-    let origin = origin(sender, signal);
-    let text = format!(
-        "{} from {origin} -> {target}: {fate}",
-        escape(&signal.signal.name)
-    );
-    Words::new(tone, text)
-}
-
-/// Who sent a signal and how, as far as its own event tells.
-fn origin(sender: &Task, signal: &SignalGenerated) -> String {
-    let number = signal.signal.number;
-    let own = sender.pid == signal.target.pid;
-    let call = signal.syscall.as_ref().map(|call| escape(&call.name));
-    match signal.code.number {
-        128 if signal.sender_exiting && sender.jail_pid == Some(1) && number == libc::SIGKILL => {
-            "the kernel (PID 1 ended)".to_owned()
-        }
-        128 => "the kernel".to_owned(),
-        -2 => "a timer".to_owned(),
-        code if code > 0 && own => format!("the kernel ({}, by itself)", escape(&signal.code.name)),
-        code if code > 0 => format!("the kernel ({})", escape(&signal.code.name)),
-        0 if number == libc::SIGPIPE && own => "the kernel (it wrote to a closed pipe)".to_owned(),
-        0 if number == libc::SIGXFSZ && own => "the kernel (file size limit)".to_owned(),
-        _ if own => call.map_or_else(|| "itself".to_owned(), |call| format!("itself ({call})")),
-        0 if number == libc::SIGKILL && !signal.group && call.as_deref() == Some("write") => {
-            format!("{} (cgroup.kill)", sent_by(sender))
-        }
-        0 if signal.sender_exiting => format!("{} (as its parent ended)", sent_by(sender)),
-        _ if sender.in_jail || sender.jail_pid.is_some() => {
-            let call = call.map_or_else(String::new, |call| format!(" ({call})"));
-            format!("{}{call}", who(sender))
-        }
-        _ => {
-            let call = call.map_or_else(String::new, |call| format!(", {call}"));
-            format!("outside ({}{call})", who(sender))
-        }
-    }
-}
-
-fn sent_by(sender: &Task) -> String {
-    if sender.in_jail || sender.jail_pid.is_some() {
-        who(sender)
-    } else {
-        format!("outside, {}", who(sender))
-    }
-}
-
-/// What the kernel did with a signal, and why.
-fn fate(signal: &SignalGenerated) -> (Tone, &'static str) {
-    let number = signal.signal.number;
-    match signal.result {
-        SignalResult::Ignored if signal.exiting => (Tone::Dim, "too late, it is ending already"),
-        SignalResult::Ignored if signal.disposition == Disposition::Ignore => {
-            (Tone::Warning, "ignored, it asked for that (SIG_IGN)")
-        }
-        SignalResult::Ignored if ignored_by_default(number) => (Tone::Dim, "ignored by default"),
-        SignalResult::Ignored if signal.unkillable => {
-            (Tone::Warning, "ignored, PID 1 has no handler")
-        }
-        SignalResult::Ignored => (Tone::Warning, "ignored"),
-        SignalResult::AlreadyPending => (Tone::Dim, "dropped, one is pending already"),
-        SignalResult::OverflowFail => (Tone::Bad, "dropped, its queue is full"),
-        SignalResult::Unknown => (Tone::Warning, "result unknown"),
-        SignalResult::Delivered | SignalResult::LoseInfo => queued(signal),
-    }
-}
-
-fn queued(signal: &SignalGenerated) -> (Tone, &'static str) {
-    let number = signal.signal.number;
-    let fatal = signal.disposition == Disposition::Default && !ignored_by_default(number);
-    match number {
-        libc::SIGKILL => (Tone::Bad, "kills it"),
-        libc::SIGSTOP => (Tone::Warning, "stops it"),
-        _ if signal.blocked => (Tone::Warning, "held back, it blocks the signal"),
-        _ if signal.disposition == Disposition::Handler => (Tone::Plain, "its handler runs"),
-        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if fatal => (Tone::Warning, "stops it"),
-        libc::SIGCONT => (Tone::Plain, "resumes it"),
-        _ if fatal => (Tone::Bad, "ends it"),
-        _ => (Tone::Plain, "sent"),
-    }
-}
-
-/// Signals whose default action is to do nothing; see signal(7).
-fn ignored_by_default(number: i32) -> bool {
-    matches!(
-        number,
-        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH
-    )
-}
-
-fn delivered(task: &Task, signal: &SignalDelivered) -> Words {
-    let name = escape(&signal.signal.name);
-    let took = signal
-        .latency_ns
-        .map_or_else(String::new, |ns| format!("after {}", duration(ns)));
-    let words = match (&signal.fatal, signal.disposition) {
-        (Some(fatal), _) if fatal.number != signal.signal.number => {
-            Words::new(Tone::Bad, format!("{} ends it", escape(&fatal.name)))
-        }
-        (Some(_), _) => Words::new(Tone::Bad, format!("{name} ends it")),
-        (None, _) if signal.signal.number == libc::SIGKILL => Words::new(
-            Tone::Dim,
-            format!("thread {} has to end with its process", task.tid),
-        ),
-        (None, Disposition::Handler) => Words::new(Tone::Plain, format!("{name}: handler runs")),
-        (None, Disposition::Ignore) => Words::new(Tone::Dim, format!("{name}: ignored")),
-        (None, Disposition::Default) => Words::new(Tone::Plain, format!("{name}: default action")),
-    };
-    words.detail(took)
 }
 
 fn oom_kill(trigger: &Task, kill: &OomKill) -> Words {
@@ -524,29 +408,6 @@ fn cgroup_changed(cgroup: &Cgroup) -> Words {
         CgroupChange::Unknown => (Tone::Plain, format!("{path} changed")),
     };
     Words::new(tone, text)
-}
-
-fn forwarded(signal: &SignalForwarded) -> Words {
-    let name = escape(&signal.signal.name);
-    let sender = match signal.sender_pid {
-        0 => "the kernel".to_owned(),
-        pid => format!("host PID {pid}"),
-    };
-    let (tone, what) = match signal.action {
-        ForwardAction::Forwarded => (Tone::Launcher, "passed on to PID 1"),
-        ForwardAction::HeldNotStarted => (Tone::Warning, "held, APP does not execute yet"),
-        ForwardAction::HeldNoHandler => (Tone::Warning, "held, PID 1 has no handler for it yet"),
-        ForwardAction::SentByTerminal => {
-            (Tone::Dim, "not passed on, the terminal sent it to APP too")
-        }
-        ForwardAction::SentAtDeadline => (Tone::Warning, "held to the end, passed on now"),
-        ForwardAction::Failed => (Tone::Bad, "could not be passed on"),
-    };
-    let words = Words::new(tone, format!("{name} from {sender}: {what}"));
-    if signal.held_ns > 0 {
-        return words.detail(format!("after {}", duration(signal.held_ns)));
-    }
-    words
 }
 
 /// Losses in words, most first: `12 events lost: 10 exit, 2 fork`; `None` for none.

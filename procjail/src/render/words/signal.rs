@@ -1,0 +1,272 @@
+//! Signals in words: who sent it, what the kernel did with it, and why.
+
+use super::{Words, who};
+use crate::event::*;
+use crate::render::style::Tone;
+use crate::render::text::{duration, escape};
+
+pub(super) fn generated(sender: &Task, signal: &SignalGenerated) -> Words {
+    let (tone, fate) = fate(signal);
+    let target = if signal.group || signal.target.tid == signal.target.pid {
+        who(&signal.target)
+    } else {
+        format!("thread {} of {}", signal.target.tid, who(&signal.target))
+    };
+    let origin = origin(sender, signal);
+    let text = format!(
+        "{} from {origin} -> {target}: {fate}",
+        escape(&signal.signal.name)
+    );
+    Words::new(tone, text)
+}
+
+/// Who sent a signal and how, as far as its own event tells.
+fn origin(sender: &Task, signal: &SignalGenerated) -> String {
+    let number = signal.signal.number;
+    let own = sender.pid == signal.target.pid;
+    let call = signal.syscall.as_ref().map(|call| escape(&call.name));
+    match signal.code.number {
+        128 if signal.sender_exiting && sender.jail_pid == Some(1) && number == libc::SIGKILL => {
+            "the kernel (PID 1 ended)".to_owned()
+        }
+        128 => "the kernel".to_owned(),
+        -2 => "a timer".to_owned(),
+        code if code > 0 && own => format!("the kernel ({}, by itself)", escape(&signal.code.name)),
+        code if code > 0 => format!("the kernel ({})", escape(&signal.code.name)),
+        0 if number == libc::SIGPIPE && own => "the kernel (it wrote to a closed pipe)".to_owned(),
+        0 if number == libc::SIGXFSZ && own => "the kernel (file size limit)".to_owned(),
+        _ if own => call.map_or_else(|| "itself".to_owned(), |call| format!("itself ({call})")),
+        0 if number == libc::SIGKILL && !signal.group && call.as_deref() == Some("write") => {
+            format!("{} (cgroup.kill)", sent_by(sender))
+        }
+        0 if signal.sender_exiting => format!("{} (as its parent ended)", sent_by(sender)),
+        _ if sender.in_jail || sender.jail_pid.is_some() => {
+            let call = call.map_or_else(String::new, |call| format!(" ({call})"));
+            format!("{}{call}", who(sender))
+        }
+        _ => {
+            let call = call.map_or_else(String::new, |call| format!(", {call}"));
+            format!("outside ({}{call})", who(sender))
+        }
+    }
+}
+
+fn sent_by(sender: &Task) -> String {
+    if sender.in_jail || sender.jail_pid.is_some() {
+        who(sender)
+    } else {
+        format!("outside, {}", who(sender))
+    }
+}
+
+/// What the kernel did with a signal, and why.
+fn fate(signal: &SignalGenerated) -> (Tone, &'static str) {
+    let number = signal.signal.number;
+    match signal.result {
+        SignalResult::Ignored if signal.exiting => (Tone::Dim, "too late, it is ending already"),
+        SignalResult::Ignored if signal.disposition == Disposition::Ignore => {
+            (Tone::Warning, "ignored, it asked for that (SIG_IGN)")
+        }
+        SignalResult::Ignored if ignored_by_default(number) => (Tone::Dim, "ignored by default"),
+        SignalResult::Ignored if signal.unkillable => {
+            (Tone::Warning, "ignored, PID 1 has no handler")
+        }
+        SignalResult::Ignored => (Tone::Warning, "ignored"),
+        SignalResult::AlreadyPending => (Tone::Dim, "dropped, one is pending already"),
+        SignalResult::OverflowFail => (Tone::Bad, "dropped, its queue is full"),
+        SignalResult::Unknown => (Tone::Warning, "result unknown"),
+        SignalResult::Delivered | SignalResult::LoseInfo => queued(signal),
+    }
+}
+
+fn queued(signal: &SignalGenerated) -> (Tone, &'static str) {
+    let number = signal.signal.number;
+    let fatal = signal.disposition == Disposition::Default && !ignored_by_default(number);
+    match number {
+        libc::SIGKILL => (Tone::Bad, "kills it"),
+        libc::SIGSTOP => (Tone::Warning, "stops it"),
+        _ if signal.blocked => (Tone::Warning, "held back, it blocks the signal"),
+        _ if signal.disposition == Disposition::Handler => (Tone::Plain, "its handler runs"),
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU if fatal => (Tone::Warning, "stops it"),
+        libc::SIGCONT => (Tone::Plain, "resumes it"),
+        _ if fatal => (Tone::Bad, "ends it"),
+        _ => (Tone::Plain, "sent"),
+    }
+}
+
+/// Signals whose default action is to do nothing; see signal(7).
+fn ignored_by_default(number: i32) -> bool {
+    matches!(
+        number,
+        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH
+    )
+}
+
+pub(super) fn delivered(task: &Task, signal: &SignalDelivered) -> Words {
+    let name = escape(&signal.signal.name);
+    let took = signal
+        .latency_ns
+        .map_or_else(String::new, |ns| format!("after {}", duration(ns)));
+    let words = match (&signal.fatal, signal.disposition) {
+        (Some(fatal), _) if fatal.number != signal.signal.number => {
+            Words::new(Tone::Bad, format!("{} ends it", escape(&fatal.name)))
+        }
+        (Some(_), _) => Words::new(Tone::Bad, format!("{name} ends it")),
+        (None, _) if signal.signal.number == libc::SIGKILL => Words::new(
+            Tone::Dim,
+            format!("thread {} has to end with its process", task.tid),
+        ),
+        (None, Disposition::Handler) => Words::new(Tone::Plain, format!("{name}: handler runs")),
+        (None, Disposition::Ignore) => Words::new(Tone::Dim, format!("{name}: ignored")),
+        (None, Disposition::Default) => Words::new(Tone::Plain, format!("{name}: default action")),
+    };
+    words.detail(took)
+}
+
+pub(super) fn forwarded(signal: &SignalForwarded) -> Words {
+    let name = escape(&signal.signal.name);
+    let sender = match signal.sender_pid {
+        0 => "the kernel".to_owned(),
+        pid => format!("host PID {pid}"),
+    };
+    let (tone, what) = match signal.action {
+        ForwardAction::Forwarded => (Tone::Launcher, "passed on to PID 1"),
+        ForwardAction::HeldNotStarted => (Tone::Warning, "held, APP does not execute yet"),
+        ForwardAction::HeldNoHandler => (Tone::Warning, "held, PID 1 has no handler for it yet"),
+        ForwardAction::SentByTerminal => {
+            (Tone::Dim, "not passed on, the terminal sent it to APP too")
+        }
+        ForwardAction::SentAtDeadline => (Tone::Warning, "held to the end, passed on now"),
+        ForwardAction::Failed => (Tone::Bad, "could not be passed on"),
+    };
+    let words = Words::new(tone, format!("{name} from {sender}: {what}"));
+    if signal.held_ns > 0 {
+        return words.detail(format!("after {}", duration(signal.held_ns)));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use procjail_common::{SignalGenerated as Raw, signal_flags};
+
+    use super::*;
+    use crate::event::fixture::{exiting, outside, sent, task, thread};
+
+    fn told(raw: Raw) -> String {
+        let event = Enricher::new(Task::default(), 4096).record(Record::SignalGenerated(raw));
+        let Some(Event {
+            task,
+            what: What::SignalGenerated(signal),
+            ..
+        }) = event
+        else {
+            panic!("a signal");
+        };
+        generated(&task, &signal).text
+    }
+
+    #[test]
+    fn who_sent_a_signal_and_why_it_came() {
+        let (app, other, bash) = (task(2, "app"), task(3, "other"), outside(4121, "bash"));
+        let kernel = |raw: Raw| Raw {
+            code: 128,
+            syscall: -1,
+            ..raw
+        };
+        let write = |raw: Raw| Raw {
+            syscall: libc::SYS_write,
+            flags: 0,
+            ..raw
+        };
+        let cases = [
+            (
+                sent(1, bash, app, 15),
+                "SIGTERM from outside (bash 4121, kill) -> 2 app: its handler runs",
+            ),
+            (
+                sent(1, other, app, 15),
+                "SIGTERM from 3 other (kill) -> 2 app: its handler runs",
+            ),
+            (
+                sent(1, app, app, 10),
+                "SIGUSR1 from itself (kill) -> 2 app: its handler runs",
+            ),
+            (
+                write(sent(1, bash, app, 9)),
+                "SIGKILL from outside, bash 4121 (cgroup.kill) -> 2 app: kills it",
+            ),
+            (
+                kernel(sent(1, other, app, 9)),
+                "SIGKILL from the kernel -> 2 app: kills it",
+            ),
+            (
+                kernel(sent(1, exiting(task(1, "init")), app, 9)),
+                "SIGKILL from the kernel (PID 1 ended) -> 2 app: kills it",
+            ),
+            (
+                sent(1, exiting(other), app, 9),
+                "SIGKILL from 3 other (as its parent ended) -> 2 app: kills it",
+            ),
+            (
+                write(sent(1, app, app, 13)),
+                "SIGPIPE from the kernel (it wrote to a closed pipe) -> 2 app: its handler runs",
+            ),
+            (
+                Raw {
+                    code: 2,
+                    handler: 0,
+                    syscall: -1,
+                    ..sent(1, app, app, 11)
+                },
+                "SIGSEGV from the kernel (SEGV_ACCERR, by itself) -> 2 app: ends it",
+            ),
+            (
+                Raw {
+                    code: -2,
+                    ..sent(1, other, app, 14)
+                },
+                "SIGALRM from a timer -> 2 app: its handler runs",
+            ),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(told(raw), expected);
+        }
+    }
+
+    #[test]
+    fn why_a_signal_did_nothing() {
+        let (bash, init) = (outside(4121, "bash"), task(1, "init"));
+        let ignored = |handler, target_flags, signal| {
+            let raw = Raw {
+                result: 1,
+                handler,
+                target_flags,
+                ..sent(1, bash, init, signal)
+            };
+            let told = told(raw);
+            told.rsplit_once(": ")
+                .map(|(_, fate)| fate.to_owned())
+                .unwrap_or(told)
+        };
+        assert_eq!(ignored(0, 0x40, 15), "ignored, PID 1 has no handler");
+        assert_eq!(ignored(1, 0x40, 15), "ignored, it asked for that (SIG_IGN)");
+        assert_eq!(ignored(0, 0x44, 9), "too late, it is ending already");
+        assert_eq!(ignored(0, 0, 28), "ignored by default");
+        let blocked = Raw {
+            flags: signal_flags::GROUP | signal_flags::BLOCKED,
+            ..sent(1, bash, init, 15)
+        };
+        assert!(told(blocked).ends_with("held back, it blocks the signal"));
+        let pending = Raw {
+            result: 2,
+            ..sent(1, bash, init, 15)
+        };
+        assert!(told(pending).ends_with("dropped, one is pending already"));
+        let private = Raw {
+            flags: 0,
+            ..sent(1, bash, thread(init, 77), 15)
+        };
+        assert!(told(private).contains("-> thread 77 of 1 init: "));
+    }
+}
