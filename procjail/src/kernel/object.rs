@@ -23,7 +23,7 @@ struct Aligned<T: ?Sized>(T);
 static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("PROCJAIL_BPF_OBJECT")));
 
 /// The programs use a helper that the kernel keeps for GPL-compatible ones.
-const LICENSE: &CStr = c"Dual MIT/GPL";
+pub(super) const LICENSE: &CStr = c"Dual MIT/GPL";
 
 /// Enough for the verifier's last words, which are the ones that tell.
 const LOG_BYTES: usize = 1 << 20;

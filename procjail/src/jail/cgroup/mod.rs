@@ -171,6 +171,11 @@ impl Cgroups {
         tree::pids(&self.claim.dir)
     }
 
+    /// Whether this kernel has a file for cgroups that are not the root, such as `cgroup.kill`.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.claim.dir.has(name)
+    }
+
     /// What the jail has used so far. Read it before [`Cgroups::remove`].
     pub fn usage(&self) -> Usage {
         let number = |dir: &Dir, file: &str| dir.read(file).ok()?.trim().parse().ok();
