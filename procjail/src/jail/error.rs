@@ -136,9 +136,6 @@ impl Error {
 
     /// The same for an error of the standard library.
     pub(super) fn io_words(error: &io::Error) -> String {
-        match error.raw_os_error() {
-            Some(number) => Error::errno_words(Errno::from_raw(number)),
-            None => error.to_string(),
-        }
+        crate::names::io_error(error)
     }
 }

@@ -2,16 +2,18 @@
 
 use std::io;
 
+use crate::names;
+
 /// The probes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// bpf(2) was refused altogether.
-    #[error("cannot use BPF: {call}: {source}; {remedy}")]
+    #[error("cannot use BPF: {call}: {}; {remedy}", names::io_error(error))]
     Refused {
         /// The command of bpf(2).
         call: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
         /// What the user can do.
         remedy: &'static str,
     },

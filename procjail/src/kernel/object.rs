@@ -200,10 +200,10 @@ fn make_map(name: &str, map: &aya_obj::Map) -> Result<MapData, Error> {
         made = create();
     }
     let made = made.map_err(|error| match io_error(&error) {
-        Some(source) => Error::Refused {
+        Some(error) => Error::Refused {
             call: "BPF_MAP_CREATE",
-            remedy: remedy(&source),
-            source,
+            remedy: remedy(&error),
+            error,
         },
         None => Error::Map {
             name: name.to_owned(),

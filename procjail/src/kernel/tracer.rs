@@ -147,11 +147,11 @@ impl Tracer {
                 Ok(Made::Loaded(program)) => attach(spec, program),
                 // Not this probe's fault: whoever may not load one may load none.
                 Err(error) if error.errno == Some(libc::EPERM) => {
-                    let source = io::Error::from_raw_os_error(libc::EPERM);
+                    let error = io::Error::from_raw_os_error(libc::EPERM);
                     return Err(Error::Refused {
                         call: "BPF_PROG_LOAD",
-                        remedy: remedy(&source),
-                        source,
+                        remedy: remedy(&error),
+                        error,
                     });
                 }
                 Err(error) => Err(error.reason),

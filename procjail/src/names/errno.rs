@@ -21,6 +21,15 @@ pub fn errno_meaning(number: i32) -> &'static str {
     }
 }
 
+/// An error of the standard library as messages show it: `ENOENT (No such file or directory)`; its
+/// own words if the kernel has no part in it.
+pub fn io_error(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{} ({})", errno(number), errno_meaning(number)),
+        None => error.to_string(),
+    }
+}
+
 /// Numbers that never reach a program but are seen inside the kernel, when a signal interrupts a
 /// system call (`include/linux/errno.h`).
 const INTERNAL: [(i32, &str); 5] = [

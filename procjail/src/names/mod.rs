@@ -8,7 +8,7 @@ mod flags;
 mod si_code;
 mod signal;
 
-pub use errno::{errno, errno_meaning};
+pub use errno::{errno, errno_meaning, io_error};
 pub use flags::{mount_call, mount_flags};
 pub use si_code::si_code;
 pub use signal::{signal, signal_number};

@@ -15,15 +15,3 @@ pub use model::*;
 pub use read::{ReadError, Reader, open};
 pub use schema::schema;
 pub use write::{WriteError, Writer};
-
-/// An error of the kernel by symbol and meaning: `ENOENT (No such file or directory)`.
-fn reason(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => format!(
-            "{} ({})",
-            crate::names::errno(number),
-            crate::names::errno_meaning(number)
-        ),
-        None => error.to_string(),
-    }
-}

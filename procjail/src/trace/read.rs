@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header, reason};
+use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header};
 use crate::event::Event;
+use crate::names;
 
 /// Longest line that is read; a trace's are far shorter.
 const LINE_BYTES: u64 = 16 << 20;
@@ -23,7 +24,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file could not be opened.
-    #[error("cannot open {name}: {}", reason(error))]
+    #[error("cannot open {name}: {}", names::io_error(error))]
     Open {
         /// The file.
         name: String,
@@ -31,7 +32,7 @@ pub enum ReadError {
         error: io::Error,
     },
     /// The file could be opened but not read.
-    #[error("cannot read {name} after line {line}: {}", reason(error))]
+    #[error("cannot read {name} after line {line}: {}", names::io_error(error))]
     Read {
         /// The file.
         name: String,

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Footer, Header, reason};
+use super::{Footer, Header};
 use crate::event::Event;
+use crate::names;
 use crate::render::Output;
 
 /// Longest time that an event stays in memory.
@@ -48,7 +49,7 @@ impl<W: Write> std::fmt::Debug for Sink<W> {
 
 /// Why a trace file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} trace file {}: {}{}", path.display(), reason(error), advice(error))]
+#[error("cannot {action} trace file {}: {}{}", path.display(), names::io_error(error), advice(error))]
 pub struct WriteError {
     action: &'static str,
     path: PathBuf,
