@@ -86,7 +86,7 @@ fn jail_features() -> Vec<Check> {
             State::Limited
         },
         found: if feature.present {
-            format!("there, as from Linux {} on", feature.since)
+            "there".to_owned()
         } else {
             format!("not there; it came with Linux {}", feature.since)
         },

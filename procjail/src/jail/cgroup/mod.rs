@@ -384,6 +384,18 @@ pub fn remove_stale(host: &HostCgroups, name: &str, deadline: Instant) -> Result
     remove_claimed(host, claim, deadline)
 }
 
+/// Removes the directory that all jails are in, wherever there is no jail in it.
+pub fn remove_empty_parents(host: &HostCgroups) {
+    let v1 = host
+        .v1
+        .values()
+        .filter_map(|mount| Dir::open(&mount.path).ok());
+    for root in host.open_v2().into_iter().chain(v1) {
+        // Not empty while a jail runs; one that is being started makes it again.
+        let _ = root.rmdir(OsStr::new(PARENT));
+    }
+}
+
 /// Processes in any of the jail's directories, as far as they can be seen from here.
 pub fn members(host: &HostCgroups, name: &str) -> Vec<u32> {
     let v1 = host
