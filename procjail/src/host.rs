@@ -25,6 +25,7 @@ pub fn facts(cgroup_mode: &str) -> Host {
         cpus: sysconf(SysconfVar::_NPROCESSORS_ONLN) as u32,
         memory_bytes: sysconf(SysconfVar::_PHYS_PAGES) * page_bytes,
         page_bytes,
+        lacks: Vec::new(),
     }
 }
 

@@ -59,6 +59,14 @@ pub fn wait_until<T>(awaited: &str, limit: Duration, mut ask: impl FnMut() -> Op
     }
 }
 
+/// How often a test that relies on chance repeats itself: `usual`, or `PROCJAIL_TEST_ROUNDS` if that is
+/// less, for slow machines.
+pub fn rounds(usual: u32) -> u32 {
+    let text = std::env::var("PROCJAIL_TEST_ROUNDS").ok();
+    let asked = text.map(|text| text.parse().expect("PROCJAIL_TEST_ROUNDS is a number"));
+    usual.min(asked.unwrap_or(usual))
+}
+
 /// A small random-number generator (xorshift64*), so that a failing run can be repeated by its seed.
 #[derive(Debug)]
 pub struct Random(u64);

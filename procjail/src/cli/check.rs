@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    exit,
+    exit, jail,
     kernel::{self, Check, State},
 };
 
@@ -45,7 +45,8 @@ struct Report<'a> {
 ///
 /// The output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let checks = kernel::check();
+    let mut checks = kernel::check();
+    checks.extend(jail_features());
     let ok = checks.iter().all(|check| check.state != State::Missing);
     let written = match args.format {
         Format::Text => text(&checks, ok),
@@ -57,6 +58,42 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         other => other.context("cannot write to standard output")?,
     }
     Ok(if ok { 0 } else { exit::CHECK_FAILED })
+}
+
+/// What a jail uses where the kernel has it. Without the privileges for a jail nothing more is told:
+/// the first check says that already.
+fn jail_features() -> Vec<Check> {
+    if jail::check_privileges().is_err() {
+        return Vec::new();
+    }
+    let features = match jail::check() {
+        Ok(features) => features,
+        Err(error) => {
+            return vec![Check {
+                name: "cgroup of a jail".to_owned(),
+                state: State::Missing,
+                found: error.to_string(),
+                lost: Some("no jail can be made".to_owned()),
+                remedy: Some("see the message".to_owned()),
+            }];
+        }
+    };
+    let check = |feature: jail::Feature| Check {
+        name: feature.name.to_owned(),
+        state: if feature.present {
+            State::Ok
+        } else {
+            State::Limited
+        },
+        found: if feature.present {
+            "there".to_owned()
+        } else {
+            format!("not there; it came with Linux {}", feature.since)
+        },
+        lost: (!feature.present).then(|| feature.lost.to_owned()),
+        remedy: (!feature.present).then(|| format!("use Linux {} or newer", feature.since)),
+    };
+    features.into_iter().map(check).collect()
 }
 
 fn json(checks: &[Check], ok: bool) -> io::Result<()> {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::{complain, options::JailOptions};
 use crate::{
     clock, exit, host,
-    jail::{Jail, Plan, spec},
+    jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
     render::{JsonLines, Look, Timeline},
     session::{BoxedOutput, Recorder, Report, Session, Sink},
@@ -202,6 +202,18 @@ impl Args {
     }
 }
 
+/// What the jail has to do without on this kernel.
+fn lacks(jail: &Jail) -> Vec<trace::Lack> {
+    let mut features = jail.features();
+    features.retain(|feature| !feature.present);
+    let lack = |feature: jail::Feature| trace::Lack {
+        feature: feature.name.to_owned(),
+        since: feature.since.to_owned(),
+        lost: feature.lost.to_owned(),
+    };
+    features.into_iter().map(lack).collect()
+}
+
 fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
     Header {
         format: trace::FORMAT_NAME.into(),
@@ -209,7 +221,10 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
         procjail: env!("CARGO_PKG_VERSION").into(),
         start_boot_ns: clock::boot_ns(),
         start_unix_ns: clock::unix_ns(),
-        host: host::facts(&plan.cgroup_mode().to_string()),
+        host: trace::Host {
+            lacks: lacks(jail),
+            ..host::facts(&plan.cgroup_mode().to_string())
+        },
         jail: trace::Jail {
             name: jail.name().into(),
             command: plan.command().to_vec(),

@@ -283,6 +283,7 @@ pub(crate) fn header_line() -> trace::Header {
             cpus: 2,
             memory_bytes: 8_327_155_712,
             page_bytes: 4096,
+            lacks: Vec::new(),
         },
         jail: trace::Jail {
             name: "web".into(),

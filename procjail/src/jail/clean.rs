@@ -48,7 +48,7 @@ pub fn clean(dry_run: bool, name: Option<&str>) -> Result<Vec<Item>, Error> {
     let wanted = found
         .into_iter()
         .filter(|found| name.is_none_or(|name| name == found.name));
-    Ok(wanted
+    let items = wanted
         .map(|found| Item {
             fate: match found.state {
                 State::Running(owner) => Fate::Running(owner),
@@ -58,7 +58,12 @@ pub fn clean(dry_run: bool, name: Option<&str>) -> Result<Vec<Item>, Error> {
             name: found.name,
             paths: found.paths,
         })
-        .collect())
+        .collect();
+    if !dry_run {
+        // A launcher that was killed before it had made its jail's directory.
+        cgroup::remove_empty_parents(&host);
+    }
+    Ok(items)
 }
 
 fn remove(host: &HostCgroups, name: &str) -> Fate {

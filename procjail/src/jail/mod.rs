@@ -15,6 +15,7 @@ mod child;
 mod clean;
 mod error;
 mod failure;
+mod features;
 mod forward;
 mod guard;
 mod init;
@@ -40,6 +41,7 @@ use crate::event::{self, What};
 pub use cgroup::Limits;
 pub use clean::{Fate, Item, clean};
 pub use error::Error;
+pub use features::{Feature, check};
 pub use guard::Guard;
 pub use outcome::{Observer, Outcome, StopOptions};
 pub use plan::{Facts, Plan, Step};
@@ -118,6 +120,11 @@ impl<'plan> Jail<'plan> {
     /// Host PID of PID 1.
     pub fn pid(&self) -> u32 {
         self.spawned.pid
+    }
+
+    /// What the jail uses of the kernel that not every kernel has.
+    pub fn features(&self) -> Vec<Feature> {
+        features::features(&self.cgroups, self.plan.limits.host())
     }
 
     /// Name of the jail.

@@ -1,9 +1,14 @@
 //! What this host supports, found out by trying.
 
+use std::{fs, io};
+
 use serde::Serialize;
 
 use super::{
+    btf::Btf,
     host::{self, MountPoint},
+    object::LICENSE,
+    sys,
     tracer::{BTF_PATH, Options, Tracer, layout_from},
 };
 
@@ -63,6 +68,7 @@ pub fn check() -> Vec<Check> {
     checks.extend(probes());
     checks.extend(cgroups(&host::mounts()));
     checks.push(tracefs(&host::mounts()));
+    checks.push(function_probes());
     checks
 }
 
@@ -194,9 +200,7 @@ fn cgroups(mounts: &[MountPoint]) -> Vec<Check> {
     };
     let mut checks = vec![Check::new("cgroups", State::Ok, mode)];
     let v2 = unified
-        .and_then(|mount| {
-            std::fs::read_to_string(format!("{}/cgroup.controllers", mount.path)).ok()
-        })
+        .and_then(|mount| fs::read_to_string(format!("{}/cgroup.controllers", mount.path)).ok())
         .unwrap_or_default();
     for (controller, option) in [
         ("memory", "--memory, --memory-high, --swap, --oom-group"),
@@ -229,6 +233,23 @@ fn cgroups(mounts: &[MountPoint]) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Whether programs may be put on the kernel's functions. No probe needs it so far.
+fn function_probes() -> Check {
+    let loaded = fs::read(BTF_PATH).and_then(|bytes| {
+        // Any function will do; this one is never inlined.
+        let id = Btf::parse(&bytes)
+            .ok()
+            .and_then(|types| types.function("zap_pid_ns_processes"));
+        let id = id.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+        sys::load_on_function(id, LICENSE)
+    });
+    let found = match loaded {
+        Ok(_) => "programs load".to_owned(),
+        Err(error) => format!("refused: {error}"),
+    };
+    Check::new("fentry", State::Info, format!("{found}; not needed"))
 }
 
 fn tracefs(mounts: &[MountPoint]) -> Check {

@@ -101,6 +101,51 @@ pub fn prog_load(
     bpf_fd(BPF_PROG_LOAD, &mut attr)
 }
 
+/// The longer form of [`ProgLoad`] that names a function of the kernel.
+#[repr(C)]
+struct FunctionProgLoad {
+    load: ProgLoad,
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    /// Type information of the program itself: none.
+    btf: [u64; 4],
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+/// Loads a program that does nothing for the entry of a function, given by its number in the kernel's
+/// type information.
+///
+/// # Errors
+///
+/// Whatever the kernel says; EPERM where such programs are not allowed.
+pub fn load_on_function(function: u32, license: &CStr) -> io::Result<OwnedFd> {
+    const BPF_PROG_TYPE_TRACING: u32 = 26;
+    const BPF_TRACE_FENTRY: u32 = 24;
+    // r0 = 0; exit
+    let instructions: [u64; 2] = [0xb7, 0x95];
+    let mut attr = FunctionProgLoad {
+        load: ProgLoad {
+            prog_type: BPF_PROG_TYPE_TRACING,
+            insn_cnt: instructions.len() as u32,
+            insns: instructions.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            log_level: 0,
+            log_size: 0,
+            log_buf: 0,
+            kern_version: 0,
+            prog_flags: 0,
+            prog_name: [0; NAME_LEN],
+        },
+        prog_ifindex: 0,
+        expected_attach_type: BPF_TRACE_FENTRY,
+        btf: [0; 4],
+        line_info_cnt: 0,
+        attach_btf_id: function,
+    };
+    bpf_fd(BPF_PROG_LOAD, &mut attr)
+}
+
 #[repr(C)]
 struct RawTracepoint {
     name: u64,

@@ -51,6 +51,20 @@ pub struct Host {
     pub memory_bytes: u64,
     /// Size of a page, bytes.
     pub page_bytes: u64,
+    /// What this kernel doesn't have and newer ones do; left out if there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
+}
+
+/// Something that the kernel lacks and that procjail would use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lack {
+    /// The file, system call or flag.
+    pub feature: String,
+    /// The first version of Linux that has it.
+    pub since: String,
+    /// What is lost or done in its stead.
+    pub lost: String,
 }
 
 /// The jail that was traced.

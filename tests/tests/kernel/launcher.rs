@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use procjail_tests::{Random, Scene, collect_orphans, descendants, misbehave, scene, wait_until};
+use procjail_tests::{
+    Random, Scene, collect_orphans, descendants, misbehave, rounds, scene, wait_until,
+};
 
 /// What runs in no time and must be gone.
 const AFTERLIFE: Duration = Duration::from_secs(5);
@@ -100,6 +102,8 @@ fn killed_at_random(scene: &Scene, command: &str, rounds: u32) {
             .args(&["--memory", "256M", "--"])
             .args(&app)
     };
+    // The first start fills caches and takes longer.
+    build().finish().expect_code(0);
     let life = build().finish().expect_code(0).elapsed;
     let mut killed = 0;
     for round in 0..rounds {
@@ -124,12 +128,12 @@ fn killed_at_random(scene: &Scene, command: &str, rounds: u32) {
 
 #[test]
 fn two_hundred_sigkills_of_run_leave_no_survivor() {
-    scene(|scene| killed_at_random(scene, "run", 200));
+    scene(|scene| killed_at_random(scene, "run", rounds(200)));
 }
 
 #[test]
 fn sigkills_of_trace_leave_no_survivor() {
-    scene(|scene| killed_at_random(scene, "trace", 100));
+    scene(|scene| killed_at_random(scene, "trace", rounds(100)));
 }
 
 #[test]

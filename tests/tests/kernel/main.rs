@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cgroup;
+mod cgroup_v2;
 mod jail;
 mod launcher;
 mod mount;
@@ -13,3 +14,4 @@ mod signal;
 mod start;
 mod teardown;
 mod terminal;
+mod this_kernel;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, ensure};
 
 use crate::test::OBJECT_VARIABLE;
-use crate::workspace::{cargo, target};
+use crate::workspace::cargo;
 
 /// Linked without a C library of the machine's, which has none.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -36,6 +36,7 @@ pub fn build(bpf_object: Option<&Path>) -> anyhow::Result<Programs> {
         let mut command = cargo(arguments);
         command
             .args(["--profile", PROFILE, "--target", TARGET])
+            .args(["--quiet", "--message-format=json"])
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
@@ -51,41 +52,40 @@ pub fn build(bpf_object: Option<&Path>) -> anyhow::Result<Programs> {
         );
         anyhow::Ok(output.stdout)
     };
-    run(&[
+    let programs = run(&[
         "build",
-        "--quiet",
         "--package=procjail",
         "--package=procjail-tests",
         "--bins",
     ])?;
-    let messages = run(&[
+    let tests = run(&[
         "test",
-        "--quiet",
         "--no-run",
         "--package=procjail-tests",
         "--test=kernel",
-        "--message-format=json",
     ])?;
-    let built = target()?.join(TARGET).join(PROFILE);
     let busybox = PathBuf::from("/bin/busybox");
     ensure!(
         busybox.is_file(),
         "there is no /bin/busybox: install the package busybox-static"
     );
+    let find = |messages: &[u8], name: &str| {
+        executable(messages, name).with_context(|| format!("cargo did not build {name}"))
+    };
     Ok(Programs {
-        tests: test_executable(&messages).context("cargo names no test program")?,
-        procjail: built.join("procjail"),
-        misbehave: built.join("misbehave"),
+        tests: find(&tests, "kernel")?,
+        procjail: find(&programs, "procjail")?,
+        misbehave: find(&programs, "misbehave")?,
         busybox,
     })
 }
 
-/// The test program among cargo's messages.
-fn test_executable(messages: &[u8]) -> Option<PathBuf> {
+/// Where an executable lies, by cargo's messages.
+fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
     messages
         .split(|&byte| byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
-        .filter(|message| message["profile"]["test"] == true)
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
 }
 
@@ -188,8 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn the_test_program_is_found_among_messages() {
-        let messages = b"{\"profile\":{\"test\":false},\"executable\":\"/a\"}\nnoise\n{\"profile\":{\"test\":true},\"executable\":\"/b\"}\n";
-        assert_eq!(test_executable(messages), Some(PathBuf::from("/b")));
+    fn a_program_is_found_among_messages() {
+        let messages = b"{\"target\":{\"name\":\"kernel\"},\"executable\":null}\nnoise\n\
+            {\"target\":{\"name\":\"misbehave\"},\"executable\":\"/a\"}\n\
+            {\"target\":{\"name\":\"kernel\"},\"executable\":\"/b\"}\n";
+        assert_eq!(executable(messages, "kernel"), Some(PathBuf::from("/b")));
+        assert_eq!(executable(messages, "procjail"), None);
     }
 }

@@ -21,11 +21,22 @@ pub struct Series {
     prefixes: &'static [&'static str],
 }
 
+/// The name of the series that has no end.
+pub const ROLLING: &str = "rolling";
+
 /// From what Debian 11 runs to what is being developed.
-pub const SERIES: [Series; 4] = [
+pub const SERIES: [Series; 5] = [
+    // As it was published last, and as its users have it after updates: those brought new forms of
+    // tracepoints and flags.
     Series {
         name: "5.10",
         suites: &["bullseye"],
+        security: &[],
+        prefixes: &["linux-image-5.10."],
+    },
+    Series {
+        name: "5.10-updated",
+        suites: &[],
         security: &["bullseye-security"],
         prefixes: &["linux-image-5.10."],
     },
@@ -42,7 +53,7 @@ pub const SERIES: [Series; 4] = [
         prefixes: &["linux-image-6.12."],
     },
     Series {
-        name: "rolling",
+        name: ROLLING,
         suites: &["sid"],
         security: &[],
         // The file itself has moved to a package of its own; linux-image then only depends on it.

@@ -14,8 +14,8 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use crate::test::Tally;
-use crate::workspace::{root, target};
-use kernels::{Kernel, SERIES};
+use crate::workspace::{cargo, root};
+use kernels::{Kernel, ROLLING, SERIES};
 use machine::{End, Run};
 use table::Column;
 use transcript::Verdict;
@@ -53,27 +53,57 @@ impl Cgroups {
 }
 
 /// The arrangements of each series. The memory controller of v1 is in the first two only.
-const MATRIX: [(&str, &[Cgroups]); 4] = [
-    ("5.10", &[Cgroups::V2, Cgroups::V1]),
+const MATRIX: [(&str, &[Cgroups]); 5] = [
+    ("5.10", &[Cgroups::V1]),
+    ("5.10-updated", &[Cgroups::V2]),
     ("6.1", &[Cgroups::V2, Cgroups::Hybrid]),
     ("6.12", &[Cgroups::V2]),
-    ("rolling", &[Cgroups::V2]),
+    (ROLLING, &[Cgroups::V2]),
 ];
 
-/// Where a test runs, by the module that it lies in.
+/// Tests that are not for all machines: how their names begin, what they are for, and why. All others
+/// run everywhere.
+const EXCEPTIONS: [(&str, &[Cgroups], &str); 5] = [
+    ("real_programs::", &[], "it runs programs of the host"),
+    (
+        "terminal::ctrl_z_and_fg_stop_and_resume_launcher_and_app",
+        &[],
+        "it runs bash",
+    ),
+    (
+        "cgroup_v2::",
+        &[Cgroups::V2],
+        "it is about controllers of v2",
+    ),
+    (
+        "teardown::a_frozen_jail_is_removed_too",
+        &[Cgroups::V2, Cgroups::Hybrid],
+        "it looks into the unified hierarchy, which v1 hosts don't mount",
+    ),
+    (
+        "teardown::a_jail_of_a_cgroup_below_is_removed",
+        &[Cgroups::V2, Cgroups::Hybrid],
+        "it looks into the unified hierarchy, which v1 hosts don't mount",
+    ),
+];
+
+fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
+    EXCEPTIONS
+        .iter()
+        .find(|(prefix, ..)| test.starts_with(prefix))
+        .map(|&(_, cgroups, reason)| (cgroups, reason))
+}
+
+/// Whether a test runs on machines of that arrangement.
 fn is_for(test: &str, cgroups: Cgroups) -> bool {
-    match test.split("::").next() {
-        // They run programs of the host.
-        Some("real_programs") => false,
-        // They are about controllers of the unified hierarchy.
-        Some("cgroup_v2") => cgroups == Cgroups::V2,
-        _ => true,
-    }
+    exception(test).is_none_or(|(only, _)| only.contains(&cgroups))
 }
 
 /// A machine to be booted.
 struct Plan {
     name: String,
+    /// Its column in the table; of a series whose kernel changes, the kernel's.
+    title: Option<String>,
     kernel: Kernel,
     cgroups: Cgroups,
 }
@@ -84,8 +114,7 @@ struct Plan {
 ///
 /// The programs cannot be built, a kernel cannot be had, or QEMU cannot be started.
 pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> {
-    let cache = target()?.join("vm-cache");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let cache = cache()?;
     let mut total = Tally::default();
     let plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
@@ -103,8 +132,9 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
         let (tally, run) = boot(plan, &programs, &wanted, &cache)?;
         total.add(tally);
         let release = run.transcript.release.unwrap_or_default();
+        let title = || format!("{} {}", major_minor(&release), plan.cgroups.name());
         columns.push(Column {
-            title: format!("{} {}", major_minor(&release), plan.cgroups.name()),
+            title: plan.title.clone().unwrap_or_else(title),
             facts: run.transcript.facts,
         });
     }
@@ -113,6 +143,19 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
         total.add(compare(&columns, args.bless, total.failed == 0)?);
     }
     Ok(total)
+}
+
+/// Where kernels and the machines' files are kept: below cargo's target directory.
+fn cache() -> anyhow::Result<PathBuf> {
+    let output = cargo(&["metadata", "--no-deps", "--format-version=1"])
+        .output()
+        .context("cannot run cargo")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cannot read cargo's metadata")?;
+    let target = metadata["target_directory"].as_str();
+    let cache = Path::new(target.context("cargo names no target directory")?).join("vm-cache");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    Ok(cache)
 }
 
 /// The machines that are asked for. A kernel that cannot be had is counted as a failure.
@@ -124,6 +167,7 @@ fn plan(args: &Machines, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<
         };
         return Ok(vec![Plan {
             name: "custom-v2".to_owned(),
+            title: None,
             kernel,
             cgroups: Cgroups::V2,
         }]);
@@ -147,6 +191,8 @@ fn plan(args: &Machines, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<
         match kernels::fetch(series, cache) {
             Ok(kernel) => plans.extend(wanted.into_iter().map(|(name, cgroups)| Plan {
                 name,
+                title:
+                    (series.name != ROLLING).then(|| format!("{} {}", series.name, cgroups.name())),
                 kernel: kernel.clone(),
                 cgroups,
             })),
@@ -158,7 +204,7 @@ fn plan(args: &Machines, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<
     }
     ensure!(
         !plans.is_empty() || tally.failed > 0,
-        "no machine is called {}; there are 5.10-v2, 5.10-v1, 6.1-v2, 6.1-hybrid, 6.12-v2, rolling-v2",
+        "no machine is called {}; there are 5.10-v1, 5.10-updated-v2, 6.1-v2, 6.1-hybrid, 6.12-v2, rolling-v2",
         args.machine.join(", ")
     );
     Ok(plans)
@@ -182,18 +228,17 @@ fn list(program: &Path) -> anyhow::Result<Vec<String>> {
 
 /// Tells which tests will not run everywhere.
 fn announce(tests: &[String]) {
-    let all = [Cgroups::V2, Cgroups::Hybrid, Cgroups::V1];
     for test in tests {
-        let places: Vec<&str> = all
-            .into_iter()
-            .filter(|&cgroups| is_for(test, cgroups))
-            .map(Cgroups::name)
-            .collect();
-        if places.is_empty() {
-            println!("on the host only: {test}");
-        } else if places.len() < all.len() {
-            println!("with cgroups {} only: {test}", places.join(", "));
-        }
+        let Some((only, reason)) = exception(test) else {
+            continue;
+        };
+        let place = if only.is_empty() {
+            "the host".to_owned()
+        } else {
+            let names: Vec<&str> = only.iter().map(|cgroups| cgroups.name()).collect();
+            format!("cgroups {}", names.join(", "))
+        };
+        println!("only on {place}: {test} ({reason})");
     }
 }
 
@@ -214,7 +259,7 @@ fn boot(
     for attempt in 1.. {
         let run = machine::boot(&plan.kernel.image, &initrd, plan.cgroups.name(), &console)?;
         let tally = judge(&run, wanted);
-        report(plan, &run, tally, wanted);
+        report(plan, &run, tally, wanted, cache);
         if tally.failed > 0
             && attempt == 1
             && let Some(fault) = machine::emulators_fault(&run.console, &run.transcript.log)
@@ -252,7 +297,7 @@ fn judge(run: &Run, wanted: &[&str]) -> Tally {
     }
 }
 
-fn report(plan: &Plan, run: &Run, tally: Tally, wanted: &[&str]) {
+fn report(plan: &Plan, run: &Run, tally: Tally, wanted: &[&str], cache: &Path) {
     let transcript = &run.transcript;
     let booted = match transcript.times.0 {
         Some(time) => format!(", up after {:.1} s", time.as_secs_f64()),
@@ -279,7 +324,7 @@ fn report(plan: &Plan, run: &Run, tally: Tally, wanted: &[&str]) {
         println!("    did not run to its end: {test}");
     }
     let end = match run.end {
-        End::Regular => return save_log(plan, run),
+        End::Regular => return save_log(plan, run, cache),
         End::Died => "the machine died",
         End::Hung => "the machine hung and was switched off",
     };
@@ -291,11 +336,8 @@ fn report(plan: &Plan, run: &Run, tally: Tally, wanted: &[&str]) {
 }
 
 /// Puts the guest's kernel log where one finds it.
-fn save_log(plan: &Plan, run: &Run) {
-    let Ok(directory) = target().map(|target| target.join("vm-cache")) else {
-        return;
-    };
-    let path = directory.join(format!("{}.log", plan.name));
+fn save_log(plan: &Plan, run: &Run, cache: &Path) {
+    let path = cache.join(format!("{}.log", plan.name));
     if fs::write(&path, run.transcript.log.join("\n")).is_ok() {
         println!("    the kernel's log is in {}", path.display());
     }

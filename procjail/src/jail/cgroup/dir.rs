@@ -70,6 +70,17 @@ impl Dir {
         }
     }
 
+    /// Whether a file is in this directory.
+    pub fn has(&self, file: &str) -> bool {
+        nix::unistd::faccessat(
+            &self.fd,
+            file,
+            nix::unistd::AccessFlags::F_OK,
+            AtFlags::empty(),
+        )
+        .is_ok()
+    }
+
     /// Content of a file in this directory.
     pub fn read(&self, file: &str) -> Result<String, Errno> {
         let fd = nix::fcntl::openat(

@@ -171,6 +171,11 @@ impl Cgroups {
         tree::pids(&self.claim.dir)
     }
 
+    /// Whether this kernel has a file for cgroups that are not the root, such as `cgroup.kill`.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.claim.dir.has(name)
+    }
+
     /// What the jail has used so far. Read it before [`Cgroups::remove`].
     pub fn usage(&self) -> Usage {
         let number = |dir: &Dir, file: &str| dir.read(file).ok()?.trim().parse().ok();
@@ -377,6 +382,18 @@ pub fn remove_stale(host: &HostCgroups, name: &str, deadline: Instant) -> Result
     // Claimed as for a new jail: nobody can start one of this name meanwhile.
     let claim = claim::acquire(&root, OsStr::new(name))?;
     remove_claimed(host, claim, deadline)
+}
+
+/// Removes the directory that all jails are in, wherever there is no jail in it.
+pub fn remove_empty_parents(host: &HostCgroups) {
+    let v1 = host
+        .v1
+        .values()
+        .filter_map(|mount| Dir::open(&mount.path).ok());
+    for root in host.open_v2().into_iter().chain(v1) {
+        // Not empty while a jail runs; one that is being started makes it again.
+        let _ = root.rmdir(OsStr::new(PARENT));
+    }
 }
 
 /// Processes in any of the jail's directories, as far as they can be seen from here.
