@@ -55,8 +55,6 @@ offsets! {
     task_sighand,
     /// `task_struct.blocked`.
     task_blocked,
-    /// `task_struct.nsproxy`.
-    task_nsproxy,
     /// `task_struct.cgroups`.
     task_cgroups,
     /// `task_struct.mm`.
@@ -131,10 +129,6 @@ offsets! {
     upid_ns,
     /// `pid_namespace.ns.inum`.
     pid_namespace_inum,
-    /// `nsproxy.mnt_ns`.
-    nsproxy_mnt_ns,
-    /// `mnt_namespace.ns.inum`.
-    mnt_namespace_inum,
     /// `mem_cgroup.memory`.
     mem_cgroup_memory,
     /// `mem_cgroup.swap` or `.memsw`, which share their place.

@@ -67,7 +67,13 @@ pub struct Header {
     pub task: Task,
 }
 
-const _: () = assert!(size_of::<Header>() == 80);
+/// Size of what every record begins with.
+const HEADER: usize = 16 + TASK;
+
+/// Size of a [`Task`].
+const TASK: usize = 56;
+
+const _: () = assert!(size_of::<Header>() == HEADER);
 
 /// Copies a record out of `bytes`, which need not be aligned.
 ///
@@ -99,18 +105,18 @@ macro_rules! records {
 }
 
 records! {
-    Header = 80,
-    Fork = 80 + 64,
-    Exec = 80 + 32,
-    ExecFailed = 80 + 16 + PATH_LEN,
-    Exit = 80 + 64 + 48,
-    Reap = 80 + 16,
-    Wait = 80 + 8,
-    Free = 80 + 64,
-    SignalGenerated = 80 + 64 + 40,
-    SignalDelivered = 80 + 32,
-    OomKill = 80 + 64 + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
-    OomReap = 80 + 8,
-    Mount = 80 + 72 + 3 * PATH_LEN,
-    Cgroup = 80 + 64 + 16 + PATH_LEN,
+    Header = HEADER,
+    Fork = HEADER + TASK,
+    Exec = HEADER + 32,
+    ExecFailed = HEADER + 16 + PATH_LEN,
+    Exit = HEADER + TASK + 48,
+    Reap = HEADER + 16,
+    Wait = HEADER + 8,
+    Free = HEADER + TASK,
+    SignalGenerated = HEADER + TASK + 40,
+    SignalDelivered = HEADER + 32,
+    OomKill = HEADER + TASK + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
+    OomReap = HEADER + 8,
+    Mount = HEADER + 72 + 3 * PATH_LEN,
+    Cgroup = HEADER + TASK + 16 + PATH_LEN,
 }

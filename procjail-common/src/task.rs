@@ -34,12 +34,8 @@ pub struct Task {
     pub ns_pid: u32,
     /// Depth of the task's own PID namespace; the initial one is 0.
     pub ns_level: u32,
-    /// Inode number of the task's mount namespace; 0 if it has none any more.
-    pub mnt_ns: u32,
-    /// Zero.
-    pub reserved: u32,
     /// Name of the thread, NUL-padded.
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Task>() == 64);
+const _: () = assert!(size_of::<Task>() == 56);

@@ -59,8 +59,6 @@ pub unsafe fn fill(to: *mut Task, task: u64) {
         (*to).ns_level = level;
         (*to).ns_pid = ns_pid(pid, level);
         (*to).jail_pid = scope::jail_pid(pid, level);
-        (*to).mnt_ns = mnt_ns(task);
-        (*to).reserved = 0;
         (*to).comm = read::kernel(task, offset!(task_comm));
     }
 }
@@ -72,17 +70,6 @@ pub fn ns_pid(pid: u64, level: u32) -> u32 {
         pid,
         offset!(pid_numbers) + level * offset!(upid_size) + offset!(upid_nr),
     )
-}
-
-/// Inode number of the task's mount namespace; 0 once it has left it.
-#[inline(always)]
-fn mnt_ns(task: u64) -> u32 {
-    if !present(offset!(mnt_namespace_inum)) {
-        return 0;
-    }
-    let nsproxy: u64 = read::kernel(task, offset!(task_nsproxy));
-    let namespace: u64 = read::kernel(nsproxy, offset!(nsproxy_mnt_ns));
-    read::kernel(namespace, offset!(mnt_namespace_inum))
 }
 
 /// The number of the system call that the running task is in; -1 for none.

@@ -20,8 +20,6 @@ pub(crate) fn task(jail_pid: u32, comm: &str) -> Task {
         cgroup_id: 7001,
         ns_pid: jail_pid,
         ns_level: 1,
-        mnt_ns: 4_026_532_001,
-        reserved: 0,
         comm: bytes(comm),
     }
 }
@@ -39,7 +37,6 @@ pub(crate) fn outside(pid: u32, comm: &str) -> Task {
         start_ns: 1_000,
         cgroup_id: 1,
         ns_pid: pid,
-        mnt_ns: 4_026_531_840,
         comm: bytes(comm),
         ..Task::default()
     }

@@ -43,7 +43,6 @@ impl Layout {
             task_signal: "task_struct"."signal";
             task_sighand: "task_struct"."sighand";
             task_blocked: "task_struct"."blocked";
-            task_nsproxy: "task_struct"."nsproxy";
             task_cgroups: "task_struct"."cgroups";
             task_mm: "task_struct"."mm";
             task_thread_pid: "task_struct"."thread_pid";
@@ -79,8 +78,6 @@ impl Layout {
             upid_nr: "upid"."nr";
             upid_ns: "upid"."ns";
             pid_namespace_inum: "pid_namespace"."ns"."inum";
-            nsproxy_mnt_ns: "nsproxy"."mnt_ns";
-            mnt_namespace_inum: "mnt_namespace"."ns"."inum";
             mem_cgroup_memory: "mem_cgroup"."memory";
             mem_cgroup_swap: "mem_cgroup"."swap";
             page_counter_usage: "page_counter"."usage";
@@ -265,7 +262,6 @@ mod tests {
             ("upid_nr", 0),
             ("upid_ns", 8),
             ("upid_size", 16),
-            ("nsproxy_mnt_ns", 24),
             ("siginfo_code", 8),
             ("k_sigaction_handler", 0),
             ("k_sigaction_flags", 8),
@@ -287,7 +283,6 @@ mod tests {
             ("task_group_leader", 1328),
             ("task_comm", 1752),
             ("task_signal", 1848),
-            ("task_nsproxy", 1840),
             ("task_cgroups", 2376),
             ("task_mm", 1136),
             ("task_thread_pid", 1368),

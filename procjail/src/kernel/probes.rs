@@ -9,6 +9,8 @@ pub enum Wanted {
     Essential,
     /// Always.
     Always,
+    /// Without [`super::Options::syscalls`]: those tell the same, and more exactly.
+    NoSyscalls,
     /// With [`super::Options::syscalls`]: it taxes every system call of the host.
     Syscalls,
     /// With [`super::Options::syscalls`] and [`super::Options::mounts`].
@@ -118,7 +120,7 @@ pub const PROBES: &[Spec] = &[
     },
     Spec {
         name: "sched_process_wait",
-        wanted: Wanted::Always,
+        wanted: Wanted::NoSyscalls,
         kind: kind::WAIT,
         needs: &[],
         provides: "processes that wait for children",

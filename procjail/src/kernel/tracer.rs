@@ -61,6 +61,7 @@ impl Options {
     fn wants(&self, probe: &Spec) -> bool {
         match probe.wanted {
             Wanted::Essential | Wanted::Always => true,
+            Wanted::NoSyscalls => !self.syscalls,
             Wanted::Syscalls => self.syscalls,
             Wanted::Mounts => self.syscalls && self.mounts,
         }
@@ -374,7 +375,9 @@ fn make(loaded: &Loaded, specs: &[&'static Spec]) -> Vec<Result<Made, LoadError>
             tracing::trace!(program = spec.name, took = ?started.elapsed(), "loaded");
             let made = program.map(|program| match spec.wanted {
                 Wanted::Syscalls | Wanted::Mounts => Made::Loaded(program),
-                Wanted::Essential | Wanted::Always => Made::Attached(attach(spec, program)),
+                Wanted::Essential | Wanted::Always | Wanted::NoSyscalls => {
+                    Made::Attached(attach(spec, program))
+                }
             });
             done.push((index, made));
         }

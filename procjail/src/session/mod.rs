@@ -90,11 +90,17 @@ impl Session {
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let reader = thread::Builder::new().name("reader".into()).spawn({
             let (spool, stop) = (Arc::clone(&spool), Arc::clone(&stop));
-            move || reader::run(source, &spool, stop.as_fd())
+            move || {
+                stand_back();
+                reader::run(source, &spool, stop.as_fd());
+            }
         })?;
         let writer = thread::Builder::new().name("writer".into()).spawn({
             let spool = Arc::clone(&spool);
-            move || writer::run(&spool, sinks)
+            move || {
+                stand_back();
+                writer::run(&spool, sinks)
+            }
         })?;
         Ok(Self {
             spool,
@@ -121,6 +127,14 @@ impl Session {
         wait_for(&self.spool, || self.writer.is_finished())?;
         self.writer.join().ok()
     }
+}
+
+/// Lets the traced program run on when this thread has something to do: see SCHED_BATCH in sched(7).
+fn stand_back() {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and the parameter lives through the call. A refusal costs the
+    // traced program a little time, and nothing else.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &priority) };
 }
 
 /// Waits until `done`, as long as the spool is being emptied.

@@ -91,7 +91,6 @@ task_group_leader       2296 2480 2496 1328 2872
 task_comm               2736 2976 2976 1752 3344
 task_signal             2832 3072 3072 1848 3448
 task_sighand            2840 3080 3080 1856 3456
-task_nsproxy            2824 3064 3064 1840 3440
 task_cgroups            3328 3600 3584 2376 4000
 task_mm                 2056 2272 2304 1136 2680
 task_thread_pid         2336 2520 2536 1368 2912

@@ -207,6 +207,23 @@ pub fn median_of(contestants: &[Contestant], name: &str) -> f64 {
         .map_or(f64::NAN, Contestant::median)
 }
 
+/// How many times as long one takes as another: the median of the rounds' ratios. Runs of one round
+/// are neighbours in time, so what else the machine does mostly cancels out.
+pub fn ratio_of(contestants: &[Contestant], name: &str, base: &str) -> f64 {
+    let times = |name: &str| {
+        contestants
+            .iter()
+            .find(|one| one.name == name && one.refusal.is_none())
+            .map_or(&[][..], |one| &one.times)
+    };
+    let ratios: Vec<f64> = times(name)
+        .iter()
+        .zip(times(base))
+        .map(|(time, base)| time / base)
+        .collect();
+    median(&ratios)
+}
+
 /// A mount namespace of its own, made by `script` and alive while the returned file is open.
 pub fn mount_namespace(script: &str) -> anyhow::Result<std::fs::File> {
     let mut child = Command::new("unshare")
@@ -259,6 +276,8 @@ mod tests {
                 .is_some_and(|words| words.contains("1"))
         );
         assert!(median_of(&contestants, "false").is_nan());
+        assert!(ratio_of(&contestants, "true", "false").is_nan());
+        assert!((ratio_of(&contestants, "true", "true") - 1.0).abs() < f64::EPSILON);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use procjail::trace::Footer;
 
-use super::measure::{Clock, Contestant, bar, median_of, mount_namespace, race, table};
+use super::measure::{Clock, Contestant, bar, mount_namespace, race, ratio_of, table};
 use crate::workspace::build_release;
 
 /// The tracepoints that procjail records of the same storms, with the least a script can do with them.
@@ -31,14 +31,14 @@ struct Storm {
 const FORKS: Storm = Storm {
     subcommand: "fork-storm",
     full: 50_000,
-    compared: 5_000,
-    stopped: 500,
+    compared: 1_500,
+    stopped: 300,
 };
 const SIGNALS: Storm = Storm {
     subcommand: "signal-storm",
     full: 1_000_000,
-    compared: 500_000,
-    stopped: 20_000,
+    compared: 50_000,
+    stopped: 10_000,
 };
 
 /// Most that the traced app may be slower in the fork storm.
@@ -152,8 +152,7 @@ fn storm(
     Ok(Outcome {
         events: footer.events,
         lost,
-        slowdown: median_of(&contestants, "procjail trace")
-            / median_of(&contestants, "procjail run"),
+        slowdown: ratio_of(&contestants, "procjail trace", "procjail run"),
     })
 }
 
