@@ -50,7 +50,7 @@ const ENUM64: u32 = 19;
 const MAX_DEPTH: u32 = 16;
 
 /// Number of a type; 0 is `void`.
-pub type Id = u32;
+type Id = u32;
 
 /// The types of one kernel.
 pub struct Btf<'a> {
@@ -267,15 +267,6 @@ impl<'a> Btf<'a> {
         (1..prototype.vlen as usize)
             .map(|index| word(prototype.rest, 8 * index + 4))
             .collect()
-    }
-
-    /// The number of a function. Slow: looks through all types.
-    pub fn function(&self, name: &str) -> Option<Id> {
-        (1..=self.starts.len() as Id).find(|&id| {
-            self.get(id).is_some_and(|found| {
-                found.kind == FUNC && self.string(found.name) == Some(name.as_bytes())
-            })
-        })
     }
 
     /// Whether anything has that name, a function for one. Slow: looks through all names.

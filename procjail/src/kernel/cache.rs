@@ -14,7 +14,7 @@ use std::{
 
 use procjail_common::Offsets;
 
-use super::{offsets::Layout, preempt};
+use super::offsets::Layout;
 
 /// First line. Another version of the program may resolve the same names differently.
 const HEAD: &str = concat!("procjail offsets ", env!("CARGO_PKG_VERSION"));
@@ -93,14 +93,7 @@ pub fn write(path: &Path, layout: &Layout) -> io::Result<()> {
 }
 
 fn print(layout: &Layout) -> String {
-    // Type 0 is void: no function has that number.
-    let (disable, enable) = layout
-        .preempt
-        .map_or((0, 0), |calls| (calls.disable, calls.enable));
-    let mut text = format!(
-        "{HEAD}\nflags {}\npreempt_disable {disable}\npreempt_enable {enable}\n",
-        layout.flags
-    );
+    let mut text = format!("{HEAD}\nflags {}\n", layout.flags);
     for (name, value) in Offsets::NAMES.iter().zip(layout.offsets.to_array()) {
         text += &format!("{name} {value}\n");
     }
@@ -120,7 +113,6 @@ fn parse(text: &str) -> Option<Layout> {
         line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()
     };
     let flags = value("flags")?;
-    let (disable, enable) = (value("preempt_disable")?, value("preempt_enable")?);
     let mut values = Offsets::missing().to_array();
     for (name, to) in Offsets::NAMES.iter().zip(&mut values) {
         *to = value(name)?;
@@ -128,7 +120,6 @@ fn parse(text: &str) -> Option<Layout> {
     Some(Layout {
         offsets: Offsets::from_array(values),
         flags,
-        preempt: (disable != 0 && enable != 0).then_some(preempt::Calls { disable, enable }),
     })
 }
 
@@ -148,10 +139,6 @@ mod tests {
                 next
             })),
             flags: 12,
-            preempt: Some(preempt::Calls {
-                disable: 1,
-                enable: 2,
-            }),
         }
     }
 

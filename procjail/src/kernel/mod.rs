@@ -16,7 +16,6 @@ mod features;
 mod host;
 mod object;
 mod offsets;
-mod preempt;
 mod probes;
 mod ring;
 mod sys;

@@ -2,10 +2,7 @@
 
 use procjail_common::{MISSING, Offsets, scope_flags};
 
-use super::{
-    btf::{Btf, Member},
-    preempt,
-};
+use super::btf::{Btf, Member};
 
 /// What the programs must know about one build of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +11,6 @@ pub struct Layout {
     pub offsets: Offsets,
     /// Bits of [`scope_flags`] that tell the forms of tracepoints.
     pub flags: u32,
-    /// How a program keeps from being preempted; `None` where the kernel has no such functions.
-    pub preempt: Option<preempt::Calls>,
 }
 
 impl Layout {
@@ -107,7 +102,6 @@ impl Layout {
         Self {
             offsets,
             flags: forms(btf),
-            preempt: preempt_calls(btf),
         }
     }
 }
@@ -143,14 +137,6 @@ fn rss_stat(btf: &Btf<'_>, offsets: &mut Offsets) {
         offsets.rss_stat_stride = stride;
         offsets.rss_stat_count = count.offset;
     }
-}
-
-/// The functions that switch preemption off and on for a program.
-fn preempt_calls(btf: &Btf<'_>) -> Option<preempt::Calls> {
-    Some(preempt::Calls {
-        disable: btf.function("bpf_preempt_disable")?,
-        enable: btf.function("bpf_preempt_enable")?,
-    })
 }
 
 /// Which forms the tracepoints have that changed.

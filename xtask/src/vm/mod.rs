@@ -317,11 +317,15 @@ fn report(plan: &Plan, run: &Run, tally: Tally, wanted: &[&str], cache: &Path) {
     for line in &transcript.failures {
         println!("    {line}");
     }
-    let missing = wanted
+    // They run in this order.
+    let mut missing = wanted
         .iter()
         .filter(|test| transcript.verdict(test).is_none());
-    for test in missing {
-        println!("    did not run to its end: {test}");
+    if let Some(test) = missing.next() {
+        println!(
+            "    in the midst of {test}; {} more tests were not run",
+            missing.count()
+        );
     }
     let end = match run.end {
         End::Regular => return save_log(plan, run, cache),
