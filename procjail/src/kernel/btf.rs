@@ -269,6 +269,15 @@ impl<'a> Btf<'a> {
             .collect()
     }
 
+    /// The number of a function. Slow: looks through all types.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        (1..=self.starts.len() as Id).find(|&id| {
+            self.get(id).is_some_and(|found| {
+                found.kind == FUNC && self.string(found.name) == Some(name.as_bytes())
+            })
+        })
+    }
+
     /// Whether anything has that name, a function for one. Slow: looks through all names.
     pub fn has_name(&self, name: &str) -> bool {
         self.strings

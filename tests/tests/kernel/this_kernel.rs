@@ -149,7 +149,6 @@ fn its_tracepoints_have_the_known_forms() {
         let group_dead = has(scope_flags::EXIT_GROUP_DEAD);
         let ids = layout["cgroup_ancestor_ids"] != MISSING;
         let ancestors = layout["cgroup_ancestors"] != MISSING;
-        let preempt = layout["preempt_disable"] != 0;
         fact("mark_victim", if pid { "(pid)" } else { "(task, uid)" });
         fact(
             "sched_process_exit",
@@ -163,7 +162,6 @@ fn its_tracepoints_have_the_known_forms() {
             "field of a cgroup's ancestry",
             if ids { "ancestor_ids" } else { "ancestors" },
         );
-        fact("programs can switch preemption off", yes(preempt));
         assert_ne!(ids, ancestors);
         // Debian 11's kernel got the newer form in an update: its number does not tell.
         let release = release();
@@ -175,7 +173,6 @@ fn its_tracepoints_have_the_known_forms() {
         if let Some(column) = column() {
             assert_eq!(group_dead, column >= 3, "sched_process_exit");
             assert_eq!(ids, column == 0, "ancestry");
-            assert_eq!(preempt, column >= 2, "bpf_preempt_disable came with 6.10");
         }
     });
 }
