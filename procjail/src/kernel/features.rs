@@ -63,7 +63,7 @@ impl Check {
 /// that were attached for the trial are detached when it returns.
 pub fn check() -> Vec<Check> {
     let mut checks = vec![privileges()];
-    checks.extend(lockdown());
+    checks.push(lockdown());
     checks.push(types());
     checks.extend(probes());
     checks.extend(cgroups(&host::mounts()));
@@ -106,23 +106,18 @@ fn privileges() -> Check {
     }
 }
 
-fn lockdown() -> Option<Check> {
-    let mode = host::lockdown()?;
-    let confidential = mode == "confidentiality";
-    let state = if confidential {
-        State::Missing
-    } else {
-        State::Ok
+fn lockdown() -> Check {
+    let Some(mode) = host::lockdown() else {
+        let found = "not known: the kernel has none, or securityfs is not mounted";
+        return Check::new("lockdown", State::Info, found);
     };
-    let check = Check::new("lockdown", state, mode);
-    Some(if confidential {
-        check.losing(
+    if mode == "confidentiality" {
+        return Check::new("lockdown", State::Missing, mode).losing(
             "BPF programs may not read the kernel's memory",
             "boot with lockdown=integrity or without it",
-        )
-    } else {
-        check
-    })
+        );
+    }
+    Check::new("lockdown", State::Ok, mode)
 }
 
 fn types() -> Check {
