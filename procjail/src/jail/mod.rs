@@ -34,6 +34,7 @@ mod teardown;
 mod terminal;
 
 use std::path::Path;
+use std::time::Instant;
 
 use crate::clock;
 use crate::event::{self, What};
@@ -57,6 +58,8 @@ pub struct Jail<'plan> {
     plan: &'plan Plan,
     /// When the launcher began, CLOCK_BOOTTIME nanoseconds.
     start_ns: u64,
+    /// When the gate opened.
+    opened: Option<Instant>,
     signals: Signals,
     // Dropped in this order: the guard's end kills every process, then the cgroups are empty.
     joining: Joining,
@@ -87,6 +90,7 @@ impl<'plan> Jail<'plan> {
         let jail = Jail {
             plan,
             start_ns,
+            opened: None,
             signals,
             joining,
             spawned,
@@ -139,6 +143,7 @@ impl<'plan> Jail<'plan> {
     /// Why the set-up or the execution failed. Drop the jail then.
     pub fn open_gate(&mut self, observer: &dyn Observer) -> Result<(), Error> {
         self.joining.finish()?;
+        self.opened = Some(Instant::now());
         let now_ns = clock::boot_ns();
         let opened = event::GateOpened {
             setup_ns: now_ns.saturating_sub(self.start_ns),

@@ -20,7 +20,6 @@ impl Jail<'_> {
     /// Supervises a jail whose gate was opened, until PID 1 ended and everything is removed. Bounded:
     /// from a stop request by the stop window, from PID 1's end or the kill by `--teardown-timeout`.
     pub fn supervise(mut self, observer: &dyn Observer) -> Outcome {
-        let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -31,16 +30,17 @@ impl Jail<'_> {
             // Out of descriptors, say. Without a way to wait safely, the jail ends.
             Err(_) => Some(SUPERVISION_FAILED),
         };
-        self.end(started, reason, observer)
+        self.end(reason, observer)
     }
 
     /// Kills everything and removes the jail, within `--teardown-timeout`: for a jail that can't or
     /// shall not run. `reason` is told in the [`event::Kill`], such as `setup-failed`.
     pub fn abort(self, reason: &str, observer: &dyn Observer) -> Outcome {
-        self.end(Instant::now(), Some(reason), observer)
+        self.end(Some(reason), observer)
     }
 
-    fn end(mut self, started: Instant, reason: Option<&str>, observer: &dyn Observer) -> Outcome {
+    fn end(mut self, reason: Option<&str>, observer: &dyn Observer) -> Outcome {
+        let started = self.opened.unwrap_or_else(Instant::now);
         let outcome = teardown::end(&mut self, started, reason, observer);
         if !outcome.remains.is_empty() {
             // The time is over. Dropping would try, and wait, once more.

@@ -68,9 +68,13 @@ fn fate(signal: &SignalGenerated) -> (Tone, &'static str) {
             (Tone::Warning, "ignored, it asked for that (SIG_IGN)")
         }
         SignalResult::Ignored if ignored_by_default(number) => (Tone::Dim, "ignored by default"),
-        SignalResult::Ignored if signal.unkillable => {
-            (Tone::Warning, "ignored, PID 1 has no handler")
-        }
+        SignalResult::Ignored if signal.unkillable => match number {
+            libc::SIGKILL | libc::SIGSTOP => (
+                Tone::Warning,
+                "ignored, PID 1 takes none from its own namespace",
+            ),
+            _ => (Tone::Warning, "ignored, PID 1 has no handler"),
+        },
         SignalResult::Ignored => (Tone::Warning, "ignored"),
         SignalResult::AlreadyPending => (Tone::Dim, "dropped, one is pending already"),
         SignalResult::OverflowFail => (Tone::Bad, "dropped, its queue is full"),
@@ -250,6 +254,10 @@ mod tests {
                 .unwrap_or(told)
         };
         assert_eq!(ignored(0, 0x40, 15), "ignored, PID 1 has no handler");
+        assert_eq!(
+            ignored(0, 0x40, 9),
+            "ignored, PID 1 takes none from its own namespace"
+        );
         assert_eq!(ignored(1, 0x40, 15), "ignored, it asked for that (SIG_IGN)");
         assert_eq!(ignored(0, 0x44, 9), "too late, it is ending already");
         assert_eq!(ignored(0, 0, 28), "ignored by default");
