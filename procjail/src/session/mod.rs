@@ -10,6 +10,7 @@
 //! held up. What lies between them is bounded: when the spool is full the reader waits, the ring
 //! fills, and the kernel counts what it could not record.
 
+mod progress;
 mod reader;
 mod spool;
 mod writer;
@@ -31,6 +32,7 @@ use crate::{
     render::Output,
 };
 
+use progress::Progress;
 pub use spool::{Item, Spool};
 pub use writer::{Report, Sink};
 
@@ -69,6 +71,8 @@ impl Observer for Recorder {
 
 /// The two threads of a live trace.
 pub struct Session {
+    /// Whether a user would otherwise wait before an unmoving terminal.
+    shows_progress: bool,
     spool: Arc<Spool>,
     stop: Arc<EventFd>,
     reader: thread::JoinHandle<()>,
@@ -87,6 +91,7 @@ impl Session {
         sinks: Vec<Sink>,
     ) -> io::Result<Self> {
         let spool = Arc::clone(&recorder.0);
+        let shows_progress = sinks.iter().all(|sink| !sink.is_terminal_stream);
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let reader = thread::Builder::new().name("reader".into()).spawn({
             let (spool, stop) = (Arc::clone(&spool), Arc::clone(&stop));
@@ -103,6 +108,7 @@ impl Session {
             }
         })?;
         Ok(Self {
+            shows_progress,
             spool,
             stop,
             reader,
@@ -119,12 +125,13 @@ impl Session {
         // A failed write leaves the reader at its next timeout; the flag in the spool ends it as well.
         self.spool.end_of_source();
         let _ = self.stop.write(1);
-        wait_for(&self.spool, || self.reader.is_finished())?;
+        let mut progress = Progress::new(self.shows_progress);
+        wait_for(&self.spool, &mut progress, || self.reader.is_finished())?;
         self.spool.push(Item::End {
             lost: lost(),
             outcome: Box::new(outcome.clone()),
         });
-        wait_for(&self.spool, || self.writer.is_finished())?;
+        wait_for(&self.spool, &mut progress, || self.writer.is_finished())?;
         self.writer.join().ok()
     }
 }
@@ -138,7 +145,7 @@ fn stand_back() {
 }
 
 /// Waits until `done`, as long as the spool is being emptied.
-fn wait_for(spool: &Spool, done: impl Fn() -> bool) -> Option<()> {
+fn wait_for(spool: &Spool, shown: &mut Progress, done: impl Fn() -> bool) -> Option<()> {
     let mut progress = spool.taken();
     let mut since = Instant::now();
     let mut pause = Duration::from_micros(50);
@@ -149,6 +156,7 @@ fn wait_for(spool: &Spool, done: impl Fn() -> bool) -> Option<()> {
         } else if since.elapsed() > OUTPUT_STALL {
             return None;
         }
+        shown.update(spool.bytes());
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
