@@ -261,7 +261,7 @@ mod tests {
     fn errors_name_what_is_wrong() {
         assert_eq!(
             decode(&[]),
-            Err(DecodeError::NoHeader { got: 0, needed: 80 })
+            Err(DecodeError::NoHeader { got: 0, needed: 72 })
         );
         let mut bytes = vec![0; 200];
         bytes[0] = 99;
@@ -273,7 +273,7 @@ mod tests {
             Err(DecodeError::Short {
                 kind: kind::EXIT,
                 got: 100,
-                needed: 192
+                needed: 176
             })
         );
         let Record::Mount(mut mount) = story::records().remove(0) else {

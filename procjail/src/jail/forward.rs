@@ -22,6 +22,8 @@ pub(super) struct Dispositions {
     pub ignored: u64,
     pub blocked: u64,
     pub pending: u64,
+    /// It waits for something (state S), and does not just happen not to be running.
+    pub sleeping: bool,
 }
 
 impl Dispositions {
@@ -45,6 +47,10 @@ impl Dispositions {
             ignored: mask("SigIgn:"),
             blocked: mask("SigBlk:"),
             pending: mask("ShdPnd:") | mask("SigPnd:"),
+            sleeping: status
+                .lines()
+                .find_map(|line| line.strip_prefix("State:"))
+                .is_some_and(|state| state.trim_start().starts_with('S')),
         }
     }
 }
@@ -116,9 +122,13 @@ impl Target<'_> {
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// So often a signal must be seen blocked before it is sent to be waited for. A library that makes a
-/// thread blocks everything for some microseconds; one that means it keeps it blocked.
-const BLOCKED_LOOKS: u8 = 3;
+/// Evidence that a block is meant, after which a signal is sent to be waited for. Shells and libraries
+/// block everything for some microseconds; on a busy machine they can be off the processor for
+/// milliseconds there, and a signal sent then is dropped when they unblock it. So a look at a process
+/// that sleeps with the signal blocked weighs much, and one at a process that doesn't weighs little.
+const BLOCK_IS_MEANT: u8 = 60;
+const SLEEPING_LOOK: u8 = 20;
+const OTHER_LOOK: u8 = 1;
 
 /// Signals that are on their way.
 #[derive(Debug, Default)]
@@ -135,7 +145,7 @@ struct Held {
     /// It was sent, or the terminal did, while it was blocked. If it vanishes from there with neither
     /// block nor handler left, the kernel dropped it (`get_signal`) when it was unblocked.
     sent: bool,
-    /// How often in a row it was seen blocked.
+    /// Evidence that PID 1 means to keep it blocked; see [`BLOCK_IS_MEANT`].
     blocked: u8,
 }
 
@@ -180,7 +190,7 @@ impl Forwarder {
             received,
             deadline,
             sent: by_terminal && reach == Reach::Pending,
-            blocked: u8::from(reach == Reach::Pending),
+            blocked: 0,
         });
         self.pause = FIRST_PAUSE;
         self.next_look = Some(Instant::now() + self.pause);
@@ -208,7 +218,10 @@ impl Forwarder {
             };
             let signal = held.received.signal;
             held.blocked = match reach(signal, &dispositions) {
-                Reach::Pending => held.blocked.saturating_add(1),
+                Reach::Pending if dispositions.sleeping => {
+                    held.blocked.saturating_add(SLEEPING_LOOK)
+                }
+                Reach::Pending => held.blocked.saturating_add(OTHER_LOOK),
                 Reach::Taken | Reach::Dropped => 0,
             };
             match next(signal, held.sent, held.blocked, &dispositions) {
@@ -287,7 +300,7 @@ fn next(signal: i32, sent: bool, blocked: u8, now: &Dispositions) -> Next {
     match (sent, reach(signal, now)) {
         (false, Reach::Dropped) => Next::Wait,
         (false, Reach::Taken) => Next::Send { watch: false },
-        (false, Reach::Pending) if blocked < BLOCKED_LOOKS => Next::Wait,
+        (false, Reach::Pending) if blocked < BLOCK_IS_MEANT => Next::Wait,
         (false, Reach::Pending) => Next::Send { watch: true },
         (true, _) if pending => Next::Wait,
         // Consumed: by a handler, or by sigwait(3) or signalfd(2), which leave it blocked.
@@ -318,7 +331,7 @@ mod tests {
             caught: mask(&[SIGTERM]),
             ignored: mask(&[SIGHUP]),
             blocked: mask(&[SIGUSR1]),
-            pending: 0,
+            ..Dispositions::default()
         };
         for (signal, expected) in [
             (SIGTERM, Reach::Taken),
@@ -344,7 +357,7 @@ mod tests {
             caught: mask(caught),
             ignored: mask(ignored),
             blocked: mask(&[SIGTERM]),
-            pending: 0,
+            ..Dispositions::default()
         };
         assert_eq!(reach(SIGTERM, &both(&[SIGTERM], &[])), Reach::Taken);
         assert_eq!(reach(SIGTERM, &both(&[], &[SIGTERM])), Reach::Taken);
@@ -357,12 +370,12 @@ mod tests {
             caught: mask(&[SIGTERM]),
             ..nothing
         };
-        assert_eq!(next(SIGTERM, false, BLOCKED_LOOKS, &nothing), Next::Wait);
+        assert_eq!(next(SIGTERM, false, BLOCK_IS_MEANT, &nothing), Next::Wait);
         assert_eq!(
-            next(SIGTERM, false, BLOCKED_LOOKS, &caught),
+            next(SIGTERM, false, BLOCK_IS_MEANT, &caught),
             Next::Send { watch: false }
         );
-        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &caught), Next::Done);
+        assert_eq!(next(SIGTERM, true, BLOCK_IS_MEANT, &caught), Next::Done);
     }
 
     #[test]
@@ -377,15 +390,15 @@ mod tests {
             ..blocked
         };
         assert_eq!(
-            next(SIGTERM, false, BLOCKED_LOOKS, &blocked),
+            next(SIGTERM, false, BLOCK_IS_MEANT, &blocked),
             Next::Send { watch: true }
         );
         assert_eq!(next(SIGTERM, false, 1, &blocked), Next::Wait);
-        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &pending), Next::Wait);
+        assert_eq!(next(SIGTERM, true, BLOCK_IS_MEANT, &pending), Next::Wait);
         // Unblocked without a handler: dropped by the kernel.
-        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &nothing), Next::Hold);
+        assert_eq!(next(SIGTERM, true, BLOCK_IS_MEANT, &nothing), Next::Hold);
         // Still blocked but no more pending: sigwait(3) took it.
-        assert_eq!(next(SIGTERM, true, BLOCKED_LOOKS, &blocked), Next::Done);
+        assert_eq!(next(SIGTERM, true, BLOCK_IS_MEANT, &blocked), Next::Done);
     }
 
     #[test]
@@ -400,13 +413,14 @@ mod tests {
 
     #[test]
     fn masks_are_read_from_status() {
-        let status = "Name:\tx\nSigQ:\t0/9\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n\
+        let status = "Name:\tx\nState:\tS (sleeping)\nSigQ:\t0/9\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n\
                       SigBlk:\t0000000000010000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\n";
         let now = Dispositions::parse(status);
         assert_eq!(now.pending, mask(&[SIGTERM]));
         assert_eq!(now.blocked, mask(&[SIGCHLD]));
         assert_eq!(now.ignored, mask(&[libc::SIGPIPE]));
         assert_eq!(now.caught & mask(&[SIGINT, SIGTERM]), now.caught & 0xffff);
+        assert!(now.sleeping && !Dispositions::parse("State:\tR (running)\n").sleeping);
         assert_eq!(
             Dispositions::parse("SigCgt:\tzz\n"),
             Dispositions::default()
