@@ -279,6 +279,7 @@ impl<'a> Btf<'a> {
     }
 
     /// Whether anything has that name, a function for one. Slow: looks through all names.
+    #[cfg(target_arch = "x86_64")]
     pub fn has_name(&self, name: &str) -> bool {
         self.strings
             .split(|&byte| byte == 0)

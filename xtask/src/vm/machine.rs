@@ -71,7 +71,9 @@ pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyh
             .arg("-initrd")
             .arg(initrd)
             .arg("-append")
-            .arg(format!("console=ttyS0 panic=-1 quiet cgroups={cgroups}"))
+            .arg(format!(
+                "console=ttyS0 panic=-1 quiet maxcpus=1 cgroups={cgroups}"
+            ))
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .args(["-serial", "stdio"])
