@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let (args, met) = match bench {
         Bench::Startup(args) => (args, startup::run(args.rounds.unwrap_or(60))?),
-        Bench::Storm(args) => (args, storm::run(args.rounds.unwrap_or(15))?),
+        Bench::Storm(args) => (args, storm::run(args.rounds.unwrap_or(25))?),
         Bench::Syscalls(args) => (args, syscalls::run(args.rounds.unwrap_or(5))?),
     };
     Ok(if met || !args.check {

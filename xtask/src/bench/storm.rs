@@ -31,8 +31,8 @@ struct Storm {
 const FORKS: Storm = Storm {
     subcommand: "fork-storm",
     full: 50_000,
-    compared: 1_500,
-    stopped: 300,
+    compared: 700,
+    stopped: 100,
 };
 const SIGNALS: Storm = Storm {
     subcommand: "signal-storm",
