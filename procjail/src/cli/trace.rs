@@ -1,6 +1,6 @@
 //! `procjail trace`: a jail with the probes attached.
 
-use std::{io, path::PathBuf, process};
+use std::{collections::BTreeMap, io, path::PathBuf, process};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -235,6 +235,8 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
             limits: plan.limits(),
             plan: plan.steps(),
             stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
+            environment: BTreeMap::new(),
+            rlimits: BTreeMap::new(),
         },
         probes: tracer.probes(),
     }

@@ -6,6 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
+use super::evidence::Stack;
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -199,6 +200,9 @@ impl Enricher {
             user_ns: record.utime_ns,
             system_ns: record.stime_ns,
             lifetime_ns,
+            argument: None,
+            process_group: 0,
+            session: 0,
         }
     }
 
@@ -277,6 +281,8 @@ impl Enricher {
             syscall: syscall(record.syscall),
             sender_exiting: sender.flags & task_flags::EXITING != 0,
             sender_kthread: sender.flags & task_flags::KTHREAD != 0,
+            sender_traces_target: false,
+            fault: None,
         }
     }
 
@@ -330,6 +336,7 @@ impl Enricher {
             syscall: syscall(record.syscall),
             chain,
             chain_truncated: record.more_levels != 0,
+            stack: Stack::default(),
         }
     }
 

@@ -62,6 +62,13 @@ kinds! {
     Kill = "kill",
     JailExited = "jail-exited",
     Teardown = "teardown",
+    Sender = "sender",
+    FailedCalls = "failed-calls",
+    MemorySample = "memory-sample",
+    Counters = "counters",
+    Snapshot = "snapshot",
+    KernelOom = "kernel-oom",
+    KernelMessage = "kernel-message",
     Lost = "lost",
 }
 

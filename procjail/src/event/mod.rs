@@ -4,6 +4,7 @@
 
 mod decode;
 mod enrich;
+mod evidence;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod kinds;
@@ -14,5 +15,6 @@ pub(crate) mod story;
 
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
+pub use evidence::*;
 pub use kinds::KINDS;
 pub use model::*;

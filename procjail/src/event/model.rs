@@ -6,6 +6,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::{
+    Counters, FailedCalls, Fault, KernelMessage, KernelOom, MemorySample, Sender, Snapshot, Stack,
+};
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Event {
@@ -84,6 +88,20 @@ pub enum What {
     JailExited(JailExited),
     /// A step of the launcher's clean-up ended.
     Teardown(Teardown),
+    /// Who a sender of signals from outside the jail is.
+    Sender(Sender),
+    /// The last system calls that failed in a process that ended badly.
+    FailedCalls(FailedCalls),
+    /// The jail's memory at one moment.
+    MemorySample(MemorySample),
+    /// Counters of the jail's cgroup and those above it.
+    Counters(Counters),
+    /// What the jail's tasks are doing at one moment.
+    Snapshot(Snapshot),
+    /// The kernel log's report of an OOM kill.
+    KernelOom(KernelOom),
+    /// A line of the kernel log about the jail.
+    KernelMessage(KernelMessage),
     /// Events were lost, or data could not be decoded.
     Lost(Lost),
 }
@@ -145,6 +163,16 @@ pub struct Exit {
     pub system_ns: u64,
     /// Time since the process started, nanoseconds.
     pub lifetime_ns: u64,
+    /// What exit_group(2) was called with, before the kernel cut it to eight bits; null if the process
+    /// ended otherwise.
+    #[serde(default)]
+    pub argument: Option<i32>,
+    /// Host PID of the leader of its process group; 0 if unknown.
+    #[serde(default)]
+    pub process_group: u32,
+    /// Host PID of the leader of its session; 0 if unknown.
+    #[serde(default)]
+    pub session: u32,
 }
 
 /// How a process ended; see wait(2).
@@ -219,6 +247,12 @@ pub struct SignalGenerated {
     pub sender_exiting: bool,
     /// The sender is a kernel thread.
     pub sender_kthread: bool,
+    /// The sender is the target's tracer (ptrace(2)).
+    #[serde(default)]
+    pub sender_traces_target: bool,
+    /// Where the processor faulted; null for a signal that is not a fault's.
+    #[serde(default)]
+    pub fault: Option<Fault>,
 }
 
 /// `si_code` of a signal.
@@ -304,6 +338,9 @@ pub struct OomKill {
     pub chain: Vec<MemoryCgroup>,
     /// There are more levels than were recorded.
     pub chain_truncated: bool,
+    /// What the trigger was doing.
+    #[serde(default)]
+    pub stack: Stack,
 }
 
 /// Memory of a process by kind, bytes.

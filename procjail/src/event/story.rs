@@ -307,6 +307,8 @@ pub(crate) fn header_line() -> trace::Header {
             .into(),
             plan: vec!["create cgroup /sys/fs/cgroup/procjail/web".into()],
             stop_timeout_ns: 1_000 * MS,
+            environment: Default::default(),
+            rlimits: Default::default(),
         },
         probes: vec![
             probe("sched_process_exec", None, "execs"),

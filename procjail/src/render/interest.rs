@@ -9,7 +9,7 @@ const PROMPT_NS: u64 = 100_000_000;
 /// of threads. JSON and the trace file have them all.
 pub fn is_minor(event: &Event) -> bool {
     match &event.what {
-        What::Free(_) | What::Wait(_) => true,
+        What::Free(_) | What::Wait(_) | What::MemorySample(_) | What::Counters(_) => true,
         What::Fork(fork) => fork.thread,
         // A search along PATH. The line of the exit says it where nothing was found in the end.
         What::ExecFailed(failed) => failed.error.number == libc::ENOENT,

@@ -88,6 +88,13 @@ pub struct Jail {
     pub plan: Vec<String>,
     /// How long a stop may take, nanoseconds.
     pub stop_timeout_ns: u64,
+    /// Variables of APP's environment that set the memory of a language's runtime, and no others.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Resource limits of PID 1 (getrlimit(2)): name, such as `nofile`, to the soft limit; null for
+    /// none.
+    #[serde(default)]
+    pub rlimits: BTreeMap<String, Option<u64>>,
 }
 
 /// A probe, attached or not.

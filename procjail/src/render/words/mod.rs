@@ -1,5 +1,6 @@
 //! What happened, in words.
 
+pub(super) mod evidence;
 mod signal;
 
 use super::style::Tone;
@@ -108,6 +109,13 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
                 }
             }
         }
+        What::Sender(who) => evidence::sender(who, width),
+        What::FailedCalls(failed) => evidence::failed_calls(failed),
+        What::MemorySample(sample) => evidence::memory_sample(sample),
+        What::Counters(counters) => evidence::counters(counters),
+        What::Snapshot(snapshot) => evidence::snapshot(snapshot),
+        What::KernelOom(report) => evidence::kernel_oom(report),
+        What::KernelMessage(message) => evidence::kernel_message(message),
         What::Lost(lost) => Words::new(Tone::Bad, format!("events lost: {}", loss(lost))),
     }
 }

@@ -1,0 +1,296 @@
+//! Evidence: what a diagnosis needs beside the events themselves.
+//!
+//! Most of it is read from procfs, the cgroup file system and the kernel log at the moments that
+//! matter, since a moment later it is gone.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::{Errno, ProcessMemory, Signal, Syscall, Task};
+
+/// Where the processor faulted: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// `si_addr` of sigaction(2): the address accessed, or the instruction's; 0 if unknown.
+    pub address: u64,
+    /// The instruction.
+    pub instruction: u64,
+    /// The stack pointer.
+    pub stack_pointer: u64,
+}
+
+/// Where a thread is, innermost call first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stack {
+    /// In the kernel.
+    pub kernel: Vec<Frame>,
+    /// In the program.
+    pub user: Vec<Frame>,
+}
+
+/// One call of a stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frame {
+    /// Address of the instruction; within the file if `module` is known and `symbol` isn't.
+    pub address: u64,
+    /// Function, if it is known.
+    pub symbol: Option<String>,
+    /// The file it lies in; null for the kernel or if unknown.
+    pub module: Option<String>,
+}
+
+/// Who the event's task is: a process outside the jail that signals one in it.
+///
+/// Recorded with its first signal, as such processes are often gone a millisecond later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sender {
+    /// The program's file, an absolute path; empty if unknown.
+    pub exe: String,
+    /// Its arguments; empty if they could not be read.
+    pub argv: Vec<String>,
+    /// Effective user ID on the host.
+    pub uid: u32,
+    /// Its terminal, such as `pts3`; null for none.
+    pub tty: Option<String>,
+    /// Path of its cgroup on the default hierarchy; empty if unknown.
+    pub cgroup: String,
+    /// Its parent, that one's parent, and so on.
+    pub parents: Vec<Ancestor>,
+}
+
+/// A process among another's ancestors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ancestor {
+    /// Process ID on the host.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+}
+
+/// The last system calls that failed in the event's task, a process that ended with an exit code other
+/// than 0 or by a signal. Oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedCalls {
+    /// The calls.
+    pub calls: Vec<FailedCall>,
+}
+
+/// A system call that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedCall {
+    /// Which.
+    pub syscall: Syscall,
+    /// Why.
+    pub error: Errno,
+    /// The path it was given; null if the call has none.
+    pub path: Option<String>,
+    /// Its first arguments, as numbers.
+    pub args: Vec<u64>,
+    /// Thread that called, on the host.
+    pub tid: u32,
+    /// How long before this event, nanoseconds.
+    pub before_ns: u64,
+}
+
+/// Why a sample or a snapshot was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// APP is about to start.
+    Start,
+    /// It was time, or memory had changed much.
+    Sample,
+    /// An OOM kill had just happened.
+    OomKill,
+    /// A stop was requested.
+    StopRequested,
+    /// Half of the stop window is over.
+    StopHalf,
+    /// The stop window is over: everything is about to be killed.
+    StopDeadline,
+    /// Teardown makes no progress.
+    Stall,
+    /// PID 1 has ended; the cgroup still exists.
+    End,
+}
+
+/// The jail's memory at one moment, of its own cgroup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySample {
+    /// Why it was taken.
+    pub moment: Moment,
+    /// In use, bytes (`memory.current`, v1 `memory.usage_in_bytes`).
+    pub usage_bytes: u64,
+    /// The nearest limit, its own or one above, bytes; null for none.
+    pub limit_bytes: Option<u64>,
+    /// What it is made of.
+    pub kinds: MemoryKinds,
+    /// Swap in use, bytes.
+    pub swap_bytes: u64,
+    /// `memory.events` (v1: `failcnt`, and what `memory.oom_control` has).
+    pub events: BTreeMap<String, u64>,
+    /// Time that all tasks were stalled on memory (`memory.pressure` full, total), microseconds; null
+    /// where the kernel doesn't tell.
+    pub stalled_us: Option<u64>,
+    /// The processes that have most, largest first.
+    pub processes: Vec<ProcessSample>,
+}
+
+/// Memory of a cgroup by kind (`memory.stat`), bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryKinds {
+    /// Anonymous: heaps and stacks.
+    pub anon: u64,
+    /// Cache of files, tmpfs and shared memory included.
+    pub file: u64,
+    /// tmpfs and shared memory.
+    pub shmem: u64,
+    /// The kernel's own: slab, page tables, stacks, per-CPU, vmalloc.
+    pub kernel: u64,
+    /// Buffers of sockets.
+    pub sock: u64,
+    /// Of the kernel's: slab that cannot be reclaimed.
+    pub slab_unreclaimable: u64,
+    /// Of the kernel's: slab that can.
+    pub slab_reclaimable: u64,
+    /// Of the kernel's: page tables.
+    pub page_tables: u64,
+    /// Of the kernel's: stacks of threads.
+    pub kernel_stack: u64,
+    /// Of the files: changed, not yet being written.
+    pub file_dirty: u64,
+    /// Of the files: being written.
+    pub file_writeback: u64,
+    /// Cannot be reclaimed (mlock(2) and the like).
+    pub unevictable: u64,
+    /// Pages of files read again soon after they had been dropped, count since the start
+    /// (`workingset_refault_file`).
+    pub refaults_file: u64,
+    /// Pages looked at by reclaim, count since the start (`pgscan`).
+    pub scanned: u64,
+}
+
+/// A process in a [`MemorySample`] or a [`KernelOom`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessSample {
+    /// Which.
+    pub process: Task,
+    /// Its memory.
+    pub memory: ProcessMemory,
+    /// Its threads; 0 if unknown.
+    pub threads: u32,
+    /// `oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// Variables of its environment that set the memory of a language's runtime, and no others.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Counters of the jail's cgroup and of those above it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Counters {
+    /// Why they were read.
+    pub moment: Moment,
+    /// The jail's own first, the root last.
+    pub levels: Vec<Level>,
+}
+
+/// A cgroup and its counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Level {
+    /// Its path below the hierarchy's root.
+    pub path: String,
+    /// Name of the counter (file, a colon, key: `memory.events.local:oom`, `pids.events:max`,
+    /// `cpu.stat:nr_throttled`; a file with one number has its own name: `memory.current`) to its value.
+    /// A limit of `max` is left out. The names are those of cgroup v2 on v1 as well, where there is an
+    /// equivalent (`memory.failcnt` has none).
+    pub values: BTreeMap<String, u64>,
+}
+
+/// What the jail's tasks are doing at one moment (proc(5)).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// Why it was taken.
+    pub moment: Moment,
+    /// All threads of the jail, by PID and thread ID.
+    pub threads: Vec<ThreadState>,
+    /// There are more than were recorded.
+    pub truncated: bool,
+    /// The cgroup, its own or one above, that is frozen; null if none is.
+    pub frozen: Option<String>,
+    /// Throttling by the CPU limit so far (`cpu.stat`); null without one.
+    pub cpu: Option<CpuThrottling>,
+}
+
+/// How the CPU limit held the jail back, since its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CpuThrottling {
+    /// Periods in which it ran.
+    pub periods: u64,
+    /// Periods in which it had to stop.
+    pub throttled_periods: u64,
+    /// How long it had to, nanoseconds.
+    pub throttled_ns: u64,
+    /// CPU time used, nanoseconds.
+    pub used_ns: u64,
+}
+
+/// A thread as procfs shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadState {
+    /// Which.
+    pub task: Task,
+    /// One letter, as in proc_pid_stat(5): `R`, `S`, `D`, `T`, `t`, `Z`, ….
+    pub state: String,
+    /// Host PID of its parent.
+    pub parent_pid: u32,
+    /// Threads of its process.
+    pub threads: u32,
+    /// Host PID of its tracer; 0 for none.
+    pub tracer_pid: u32,
+    /// The kernel function it waits in; empty if it doesn't, or isn't told.
+    pub wait_channel: String,
+    /// The system call it is in; null for none or unknown.
+    pub syscall: Option<Syscall>,
+    /// Calls in the kernel, innermost first; empty if not told.
+    pub stack: Vec<String>,
+    /// Pending for the thread or its process.
+    pub pending: Vec<Signal>,
+    /// Blocked.
+    pub blocked: Vec<Signal>,
+    /// Ignored.
+    pub ignored: Vec<Signal>,
+    /// With a handler.
+    pub caught: Vec<Signal>,
+    /// A core dump is under way.
+    pub core_dumping: bool,
+}
+
+/// The kernel log's report of an OOM kill, which the kernel leaves out when there are many.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelOom {
+    /// `memcg`, `none` (the whole machine), `cpuset` or `memory-policy`.
+    pub constraint: String,
+    /// Cgroup whose limit was hit; null unless `memcg`.
+    pub limit_cgroup: Option<String>,
+    /// Cgroup of the victim.
+    pub victim_cgroup: String,
+    /// The victim, host PID.
+    pub victim_pid: u32,
+    /// Memory of the cgroup at its limit, by kind; null if not told.
+    pub kinds: Option<MemoryKinds>,
+    /// The tasks that could have been chosen; largest first.
+    pub processes: Vec<ProcessSample>,
+    /// Nodes that were allowed, as in `mems_allowed`; empty if not told.
+    pub mems_allowed: String,
+}
+
+/// A line of the kernel log that names the jail's cgroup or one of its processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelMessage {
+    /// Severity, 0 (emergency) to 7 (debugging).
+    pub level: u8,
+    /// The line.
+    pub text: String,
+}

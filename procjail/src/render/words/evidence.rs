@@ -1,0 +1,147 @@
+//! Evidence in words: samples, snapshots, the kernel log.
+
+use super::super::style::Tone;
+use super::super::text::{bytes, command, count, escape, plural};
+use super::{Words, errno};
+use crate::event::*;
+
+/// Most items of a list that a line names.
+const NAMED: usize = 3;
+
+pub(super) fn sender(sender: &Sender, width: usize) -> Words {
+    let parents: Vec<String> = sender
+        .parents
+        .iter()
+        .map(|parent| format!("{} ({})", escape(&parent.comm), parent.pid))
+        .collect();
+    let tty = sender
+        .tty
+        .as_ref()
+        .map_or_else(String::new, |tty| format!(", on {}", escape(tty)));
+    let what = match sender.argv.is_empty() {
+        true => escape(&sender.exe),
+        false => command(&sender.argv, false, width.saturating_sub(40).max(20)),
+    };
+    let below = match parents.is_empty() {
+        true => String::new(),
+        false => format!("below {}", parents.join(" < ")),
+    };
+    Words::new(
+        Tone::Plain,
+        format!("sender from outside: {what}, uid {}{tty}", sender.uid),
+    )
+    .detail(below)
+}
+
+pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
+    let call = |call: &FailedCall| {
+        let path = call
+            .path
+            .as_ref()
+            .map_or_else(String::new, |path| format!(" {}", escape(path)));
+        format!("{}{path}: {}", escape(&call.syscall.name), errno(&call.error))
+    };
+    let last: Vec<String> = failed.calls.iter().rev().take(NAMED).map(call).collect();
+    Words::new(
+        Tone::Plain,
+        format!("last failed calls: {}", last.join("; ")),
+    )
+}
+
+pub(super) fn memory_sample(sample: &MemorySample) -> Words {
+    let of = sample
+        .limit_bytes
+        .map_or_else(String::new, |limit| format!(" of {}", bytes(limit)));
+    let largest = sample.processes.first().map_or_else(String::new, |most| {
+        let memory = &most.memory;
+        format!(
+            "most: {} with {}",
+            escape(&most.process.comm),
+            bytes(
+                memory
+                    .anon_bytes
+                    .saturating_add(memory.file_bytes)
+                    .saturating_add(memory.shmem_bytes)
+            )
+        )
+    });
+    let text = format!(
+        "memory {}{of}: {}",
+        bytes(sample.usage_bytes),
+        kinds(&sample.kinds)
+    );
+    Words::new(Tone::Dim, text).detail(largest)
+}
+
+/// Memory by kind, the largest first, those of no account left out.
+pub fn kinds(kinds: &MemoryKinds) -> String {
+    let mut parts = [
+        ("anon", kinds.anon),
+        ("file cache", kinds.file.saturating_sub(kinds.shmem)),
+        ("shmem/tmpfs", kinds.shmem),
+        ("kernel", kinds.kernel),
+        ("socket buffers", kinds.sock),
+    ];
+    parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let least = parts.first().map_or(0, |(_, most)| most / 50).max(1);
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(_, bytes)| *bytes >= least)
+        .map(|(name, size)| format!("{name} {}", bytes(*size)))
+        .collect();
+    match parts.is_empty() {
+        true => "nothing charged".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
+pub(super) fn counters(counters: &Counters) -> Words {
+    let levels = plural(counters.levels.len() as u64, "cgroup", "cgroups");
+    Words::new(Tone::Dim, format!("counters of {levels} read"))
+}
+
+pub(super) fn snapshot(snapshot: &Snapshot) -> Words {
+    let task = |thread: &ThreadState| {
+        let place = match (&thread.syscall, thread.wait_channel.as_str()) {
+            (_, place) if !matches!(place, "" | "0") => format!(" in {}", escape(place)),
+            (Some(call), _) => format!(" in {}", escape(&call.name)),
+            (None, _) => String::new(),
+        };
+        format!(
+            "{} {}{place}",
+            escape(&thread.task.comm),
+            escape(&thread.state)
+        )
+    };
+    let tasks: Vec<String> = snapshot.threads.iter().take(NAMED).map(task).collect();
+    let rest = snapshot.threads.len().saturating_sub(NAMED) as u64;
+    let more = match rest {
+        0 => String::new(),
+        rest => format!(" and {} more", count(rest)),
+    };
+    let frozen = snapshot.frozen.as_ref().map_or_else(String::new, |cgroup| {
+        format!("cgroup {} is frozen", escape(cgroup))
+    });
+    Words::new(
+        Tone::Plain,
+        format!("state of the jail: {}{more}", tasks.join(", ")),
+    )
+    .detail(frozen)
+}
+
+pub(super) fn kernel_oom(report: &KernelOom) -> Words {
+    let limit = match &report.limit_cgroup {
+        Some(cgroup) => format!("limit of {}", escape(cgroup)),
+        None => format!("constraint {}", escape(&report.constraint)),
+    };
+    let made_of = report.kinds.as_ref().map_or_else(String::new, kinds);
+    Words::new(
+        Tone::Plain,
+        format!("kernel log: OOM kill of PID {}, {limit}", report.victim_pid),
+    )
+    .detail(made_of)
+}
+
+pub(super) fn kernel_message(message: &KernelMessage) -> Words {
+    Words::new(Tone::Plain, format!("kernel log: {}", escape(&message.text)))
+}
