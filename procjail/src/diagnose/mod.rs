@@ -10,6 +10,7 @@
 //! under their causes, and says what could not be told. The catalogue is `docs/diagnoses.md`.
 
 mod case;
+mod catalogue;
 mod engine;
 mod finding;
 mod model;
@@ -17,7 +18,10 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use case::{Builder, Case, Index, Notice, Origin, Process, ProcessId, program_of};
+pub use case::{
+    Builder, Case, Index, Notice, Origin, Process, ProcessId, SharedBuilder, program_of,
+};
+pub use catalogue::{catalogue, schema};
 pub use engine::explain;
 pub use finding::{Cause, Finding};
 pub use model::{

@@ -29,7 +29,7 @@ pub fn explanation(explanation: &Explanation, detail: Detail, look: &Look) -> St
         gate_ns: explanation.gate_ns,
     };
     for (index, one) in explanation.diagnoses.iter().enumerate() {
-        if index > 0 || detail == Detail::Verdicts {
+        if index > 0 {
             page.text.push('\n');
         }
         page.diagnosis(one);

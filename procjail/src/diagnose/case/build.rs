@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Case, Notice, Process, ProcessId};
 use crate::event::{
@@ -127,6 +128,36 @@ impl Builder {
         }
         mass.last = Some(event.clone());
         false
+    }
+}
+
+/// A builder that several hold: the writer of a live trace fills it, whoever explains takes it.
+#[derive(Clone, Default)]
+pub struct SharedBuilder(Arc<Mutex<Builder>>);
+
+impl SharedBuilder {
+    /// The case of what came so far; `None` if there was not even a header.
+    pub fn finish(&self) -> Option<Case> {
+        std::mem::take(&mut *self.lock()).finish()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Builder> {
+        // A panic while it was held leaves at worst an event out.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Output for SharedBuilder {
+    fn header(&mut self, header: &Header) -> io::Result<()> {
+        self.lock().header(header)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.lock().event(event)
+    }
+
+    fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {
+        self.lock().footer(footer)
     }
 }
 

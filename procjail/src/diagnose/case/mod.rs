@@ -6,7 +6,7 @@ mod process;
 mod signals;
 mod words;
 
-pub use build::Builder;
+pub use build::{Builder, SharedBuilder};
 pub use origin::Origin;
 pub use process::{Notice, Process, ProcessId};
 pub use words::program_of;
