@@ -4,7 +4,9 @@
 
 #[cfg(test)]
 mod bench;
+mod lines;
 mod model;
+mod pool;
 mod read;
 mod schema;
 #[cfg(test)]
