@@ -3,6 +3,7 @@
 mod bench;
 mod docs;
 mod ebpf;
+mod record;
 mod test;
 mod vm;
 mod workspace;
@@ -16,6 +17,7 @@ use clap::Parser;
 enum Task {
     Ebpf(ebpf::Args),
     Docs(docs::Args),
+    Record(record::Args),
     Test(test::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -25,6 +27,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Docs(args) => docs::run(&args),
+        Task::Record(args) => record::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -1,0 +1,98 @@
+//! `cargo xtask record`: traces of the lab's scenarios, for tests of the rules without a kernel.
+//!
+//! They are recorded on a real kernel and committed, so that every rule is tried on every scenario's
+//! trace on any machine. What names the recording machine is taken out.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, ensure};
+use procjail::event::What;
+use procjail::lab;
+use procjail::render::Output;
+use procjail::trace;
+
+use crate::workspace::{cargo, root, target};
+
+/// Where the traces lie.
+const TRACES: &str = "procjail/tests/traces";
+
+/// The scenario cannot run on this machine: the exit code of `procjail lab`.
+const NEEDS: i32 = 3;
+
+/// Record the traces of the lab's scenarios again, as root
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these scenarios
+    scenario: Vec<String>,
+}
+
+/// Runs the task.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let status = cargo(&["build", "-p", "procjail"]).status()?;
+    ensure!(status.success(), "cannot build procjail");
+    // Not the build's own folder: its path is in every trace.
+    let stage = std::env::temp_dir().join("procjail-record");
+    std::fs::create_dir_all(&stage)?;
+    let procjail = stage.join("procjail");
+    std::fs::copy(target()?.join("debug/procjail"), &procjail)?;
+    std::fs::create_dir_all(root().join(TRACES))?;
+    let mut failed = false;
+    for scenario in lab::all() {
+        if !args.scenario.is_empty() && !args.scenario.iter().any(|id| id == scenario.id) {
+            continue;
+        }
+        let raw = stage.join("trace.jsonl");
+        let output = Command::new(&procjail)
+            .args(["lab", scenario.id, "-o"])
+            .arg(&raw)
+            .output()?;
+        match output.status.code() {
+            Some(0) => {
+                let to = root()
+                    .join(TRACES)
+                    .join(format!("{}.jsonl.zst", scenario.id));
+                copy(&raw, &to).with_context(|| scenario.id)?;
+                println!("{:32} recorded", scenario.id);
+            }
+            Some(NEEDS) => println!(
+                "{:32} not here: the machine lacks what it needs",
+                scenario.id
+            ),
+            _ => {
+                failed = true;
+                let said = String::from_utf8_lossy(&output.stderr);
+                println!("{:32} FAILED: {}", scenario.id, said.trim());
+            }
+        }
+    }
+    std::fs::remove_dir_all(&stage)?;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Copies a trace without what names the machine: its host name, and what procjail was started from.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut reader = trace::open(from)?;
+    let mut header = reader.header().clone();
+    header.host.hostname = "lab".to_owned();
+    let mut writer = trace::Writer::create(to)?;
+    writer.header(&header)?;
+    for event in reader.by_ref() {
+        let mut event = event?;
+        if let What::Sender(sender) = &mut event.what {
+            let own = sender
+                .parents
+                .iter()
+                .take_while(|parent| parent.comm == "procjail");
+            let own = own.count();
+            sender.parents.truncate(own);
+        }
+        writer.event(&event)?;
+    }
+    writer.footer(reader.footer())?;
+    Ok(())
+}
