@@ -4,9 +4,7 @@
 
 #[cfg(test)]
 mod bench;
-mod lines;
 mod model;
-mod pool;
 mod read;
 mod schema;
 #[cfg(test)]

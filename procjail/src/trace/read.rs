@@ -5,19 +5,20 @@
 //! an error that names the line.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::lines::{Line, Lines};
-use super::pool::Pool;
 use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header};
 use crate::event::Event;
 use crate::names;
 
-/// So many lines are read before help is called: most traces are shorter, and done sooner alone.
-const ALONE: u64 = 4_000;
+/// Longest line that is read; a trace's are far shorter.
+const LINE_BYTES: u64 = 16 << 20;
+
+/// First bytes of a Zstandard frame (RFC 8878).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +83,7 @@ pub enum ReadError {
 
 /// A trace that is being read: an iterator over its events.
 pub struct Reader {
-    source: Source,
-    name: String,
-    /// Number of the line that was taken last.
-    line: u64,
+    lines: Lines,
     header: Header,
     footer: Option<Footer>,
     missing: Option<String>,
@@ -120,7 +118,7 @@ impl Reader {
     /// # Errors
     ///
     /// See [`ReadError`].
-    pub fn new(input: impl Read + Send + 'static, name: &str) -> Result<Self, ReadError> {
+    pub fn new(input: impl Read + 'static, name: &str) -> Result<Self, ReadError> {
         let mut lines = Lines::new(input, name)?;
         let header = match lines.next_line()? {
             Line::End => {
@@ -145,9 +143,7 @@ impl Reader {
             })?,
         };
         Ok(Self {
-            source: Source::Alone(Some(lines)),
-            name: name.to_owned(),
-            line: 1,
+            lines,
             header,
             footer: None,
             missing: None,
@@ -172,69 +168,47 @@ impl Reader {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, ReadError> {
-        match self.next_parsed()? {
-            Parsed::Whole(Ok(Item::Event(event))) => {
-                self.events += 1;
-                Ok(Some(*event))
-            }
-            Parsed::Whole(Ok(Item::Footer(footer))) => {
-                self.footer = Some(*footer);
-                match self.next_parsed()? {
-                    Parsed::End => Ok(None),
-                    Parsed::Whole(_) | Parsed::Cut { .. } => {
-                        Err(self.error("there is more after the footer".to_owned()))
-                    }
-                }
-            }
-            Parsed::Whole(Err(error)) => Err(self.error(error)),
-            Parsed::End => {
+        match self.lines.next_line()? {
+            Line::Whole => {}
+            Line::End => {
                 self.missing = Some(self.without_footer(""));
-                Ok(None)
+                return Ok(None);
             }
             // The last line may be whole but for its end.
-            Parsed::Cut { item, empty } => match item {
+            Line::Cut => match parse(&self.lines.line) {
                 Ok(Item::Footer(footer)) => {
                     self.footer = Some(*footer);
-                    Ok(None)
+                    return Ok(None);
                 }
                 Ok(Item::Event(event)) => {
                     self.events += 1;
-                    Ok(Some(*event))
+                    return Ok(Some(*event));
+                }
+                Err(_) if self.lines.line.is_empty() => {
+                    self.missing = Some(self.without_footer(""));
+                    return Ok(None);
                 }
                 Err(_) => {
-                    let within = if empty {
-                        ""
-                    } else {
-                        ", in the middle of a line"
-                    };
-                    self.missing = Some(self.without_footer(within));
-                    Ok(None)
+                    self.missing = Some(self.without_footer(", in the middle of a line"));
+                    return Ok(None);
                 }
             },
         }
-    }
-
-    fn next_parsed(&mut self) -> Result<Parsed, ReadError> {
-        if self.line > ALONE
-            && let Source::Alone(lines) = &mut self.source
-            && let Some(lines) = lines.take()
-        {
-            self.source = Source::Pool(Pool::start(lines));
-        }
-        let parsed = match &mut self.source {
-            Source::Alone(Some(lines)) => Parsed::next(lines)?,
-            Source::Alone(None) => Parsed::End,
-            Source::Pool(pool) => pool.next()?,
-        };
-        self.line += u64::from(!matches!(parsed, Parsed::End));
-        Ok(parsed)
-    }
-
-    fn error(&self, detail: String) -> ReadError {
-        ReadError::Line {
-            name: self.name.clone(),
-            line: self.line,
-            detail,
+        match parse(&self.lines.line) {
+            Ok(Item::Event(event)) => {
+                self.events += 1;
+                Ok(Some(*event))
+            }
+            Ok(Item::Footer(footer)) => {
+                self.footer = Some(*footer);
+                match self.lines.next_line()? {
+                    Line::End => Ok(None),
+                    Line::Whole | Line::Cut => Err(self
+                        .lines
+                        .error("there is more after the footer".to_owned())),
+                }
+            }
+            Err(error) => Err(self.lines.error(error)),
         }
     }
 
@@ -259,50 +233,8 @@ impl Iterator for Reader {
     }
 }
 
-/// Where lines come from.
-enum Source {
-    /// Read and parsed here.
-    Alone(Option<Lines>),
-    /// Read and parsed by other threads.
-    Pool(Pool),
-}
-
-/// A line and what is in it.
-pub(super) enum Parsed {
-    /// A whole line.
-    Whole(Result<Item, String>),
-    /// The input ended within it; `empty` if before its first character.
-    Cut {
-        /// What is in it if it is whole but for its end.
-        item: Result<Item, String>,
-        /// Nothing at all is.
-        empty: bool,
-    },
-    /// There are no more.
-    End,
-}
-
-impl Parsed {
-    /// The next line.
-    pub(super) fn next(lines: &mut Lines) -> Result<Self, ReadError> {
-        let kind = lines.next_line()?;
-        Ok(Self::of(kind, &lines.line))
-    }
-
-    pub(super) fn of(kind: Line, line: &[u8]) -> Self {
-        match kind {
-            Line::Whole => Self::Whole(parse(line)),
-            Line::Cut => Self::Cut {
-                item: parse(line),
-                empty: line.is_empty(),
-            },
-            Line::End => Self::End,
-        }
-    }
-}
-
 /// What a line after the header may be.
-pub(super) enum Item {
+enum Item {
     Event(Box<Event>),
     Footer(Box<Footer>),
 }
@@ -367,4 +299,94 @@ fn header(line: &[u8], name: &str) -> Result<Header, ReadError> {
         line: 1,
         detail: format!("bad header: {}", error_text(&error)),
     })
+}
+
+/// The lines of a file, decompressed.
+struct Lines {
+    input: Box<dyn BufRead>,
+    name: String,
+    number: u64,
+    line: Vec<u8>,
+}
+
+/// What [`Lines::next_line`] found.
+enum Line {
+    /// A line, now in [`Lines::line`].
+    Whole,
+    /// The input ended within it.
+    Cut,
+    /// There are no more.
+    End,
+}
+
+impl Lines {
+    fn new(input: impl Read + 'static, name: &str) -> Result<Self, ReadError> {
+        let failed = |error| ReadError::Read {
+            name: name.to_owned(),
+            line: 0,
+            error,
+        };
+        let mut input = BufReader::with_capacity(1 << 18, input);
+        let mut magic = Vec::new();
+        input
+            .by_ref()
+            .take(ZSTD_MAGIC.len() as u64)
+            .read_to_end(&mut magic)
+            .map_err(failed)?;
+        let compressed = magic == ZSTD_MAGIC;
+        let input = io::Cursor::new(magic).chain(input);
+        let input: Box<dyn BufRead> = if compressed {
+            let decoder = zstd::Decoder::with_buffer(input).map_err(failed)?;
+            Box::new(BufReader::with_capacity(1 << 18, decoder))
+        } else {
+            Box::new(input)
+        };
+        Ok(Self {
+            input,
+            name: name.to_owned(),
+            number: 0,
+            line: Vec::new(),
+        })
+    }
+
+    fn next_line(&mut self) -> Result<Line, ReadError> {
+        self.line.clear();
+        let read = self
+            .input
+            .by_ref()
+            .take(LINE_BYTES)
+            .read_until(b'\n', &mut self.line);
+        match read {
+            Ok(_) => {}
+            // A compressed file that was cut off: what could be decoded before is there.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Line::Cut),
+            Err(error) => {
+                return Err(ReadError::Read {
+                    name: self.name.clone(),
+                    line: self.number,
+                    error,
+                });
+            }
+        }
+        if self.line.is_empty() {
+            return Ok(Line::End);
+        }
+        self.number += 1;
+        if self.line.last() == Some(&b'\n') {
+            self.line.pop();
+            return Ok(Line::Whole);
+        }
+        if self.line.len() as u64 >= LINE_BYTES {
+            return Err(self.error(format!("longer than {} MiB", LINE_BYTES >> 20)));
+        }
+        Ok(Line::Cut)
+    }
+
+    fn error(&self, detail: String) -> ReadError {
+        ReadError::Line {
+            name: self.name.clone(),
+            line: self.number,
+            detail,
+        }
+    }
 }

@@ -316,47 +316,6 @@ fn an_existing_file_is_replaced() {
     assert_eq!(open(&path).expect("a trace").count(), 0);
 }
 
-/// A trace that is long enough to be parsed by several threads, as lines.
-fn long() -> Vec<Vec<u8>> {
-    let bytes = written("long.jsonl");
-    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-    let (header, rest) = lines.split_first().expect("a header");
-    let (footer, events) = rest.split_last().expect("a footer");
-    let mut long = vec![header.to_vec()];
-    long.extend(events.iter().cycle().take(20_000).map(|line| line.to_vec()));
-    long.push(footer.to_vec());
-    long
-}
-
-#[test]
-fn a_long_trace_keeps_its_order() {
-    let lines = long();
-    let read = read(&lines.concat()).expect("whole");
-    let story: Vec<u64> = story::trace().0.iter().map(|event| event.seq).collect();
-    assert_eq!(read.events.len(), 20_000);
-    assert!(
-        read.events
-            .iter()
-            .zip(story.iter().cycle())
-            .all(|(event, seq)| event.seq == *seq)
-    );
-    assert!(read.footer.is_some() && read.missing.is_none());
-}
-
-#[test]
-fn a_long_trace_may_be_cut_or_damaged() {
-    let mut lines = long();
-    let whole = lines.concat();
-    let cut = read(&whole[..whole.len() / 2]).expect("cut");
-    assert!((9_000..11_000).contains(&cut.events.len()));
-    let missing = cut.missing.expect("cut");
-    assert!(missing.contains("in the middle of a line"), "{missing}");
-
-    lines[15_000] = b"{\"seq\":\n".to_vec();
-    let error = failure(&lines.concat());
-    assert!(error.starts_with("file, line 15001: "), "{error}");
-}
-
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
