@@ -63,9 +63,9 @@ pub fn of_file(path: &Path) -> anyhow::Result<Explanation> {
     let mut reader = trace::open(path)?;
     let mut builder = Builder::new();
     builder.header(reader.header())?;
-    for event in reader.by_ref() {
+    for event in reader.condensed() {
         match event {
-            Ok(event) => builder.event(&event)?,
+            Ok((event, omitted)) => builder.event_of_many(&event, omitted)?,
             // Damage within: what came before is worth an explanation all the same.
             Err(error) => {
                 complain(format_args!("{error}; explained up to there"));

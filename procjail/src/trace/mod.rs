@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod bench;
+mod condense;
 mod model;
 mod read;
 mod schema;
@@ -11,6 +12,7 @@ mod schema;
 mod tests;
 mod write;
 
+pub use condense::Condensed;
 pub use model::*;
 pub use read::{ReadError, Reader, open};
 pub use schema::schema;

@@ -10,12 +10,16 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::condense::Condensed;
 use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header};
 use crate::event::Event;
 use crate::names;
 
 /// Longest line that is read; a trace's are far shorter.
 const LINE_BYTES: u64 = 16 << 20;
+
+/// How the last line begins.
+const FOOTER: &[u8] = b"{\"footer\":";
 
 /// First bytes of a Zstandard frame (RFC 8878).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -167,40 +171,80 @@ impl Reader {
         self.missing.as_deref()
     }
 
+    /// The events without masses of the same: see [`Condensed`].
+    pub fn condensed(&mut self) -> Condensed<'_> {
+        Condensed::new(self)
+    }
+
     fn next_event(&mut self) -> Result<Option<Event>, ReadError> {
+        match self.next_entry()? {
+            Entry::Line(line) => {
+                let event = self.event_in(&line);
+                self.give_back(line);
+                event
+            }
+            Entry::Event(event) => Ok(Some(*event)),
+            Entry::End => Ok(None),
+        }
+    }
+
+    /// The next line that should be an event, not parsed yet.
+    pub(super) fn next_entry(&mut self) -> Result<Entry, ReadError> {
+        if self.ended {
+            return Ok(Entry::End);
+        }
+        let entry = self.entry();
+        self.ended = matches!(entry, Ok(Entry::End) | Err(_));
+        entry
+    }
+
+    fn entry(&mut self) -> Result<Entry, ReadError> {
         match self.lines.next_line()? {
-            Line::Whole => {}
+            Line::Whole if self.lines.line.starts_with(FOOTER) => {}
+            Line::Whole => {
+                self.events += 1;
+                return Ok(Entry::Line(std::mem::take(&mut self.lines.line)));
+            }
             Line::End => {
                 self.missing = Some(self.without_footer(""));
-                return Ok(None);
+                return Ok(Entry::End);
             }
             // The last line may be whole but for its end.
             Line::Cut => match parse(&self.lines.line) {
                 Ok(Item::Footer(footer)) => {
                     self.footer = Some(*footer);
-                    return Ok(None);
+                    return Ok(Entry::End);
                 }
                 Ok(Item::Event(event)) => {
                     self.events += 1;
-                    return Ok(Some(*event));
+                    return Ok(Entry::Event(event));
                 }
                 Err(_) if self.lines.line.is_empty() => {
                     self.missing = Some(self.without_footer(""));
-                    return Ok(None);
+                    return Ok(Entry::End);
                 }
                 Err(_) => {
                     self.missing = Some(self.without_footer(", in the middle of a line"));
-                    return Ok(None);
+                    return Ok(Entry::End);
                 }
             },
         }
-        match parse(&self.lines.line) {
-            Ok(Item::Event(event)) => {
-                self.events += 1;
-                Ok(Some(*event))
-            }
+        let line = std::mem::take(&mut self.lines.line);
+        let entry = match self.event_in(&line)? {
+            Some(event) => Entry::Event(Box::new(event)),
+            None => Entry::End,
+        };
+        self.give_back(line);
+        Ok(entry)
+    }
+
+    /// The event in a line; `None` if it is the footer.
+    pub(super) fn event_in(&mut self, line: &[u8]) -> Result<Option<Event>, ReadError> {
+        match parse(line) {
+            Ok(Item::Event(event)) => Ok(Some(*event)),
             Ok(Item::Footer(footer)) => {
                 self.footer = Some(*footer);
+                self.ended = true;
                 match self.lines.next_line()? {
                     Line::End => Ok(None),
                     Line::Whole | Line::Cut => Err(self
@@ -210,6 +254,11 @@ impl Reader {
             }
             Err(error) => Err(self.lines.error(error)),
         }
+    }
+
+    /// Lets a line's memory be used again.
+    pub(super) fn give_back(&mut self, line: Vec<u8>) {
+        self.lines.line = line;
     }
 
     fn without_footer(&self, where_: &str) -> String {
@@ -233,6 +282,16 @@ impl Iterator for Reader {
     }
 }
 
+/// What comes next in a trace.
+pub(super) enum Entry {
+    /// A line that should be an event.
+    Line(Vec<u8>),
+    /// An event.
+    Event(Box<Event>),
+    /// No more events.
+    End,
+}
+
 /// What a line after the header may be.
 enum Item {
     Event(Box<Event>),
@@ -246,7 +305,7 @@ fn parse(line: &[u8]) -> Result<Item, String> {
             .map(Box::new)
             .map(Item::Footer)
     };
-    if text.starts_with("{\"footer\":") {
+    if line.starts_with(FOOTER) {
         return footer().map_err(|error| error_text(&error));
     }
     match serde_json::from_str(text) {

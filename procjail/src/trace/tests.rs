@@ -316,6 +316,33 @@ fn an_existing_file_is_replaced() {
     assert_eq!(open(&path).expect("a trace").count(), 0);
 }
 
+/// Masses of a signal between other events are condensed; nothing else is.
+#[test]
+fn masses_are_condensed() {
+    let bytes = written("mass.jsonl");
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let signal = lines
+        .iter()
+        .find(|line| String::from_utf8_lossy(line).contains("signal-delivered"))
+        .expect("the story has one");
+    let (body, footer) = lines.split_at(lines.len() - 1);
+    let mut mass = body.concat();
+    for n in 0..1000 {
+        let line = String::from_utf8_lossy(signal);
+        let (_, rest) = line.split_once(",\"time_ns\":").expect("a time");
+        mass.extend(format!("{{\"seq\":{},\"time_ns\":{rest}", 1_000_000 + n).into_bytes());
+    }
+    mass.extend(footer.concat());
+    let mut reader = Reader::new(io::Cursor::new(mass), "file").expect("a header");
+    let events: Vec<(Event, u64)> = reader.condensed().collect::<Result<_, _>>().expect("whole");
+    let (story, _) = story::trace();
+    // The first eight, of which the story has one, and the last.
+    assert_eq!(events.len(), story.len() + 7 + 1);
+    let (last, omitted) = events.last().expect("an event");
+    assert_eq!((last.seq, *omitted), (1_000_999, 1001 - 8 - 1));
+    assert!(reader.footer().is_some() && reader.missing().is_none());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500)) {

@@ -54,6 +54,17 @@ impl Builder {
         }
     }
 
+    /// Takes an event, and note of so many before it that were like it and are left out.
+    pub fn event_of_many(&mut self, event: &Event, omitted: u64) -> io::Result<()> {
+        if let Some(case) = &mut self.case {
+            case.total += omitted;
+        }
+        if let Some(mass) = Self::class(event).and_then(|class| self.masses.get_mut(&class)) {
+            mass.seen += omitted;
+        }
+        self.event(event)
+    }
+
     /// The case; `None` if there was not even a header.
     pub fn finish(mut self) -> Option<Case> {
         let mut case = self.case.take()?;
