@@ -1,15 +1,18 @@
 //! `procjail trace`: a jail with the probes attached.
 
-use std::{collections::BTreeMap, io, path::PathBuf, process};
+use std::{io, path::PathBuf, process};
 
 use anyhow::Context;
 use clap::ValueEnum;
 
 use super::{complain, options::JailOptions};
 use crate::{
-    clock, exit, host,
+    clock,
+    evidence::{Witness, kmsg, runtime_settings},
+    exit, host,
     jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
+    names::io_error,
     render::{JsonLines, Look, Timeline},
     session::{BoxedOutput, Recorder, Report, Session, Sink},
     trace::{self, Header},
@@ -123,17 +126,22 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let reader = tracer
         .take_reader()
         .context("the ring buffer was taken already")?;
-    let header = header(&plan, &jail, &tracer);
+    let kmsg = kmsg::open();
+    let header = header(&plan, &jail, &tracer, kmsg.as_ref().err());
     for sink in &mut sinks {
         sink.output
             .header(&header)
             .with_context(|| format!("cannot write the trace to {}", sink.name))?;
     }
-    let session = Session::start(&recorder, reader, sinks)
+    let witness = jail
+        .view()
+        .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
+        .context("cannot open what tells the state of the jail")?;
+    let session = Session::start(&recorder, reader, sinks, witness.alarm())
         .context("cannot start the threads that record the trace")?;
-    let (outcome, failure) = match jail.open_gate(&recorder) {
-        Ok(()) => (jail.supervise(&recorder), None),
-        Err(error) => (jail.abort("setup-failed", &recorder), Some(error)),
+    let (outcome, failure) = match jail.open_gate(&witness) {
+        Ok(()) => (jail.supervise(&witness), None),
+        Err(error) => (jail.abort("setup-failed", &witness), Some(error)),
     };
     let report = session.finish(|| tracer.lost(), &outcome);
     drop(tracer);
@@ -214,7 +222,14 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
     features.into_iter().map(lack).collect()
 }
 
-fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
+fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<&io::Error>) -> Header {
+    let mut probes = tracer.probes();
+    probes.push(trace::Probe {
+        name: "kmsg".into(),
+        attached: no_kmsg.is_none(),
+        error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {}", io_error(error))),
+        provides: "the kernel log's report of an OOM kill and its lines about the jail".into(),
+    });
     Header {
         format: trace::FORMAT_NAME.into(),
         version: trace::FORMAT_VERSION,
@@ -235,9 +250,9 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
             limits: plan.limits(),
             plan: plan.steps(),
             stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
-            environment: BTreeMap::new(),
-            rlimits: BTreeMap::new(),
+            environment: runtime_settings(plan.environment()),
+            rlimits: plan.rlimits(),
         },
-        probes: tracer.probes(),
+        probes,
     }
 }

@@ -1,0 +1,78 @@
+//! The kernel log (`/dev/kmsg`, Documentation/ABI/testing/dev-kmsg), from the moment it was opened.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::kernel_log::{Finding, KernelLog};
+
+/// Where the log is read.
+const PATH: &str = "/dev/kmsg";
+
+/// Most records of one round. A log that is written faster than it is read must not keep us.
+const ROUND: usize = 4096;
+
+/// Longer than any record; the kernel refuses to give a part of one.
+const RECORD_BYTES: usize = 16 << 10;
+
+/// The open log.
+#[derive(Debug)]
+pub struct Kmsg {
+    file: File,
+    log: KernelLog,
+}
+
+/// Opens the log at its end.
+///
+/// # Errors
+///
+/// There is none (a container), or it takes CAP_SYSLOG to read it.
+pub fn open() -> io::Result<File> {
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(PATH)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(file)
+}
+
+impl Kmsg {
+    /// Looks in `file` for what concerns the jail whose cgroup is `cgroup`, such as `/procjail/web`.
+    pub fn new(file: File, cgroup: &str) -> Kmsg {
+        Kmsg {
+            file,
+            log: KernelLog::new(cgroup, page_bytes()),
+        }
+    }
+
+    /// Readable when there is more.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// What was found in the records since the last time.
+    pub fn read(&mut self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut record = vec![0; RECORD_BYTES];
+        for _ in 0..ROUND {
+            match self.file.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => found.extend(self.log.take(record.get(..length).unwrap_or_default())),
+                // EPIPE: records were overwritten before they were read; the next read goes on.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        found
+    }
+}
+
+fn page_bytes() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or(4096)
+}
