@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::kernel_log::{Finding, KernelLog};
+use super::procfs;
 
 /// Where the log is read.
 const PATH: &str = "/dev/kmsg";
@@ -42,7 +43,7 @@ impl Kmsg {
     pub fn new(file: File, cgroup: &str) -> Kmsg {
         Kmsg {
             file,
-            log: KernelLog::new(cgroup, page_bytes()),
+            log: KernelLog::new(cgroup, procfs::page_bytes()),
         }
     }
 
@@ -67,12 +68,4 @@ impl Kmsg {
         }
         found
     }
-}
-
-fn page_bytes() -> u64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or(4096)
 }

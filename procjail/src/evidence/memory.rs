@@ -184,18 +184,14 @@ impl Memory {
 
     /// The processes with most memory, largest first.
     fn top(&mut self, pids: &[u32]) -> Vec<ProcessSample> {
-        let resident = |&pid: &u32| {
-            let statm = procfs::read(&format!("/proc/{pid}/statm"))?;
-            let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-            Some((pages, pid))
-        };
+        let resident = |&pid: &u32| Some((procfs::resident_bytes(pid)?, pid));
         let mut sizes: Vec<(u64, u32)> = pids
             .iter()
             .take(LOOKED_AT)
             .filter_map(resident)
-            .filter(|(pages, _)| *pages > 0)
+            .filter(|(bytes, _)| *bytes > 0)
             .collect();
-        sizes.sort_unstable_by_key(|(pages, _)| std::cmp::Reverse(*pages));
+        sizes.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let top = sizes.into_iter().take(TOP);
         top.filter_map(|(_, pid)| self.process(pid)).collect()
     }

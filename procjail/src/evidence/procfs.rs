@@ -17,6 +17,22 @@ pub fn read(path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Resident memory of a process (proc_pid_statm(5)).
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let statm = read(&format!("/proc/{pid}/statm"))?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(page_bytes()))
+}
+
+/// Size of a page, bytes.
+pub fn page_bytes() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or(4096)
+}
+
 /// The fields of a status file.
 #[derive(Debug)]
 pub struct Status<'a>(HashMap<&'a str, &'a str>);

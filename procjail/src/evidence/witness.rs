@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::kmsg::Kmsg;
 use super::memory::Memory;
 use super::pace::Pace;
-use super::{counters, tasks};
+use super::{counters, procfs, tasks};
 use crate::clock;
 use crate::event::{Moment, What};
 use crate::jail::Observer;
@@ -328,21 +328,26 @@ impl Eyes {
     fn look(&mut self) {
         let now = self.epoch.elapsed();
         let limit = self.memory.limit();
-        let usage = match self.memory.usage() {
-            Some(usage) => usage,
-            // Only its processes' own can be told then, at a price: seldom.
-            None => 0,
-        };
-        if self.pace.look(now, usage, limit) {
+        if self.pace.look(now, self.usage(), limit) {
             self.sample(Moment::Sample);
         }
     }
 
+    /// What the pace goes by: the cgroup's use of memory, or without one that of PID 1.
+    fn usage(&self) -> u64 {
+        let of_pid_1 = || procfs::resident_bytes(self.pid_1);
+        self.memory.usage().or_else(of_pid_1).unwrap_or_default()
+    }
+
     fn sample(&mut self, moment: Moment) {
         let start = self.epoch.elapsed();
-        let pids = self.view.pids();
+        let pids = match moment {
+            // PID 1 is not APP yet.
+            Moment::Start => Vec::new(),
+            _ => self.view.pids(),
+        };
         let sample = self.memory.sample(moment, &pids);
-        let usage = sample.usage_bytes;
+        let usage = self.usage();
         self.tell(What::MemorySample(sample));
         let end = self.epoch.elapsed();
         self.pace.told(end, usage, end - start);
