@@ -7,6 +7,7 @@
 //! kernel hook -> scope -> record -> ring buffer           procjail-ebpf, procjail-common
 //!   -> decode -> enrich -> Event                          kernel, event
 //!   -> trace file | timeline                              trace, render
+//! Event, evidence -> Case -> rules -> Explanation         diagnose
 //! ```
 //!
 //! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`evidence`] reads
@@ -15,12 +16,14 @@
 
 pub mod cli;
 pub mod clock;
+pub mod diagnose;
 pub mod event;
 pub mod evidence;
 pub mod exit;
 pub mod host;
 pub mod jail;
 pub mod kernel;
+pub mod lab;
 pub mod names;
 pub mod render;
 pub mod session;

@@ -1,8 +1,8 @@
 //! What a developer does with the source, one subcommand each.
 
 mod bench;
+mod docs;
 mod ebpf;
-mod schema;
 mod test;
 mod vm;
 mod workspace;
@@ -15,7 +15,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", max_term_width = 100)]
 enum Task {
     Ebpf(ebpf::Args),
-    Schema(schema::Args),
+    Docs(docs::Args),
     Test(test::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -24,7 +24,7 @@ enum Task {
 fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::Schema(args) => schema::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -45,8 +45,8 @@ enum Part {
     Ebpf,
     /// clippy has no warning
     Lint,
-    /// The committed JSON Schema is what the types give
-    Schema,
+    /// The generated pages are what the sources give
+    Docs,
     /// Unit and property tests, transcripts of the command line, each part of procjail by itself
     Unit,
     /// The optimised build
@@ -61,7 +61,7 @@ const ALL: [Part; 8] = [
     Part::Format,
     Part::Ebpf,
     Part::Lint,
-    Part::Schema,
+    Part::Docs,
     Part::Unit,
     Part::Build,
     Part::Kernel,
@@ -178,7 +178,7 @@ fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
             "warnings",
         ])],
         Part::Ebpf => vec![this(&["ebpf", "--check"])?],
-        Part::Schema => vec![this(&["schema", "--check"])?],
+        Part::Docs => vec![this(&["docs", "--check"])?],
         Part::Unit => vec![cargo(&[
             "test",
             "--workspace",

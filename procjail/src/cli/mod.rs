@@ -2,6 +2,8 @@
 
 mod check;
 mod clean;
+mod explain;
+mod lab;
 mod options;
 mod run;
 mod show;
@@ -26,8 +28,17 @@ enum Command {
     Run(run::Args),
     Trace(trace::Args),
     Show(show::Args),
+    Explain(explain::Args),
+    Lab(lab::Args),
     Check(check::Args),
     Clean(clean::Args),
+    /// The lab's misbehaving program.
+    #[command(hide = true)]
+    Misbehave {
+        /// What to do, and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Runs one command line, the program's name first, and returns its exit code (see [`exit`]).
@@ -42,8 +53,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(args) => run::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Show(args) => show::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Lab(args) => lab::run(args),
         Command::Check(args) => check::run(args),
         Command::Clean(args) => clean::run(args),
+        Command::Misbehave { arguments } => crate::lab::misbehave::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         complain(format_args!("{error:#}"));

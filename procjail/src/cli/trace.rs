@@ -1,6 +1,10 @@
 //! `procjail trace`: a jail with the probes attached.
 
-use std::{io, path::PathBuf, process};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process,
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -8,12 +12,13 @@ use clap::ValueEnum;
 use super::{complain, options::JailOptions};
 use crate::{
     clock,
+    diagnose::{self, Explanation, SharedBuilder},
     evidence::{Witness, kmsg, runtime_settings},
     exit, host,
     jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
     names::io_error,
-    render::{JsonLines, Look, Timeline},
+    render::{self, Detail, JsonLines, Look, Timeline},
     session::{BoxedOutput, Recorder, Report, Session, Sink},
     trace::{self, Header},
 };
@@ -116,6 +121,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let recorder = Recorder::new();
     // Before anything is created: a run whose trace can't be kept should not begin.
     let mut sinks = args.sinks()?;
+    let case = args.explains().then(SharedBuilder::default);
+    sinks.extend(case.clone().map(|case| Sink {
+        name: "the explanation".into(),
+        output: Box::new(case),
+        is_terminal_stream: false,
+    }));
     let mut jail = Jail::create(&plan, &recorder)?;
     // From here on the child sets itself up while the probes are loaded.
     let mut tracer = Tracer::attach(
@@ -151,6 +162,9 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         complain(format_args!(
             "the trace was given up: its outputs took nothing for 10 s"
         ));
+    }
+    if let Some(case) = case.and_then(|case| case.finish()) {
+        args.tell(&diagnose::explain(&case));
     }
     for remains in &outcome.remains {
         complain(format_args!("{remains}"));
@@ -198,6 +212,23 @@ impl Args {
             });
         }
         Ok(sinks)
+    }
+
+    /// Whether the trace ends with the verdict.
+    fn explains(&self) -> bool {
+        !self.quiet && self.format == Format::Text
+    }
+
+    /// The verdict, below the summary.
+    fn tell(&self, explanation: &Explanation) {
+        let stderr = io::stderr();
+        let mut text = String::from("\n");
+        text += &render::explanation(explanation, Detail::Verdicts, &Look::of(&stderr));
+        if let Some(path) = &self.output {
+            text += &format!("\nwith its evidence: procjail explain {}\n", path.display());
+        }
+        // Nobody may be reading.
+        let _ = stderr.lock().write_all(text.as_bytes());
     }
 
     /// Says what the outputs could not take. The run itself is not harmed by it.

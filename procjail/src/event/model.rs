@@ -274,7 +274,7 @@ pub struct Syscall {
 }
 
 /// What the kernel did with a signal (`TRACE_SIGNAL_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignalResult {
     /// Queued for the target.
@@ -292,7 +292,7 @@ pub enum SignalResult {
 }
 
 /// What a process does with a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disposition {
     /// SIG_DFL.

@@ -1,5 +1,6 @@
 //! What a user gets to see of a trace, live or from a file: lines of text or of JSON.
 
+mod explanation;
 mod interest;
 mod json_lines;
 mod style;
@@ -12,12 +13,24 @@ mod words;
 
 use std::io;
 
+pub use explanation::{Detail, explanation};
 pub use interest::is_minor;
 pub use json_lines::JsonLines;
 pub use style::Look;
 pub use text::{bytes, duration};
+pub(crate) use text::{command as command_line_of, count, escape, plural};
 pub use timeline::{Timeline, label};
-pub use words::status;
+pub use words::{evidence::kinds as memory_kinds, status};
+
+/// Arguments as a shell would take them, in at most `width` columns.
+pub fn command_line(argv: &[String], width: usize) -> String {
+    command_line_of(argv, false, width)
+}
+
+/// An error number in words: `EACCES (Permission denied)`.
+pub fn error_number(error: &crate::event::Errno) -> String {
+    words::errno(error)
+}
 
 use crate::event::Event;
 use crate::trace::{Footer, Header};

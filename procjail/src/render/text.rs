@@ -2,7 +2,7 @@
 
 /// `text` without anything that could move a cursor, colour a terminal, or turn its writing around:
 /// such characters appear as escapes, a line feed as `\n`.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
         push_escaped(&mut escaped, char);
@@ -53,7 +53,7 @@ pub(super) fn quote(argument: &str) -> String {
 }
 
 /// Arguments, quoted, in at most `width` columns; what doesn't fit is counted.
-pub(super) fn command(argv: &[String], cut: bool, width: usize) -> String {
+pub(crate) fn command(argv: &[String], cut: bool, width: usize) -> String {
     const ELLIPSIS: &str = " …";
     let mut line = String::new();
     let mut columns = 0;
@@ -142,7 +142,7 @@ pub(super) fn moment(ns: i128) -> String {
 }
 
 /// A count with separators: `1,234,567`.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -155,7 +155,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// `1 process`, `2 processes`.
-pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 

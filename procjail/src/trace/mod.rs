@@ -14,4 +14,5 @@ mod write;
 pub use model::*;
 pub use read::{ReadError, Reader, open};
 pub use schema::schema;
+pub(crate) use schema::schema_of;
 pub use write::{WriteError, Writer};

@@ -172,7 +172,7 @@ fn place(task: &Task) -> String {
     }
 }
 
-fn errno(error: &Errno) -> String {
+pub(super) fn errno(error: &Errno) -> String {
     let meaning = names::errno_meaning(error.number);
     if meaning.is_empty() {
         escape(&error.name)

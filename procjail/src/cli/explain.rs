@@ -1,0 +1,106 @@
+//! `procjail explain`: the verdict on a trace file.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+
+use super::complain;
+use crate::diagnose::{self, Builder, Explanation};
+use crate::render::{self, Detail, Look, Output};
+use crate::trace;
+
+/// Explain a trace file: what happened, why, and what shows it
+///
+/// First causes come first, and what followed from them under them. A file that was cut off or that
+/// lost events is explained as far as its evidence goes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Trace file, plain or compressed; `-` for standard input
+    file: PathBuf,
+
+    /// Form of the explanation
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+
+    /// Show all evidence, also of what followed
+    #[arg(long)]
+    all: bool,
+}
+
+/// Form of an explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object; see docs/explanation.schema.json.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The trace can't be read, or the explanation not be written.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let explanation = of_file(&args.file)?;
+    let detail = if args.all {
+        Detail::All
+    } else {
+        Detail::Evidence
+    };
+    print(&explanation, args.format, detail)?;
+    Ok(0)
+}
+
+/// Explains a trace file.
+///
+/// # Errors
+///
+/// It can't be read.
+pub fn of_file(path: &Path) -> anyhow::Result<Explanation> {
+    let mut reader = trace::open(path)?;
+    let mut builder = Builder::new();
+    builder.header(reader.header())?;
+    for event in reader.by_ref() {
+        match event {
+            Ok(event) => builder.event(&event)?,
+            // Damage within: what came before is worth an explanation all the same.
+            Err(error) => {
+                complain(format_args!("{error}; explained up to there"));
+                break;
+            }
+        }
+    }
+    if let Some(missing) = reader.missing() {
+        complain(format_args!("{missing}"));
+    }
+    builder.footer(reader.footer())?;
+    match builder.finish() {
+        Some(case) => Ok(diagnose::explain(&case)),
+        None => bail!("{} has no header", path.display()),
+    }
+}
+
+/// Prints an explanation to stdout.
+///
+/// # Errors
+///
+/// It could not be written; a reader that has seen enough is no error.
+pub fn print(explanation: &Explanation, format: Format, detail: Detail) -> anyhow::Result<()> {
+    let text = match format {
+        Format::Text => render::explanation(explanation, detail, &Look::of(&io::stdout())),
+        Format::Json => serde_json::to_string_pretty(explanation)? + "\n",
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the explanation to standard output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,244 @@
+//! A trace as the rules see it: its events, and the processes, signals and cgroups they tell of.
+
+mod build;
+mod origin;
+mod process;
+mod signals;
+mod words;
+
+pub use build::{Builder, SharedBuilder};
+pub use origin::Origin;
+pub use process::{Notice, Process, ProcessId};
+pub use words::program_of;
+
+use std::collections::HashMap;
+
+use crate::event::{
+    Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, Snapshot, StopRequested,
+    Task, What,
+};
+use crate::trace::{Footer, Header};
+
+/// Position of an event in [`Case::events`].
+pub type Index = usize;
+
+/// A whole trace, indexed.
+///
+/// It holds every event but masses of the same: of signals alike in sender, target and fate the first
+/// few and the last are kept, and the rest counted ([`Case::repeats`]). Releases and a child's SIGCHLD
+/// are kept with their process.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The first line of the trace.
+    pub header: Header,
+    /// The last line; `None` for a trace that was cut off.
+    pub footer: Option<Footer>,
+    pub(super) events: Vec<Event>,
+    pub(super) processes: Vec<Process>,
+    pub(super) by_key: HashMap<(u32, u64), ProcessId>,
+    pub(super) by_pid: HashMap<u32, ProcessId>,
+    pub(super) pid1: Option<ProcessId>,
+    pub(super) repeats: HashMap<u64, u64>,
+    pub(super) gate_ns: Option<u64>,
+    pub(super) end_ns: u64,
+    pub(super) total: u64,
+    pub(super) overflow: u64,
+}
+
+impl Case {
+    /// The events, in order.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Events in the trace, those included that are only counted.
+    pub fn total_events(&self) -> u64 {
+        self.total
+    }
+
+    /// How many more events were just like that one and are not kept.
+    pub fn repeats(&self, event: &Event) -> u64 {
+        self.repeats.get(&event.seq).copied().unwrap_or(0)
+    }
+
+    /// The processes, in the order in which they appear.
+    pub fn processes(&self) -> impl Iterator<Item = (ProcessId, &Process)> {
+        self.processes
+            .iter()
+            .enumerate()
+            .map(|(index, process)| (ProcessId(index), process))
+    }
+
+    /// PID 1 of the jail.
+    pub fn pid1(&self) -> Option<ProcessId> {
+        self.pid1
+    }
+
+    /// The process that a task belongs to, if the trace has anything about it.
+    pub fn process_of(&self, task: &Task) -> Option<ProcessId> {
+        match task.start_ns {
+            0 => self.by_pid.get(&task.pid).copied(),
+            start_ns => self.by_key.get(&(task.pid, start_ns)).copied(),
+        }
+    }
+
+    /// The process that had a host PID last.
+    pub fn process_by_pid(&self, pid: u32) -> Option<ProcessId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// A process. `ProcessId`s come from this case only, so there always is one.
+    pub fn process(&self, id: ProcessId) -> &Process {
+        &self.processes[id.0]
+    }
+
+    /// An event by its position.
+    pub fn event(&self, index: Index) -> &Event {
+        &self.events[index]
+    }
+
+    /// When APP was let go, CLOCK_BOOTTIME nanoseconds; the start of the trace if that isn't in it.
+    pub fn gate_ns(&self) -> u64 {
+        self.gate_ns.unwrap_or(self.header.start_boot_ns)
+    }
+
+    /// Time of the last event, or the end that the footer tells.
+    pub fn end_ns(&self) -> u64 {
+        self.end_ns
+    }
+
+    /// The trace was there from the start: it has the opening of the gate.
+    pub fn from_the_start(&self) -> bool {
+        self.gate_ns.is_some()
+    }
+
+    /// Events that were more than a case holds.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// Nothing is missing.
+    pub fn complete(&self) -> bool {
+        self.footer.is_some() && self.losses().is_empty() && self.overflow == 0
+    }
+
+    /// What was lost.
+    pub fn losses(&self) -> Vec<Lost> {
+        match &self.footer {
+            Some(footer) => footer.lost.clone(),
+            None => self
+                .each(|what| match what {
+                    What::Lost(lost) => Some(lost.clone()),
+                    _ => None,
+                })
+                .map(|(_, lost)| lost)
+                .collect(),
+        }
+    }
+
+    /// Whether a probe, such as `signal_generate`, was attached.
+    pub fn has_probe(&self, name: &str) -> bool {
+        self.header
+            .probes
+            .iter()
+            .any(|probe| probe.name == name && probe.attached)
+    }
+
+    /// The task is procjail, which made the jail.
+    pub fn is_launcher(&self, task: &Task) -> bool {
+        task.pid != 0 && task.pid == self.header.jail.launcher_pid
+    }
+
+    /// All events that `pick` takes, with what it made of them.
+    pub fn each<'a, T: 'a>(
+        &'a self,
+        pick: impl Fn(&'a What) -> Option<T> + 'a,
+    ) -> impl Iterator<Item = (&'a Event, T)> + 'a {
+        self.events
+            .iter()
+            .filter_map(move |event| Some((event, pick(&event.what)?)))
+    }
+
+    /// The OOM kills, in order.
+    pub fn oom_kills(&self) -> impl Iterator<Item = (&Event, &OomKill)> {
+        self.each(|what| match what {
+            What::OomKill(kill) => Some(kill),
+            _ => None,
+        })
+    }
+
+    /// The first time that a stop was requested of the launcher.
+    pub fn stop_request(&self) -> Option<(&Event, &StopRequested)> {
+        self.each(|what| match what {
+            What::StopRequested(stop) => Some(stop),
+            _ => None,
+        })
+        .next()
+    }
+
+    /// When the launcher killed everything for a reason such as `stop-timeout`.
+    pub fn launcher_kills(&self) -> impl Iterator<Item = (&Event, &Kill)> {
+        self.each(|what| match what {
+            What::Kill(kill) => Some(kill),
+            _ => None,
+        })
+    }
+
+    /// The memory samples, in order.
+    pub fn memory_samples(&self) -> impl Iterator<Item = (&Event, &MemorySample)> {
+        self.each(|what| match what {
+            What::MemorySample(sample) => Some(sample),
+            _ => None,
+        })
+    }
+
+    /// The counters read at a moment, the last time.
+    pub fn counters(&self, moment: Moment) -> Option<(&Event, &Counters)> {
+        self.each(move |what| match what {
+            What::Counters(counters) if counters.moment == moment => Some(counters),
+            _ => None,
+        })
+        .last()
+    }
+
+    /// A counter of the jail's own cgroup (`level` 0) or of one above, as last read.
+    pub fn counter(&self, level: usize, name: &str) -> Option<u64> {
+        let (_, counters) = self
+            .each(|what| match what {
+                What::Counters(counters) => Some(counters),
+                _ => None,
+            })
+            .last()?;
+        counters.levels.get(level)?.values.get(name).copied()
+    }
+
+    /// By how much a counter grew between the start and the last reading.
+    pub fn counter_growth(&self, level: usize, name: &str) -> Option<u64> {
+        let last = self.counter(level, name)?;
+        let first = self
+            .counters(Moment::Start)
+            .and_then(|(_, counters)| counters.levels.get(level)?.values.get(name).copied())
+            .unwrap_or(0);
+        Some(last.saturating_sub(first))
+    }
+
+    /// The snapshots of the jail's tasks, in order.
+    pub fn snapshots(&self) -> impl Iterator<Item = (&Event, &Snapshot)> {
+        self.each(|what| match what {
+            What::Snapshot(snapshot) => Some(snapshot),
+            _ => None,
+        })
+    }
+
+    /// Who a sender from outside is, if that was recorded.
+    pub fn sender(&self, task: &Task) -> Option<(&Event, &Sender)> {
+        self.events.iter().find_map(|event| match &event.what {
+            What::Sender(sender)
+                if event.task.pid == task.pid && event.task.start_ns == task.start_ns =>
+            {
+                Some((event, sender))
+            }
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Names and numbers as verdicts use them.
+
+use super::{Case, ProcessId};
+use crate::event::{Errno, Event, ExitStatus, Task};
+use crate::render;
+
+/// The name of a program from a path: `sh` of `/bin/sh`.
+pub fn program_of(path: &str) -> &str {
+    path.rsplit('/')
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(path)
+}
+
+impl Case {
+    /// A process for a sentence: `python3 (PID 7)`, with its number inside the jail; `bash (host PID
+    /// 4121)` for one outside.
+    pub fn name(&self, id: ProcessId) -> String {
+        self.task_name(&self.process(id).task)
+    }
+
+    /// The same for a task, with the name it had at that moment.
+    pub fn task_name(&self, task: &Task) -> String {
+        let comm = render::escape(&task.comm);
+        match task.jail_pid {
+            Some(pid) => format!("{comm} (PID {pid})"),
+            None if self.is_launcher(task) => "procjail".to_owned(),
+            None if task.pid == 0 => "an unknown process".to_owned(),
+            None => format!("{comm} (host PID {})", task.pid),
+        }
+    }
+
+    /// A sender from outside with all that is known of it: `bash (host PID 4121, uid 0, pts3, below sshd <
+    /// systemd)`; a task of the jail by its name.
+    pub fn who(&self, task: &Task) -> String {
+        let Some((_, sender)) = self.sender(task).filter(|_| !self.is_launcher(task)) else {
+            return self.task_name(task);
+        };
+        let mut parts = vec![
+            format!("host PID {}", task.pid),
+            format!("uid {}", sender.uid),
+        ];
+        if let Some(tty) = &sender.tty {
+            parts.push(format!("on {}", render::escape(tty)));
+        }
+        if !sender.cgroup.is_empty() && sender.cgroup != "/" {
+            parts.push(format!("cgroup {}", render::escape(&sender.cgroup)));
+        }
+        let parents: Vec<String> = sender
+            .parents
+            .iter()
+            .take(4)
+            .map(|parent| render::escape(&parent.comm))
+            .collect();
+        if !parents.is_empty() {
+            parts.push(format!("below {}", parents.join(" < ")));
+        }
+        let command = match sender.argv.is_empty() {
+            true => render::escape(&task.comm),
+            false => format!("`{}`", render::command_line(&sender.argv, 60)),
+        };
+        format!("{command} ({})", parts.join(", "))
+    }
+
+    /// PID 1 by name: `sh (PID 1)`.
+    pub fn pid1_name(&self) -> String {
+        self.pid1()
+            .map_or_else(|| "PID 1".to_owned(), |id| self.name(id))
+    }
+
+    /// When, relative to the gate: `+1.203 s`.
+    pub fn at(&self, event: &Event) -> String {
+        let gate = self.gate_ns();
+        match event.time_ns.checked_sub(gate) {
+            Some(ns) => format!("+{}", render::duration(ns)),
+            None => format!("-{}", render::duration(gate - event.time_ns)),
+        }
+    }
+
+    /// From one event to another: `1.203 s`.
+    pub fn between(&self, from: &Event, to: &Event) -> String {
+        render::duration(to.time_ns.saturating_sub(from.time_ns))
+    }
+
+    /// How a process ended: `exited with 7`, `killed by SIGSEGV`.
+    pub fn ended(&self, status: &ExitStatus) -> String {
+        render::status(status)
+    }
+
+    /// An error: `EACCES (Permission denied)`.
+    pub fn error(&self, error: &Errno) -> String {
+        render::error_number(error)
+    }
+}

@@ -1,0 +1,317 @@
+//! From findings to an explanation: what all rules have in common.
+
+use std::collections::BTreeSet;
+
+use super::case::{Case, ProcessId};
+use super::finding::{Cause, Finding};
+use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
+use super::{Evidence, rules};
+use crate::lab;
+use crate::render;
+
+/// A finding with the rule that made it.
+struct Found {
+    id: &'static str,
+    finding: Finding,
+    weakened: Vec<String>,
+}
+
+/// Explains a case.
+pub fn explain(case: &Case) -> Explanation {
+    let mut found: Vec<Found> = rules::all()
+        .flat_map(|rule| {
+            (rule.find)(case).into_iter().map(|finding| Found {
+                id: rule.id,
+                finding,
+                weakened: Vec::new(),
+            })
+        })
+        .collect();
+    for one in &mut found {
+        weaken(case, one);
+    }
+    found.sort_by_key(|one| one.finding.time_ns);
+    let mut diagnoses = nest(case, found);
+    if !diagnoses.iter().any(|one| !is_about_evidence(&one.id)) {
+        diagnoses.push(no_finding(case));
+    }
+    Explanation {
+        version: EXPLANATION_VERSION,
+        procjail: env!("CARGO_PKG_VERSION").to_owned(),
+        jail: case.header.jail.name.clone(),
+        command: case.header.jail.command.clone(),
+        gate_ns: case.gate_ns(),
+        ended: ended(case),
+        complete: case.complete(),
+        diagnoses,
+        unavailable: unavailable(case),
+    }
+}
+
+fn is_about_evidence(id: &str) -> bool {
+    matches!(id, "evidence-lost" | "trace-cut-off" | "attached-late")
+}
+
+fn ended(case: &Case) -> Option<String> {
+    let status = case
+        .footer
+        .as_ref()
+        .and_then(|footer| footer.status.as_ref())
+        .or_else(|| case.status(case.pid1()?))?;
+    Some(render::status(status))
+}
+
+/// Lowers the confidence of what relies on events that may be missing.
+fn weaken(case: &Case, found: &mut Found) {
+    let losses = case.losses();
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    for kind in &found.finding.absent {
+        for lost in &losses {
+            if lost.event_kind == *kind || lost.event_kind == "undecodable" {
+                missing.insert(format!(
+                    "{} {} events were lost: one more may have been among them",
+                    render::count(lost.count),
+                    render::escape(&lost.event_kind)
+                ));
+            }
+        }
+        if let Some(probe) = probe_of(kind).filter(|probe| !case.has_probe(probe)) {
+            missing.insert(format!("the probe {probe} was not attached"));
+        }
+    }
+    if !found.finding.absent.is_empty() {
+        if case.overflow() > 0 {
+            missing.insert("the trace is longer than explain holds".to_owned());
+        }
+        if case.footer.is_none() {
+            missing.insert("the trace was cut off: what came after is unknown".to_owned());
+        }
+        if !case.from_the_start() {
+            missing.insert("the trace does not have the start".to_owned());
+        }
+    }
+    if !missing.is_empty() {
+        found.finding.confidence = found.finding.confidence.min(Confidence::ConsistentWith);
+        found.weakened = missing.into_iter().collect();
+    }
+}
+
+/// The probe without which there are no events of that kind.
+fn probe_of(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "fork" => "sched_process_fork",
+        "exec" => "sched_process_exec",
+        "exit" => "sched_process_exit",
+        "free" => "sched_process_free",
+        "signal-generated" => "signal_generate",
+        "signal-delivered" => "signal_deliver",
+        "oom-kill" => "mark_victim",
+        "reap" | "exec-failed" | "mount" => "sys_exit",
+        _ => return None,
+    })
+}
+
+/// Puts what follows under what it follows from; those that lead to PID 1's end come first.
+fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
+    let parents: Vec<Option<usize>> = (0..found.len()).map(|at| parent(&found, at)).collect();
+    let ending = case.pid1();
+    let leads: Vec<bool> = found
+        .iter()
+        .map(|one| ending.is_some_and(|pid1: ProcessId| one.finding.subjects.contains(&pid1)))
+        .collect();
+    let mut roots: Vec<usize> = (0..found.len())
+        .filter(|at| parents[*at].is_none())
+        .collect();
+    roots.sort_by_key(|root| {
+        let to_the_end = (0..found.len()).any(|at| leads[at] && root_of(&parents, at) == *root);
+        (
+            is_about_evidence(found[*root].id),
+            !to_the_end,
+            found[*root].finding.time_ns,
+        )
+    });
+    roots
+        .into_iter()
+        .map(|root| diagnosis(case, &found, &parents, root))
+        .collect()
+}
+
+/// The finding that another one follows from. Never one that follows from it in turn.
+fn parent(found: &[Found], at: usize) -> Option<usize> {
+    parent_from(found, at).filter(|parent| {
+        let mut above = Some(*parent);
+        for _ in 0..found.len() {
+            match above {
+                Some(one) if one == at => return false,
+                Some(one) => above = parent_from(found, one),
+                None => return true,
+            }
+        }
+        false
+    })
+}
+
+fn parent_from(found: &[Found], at: usize) -> Option<usize> {
+    let one = &found[at];
+    one.finding.causes.iter().find_map(|cause| {
+        found.iter().enumerate().find_map(|(other, candidate)| {
+            let explains = match cause {
+                Cause::Process(process) => candidate.finding.subjects.contains(process),
+                Cause::Rule(id) => candidate.id == *id,
+            };
+            (explains && other != at).then_some(other)
+        })
+    })
+}
+
+fn root_of(parents: &[Option<usize>], at: usize) -> usize {
+    let mut root = at;
+    for _ in 0..parents.len() {
+        match parents[root] {
+            Some(parent) => root = parent,
+            None => break,
+        }
+    }
+    root
+}
+
+fn diagnosis(case: &Case, found: &[Found], parents: &[Option<usize>], at: usize) -> Diagnosis {
+    let Found {
+        id,
+        finding,
+        weakened,
+    } = &found[at];
+    let consequences = (0..found.len())
+        .filter(|other| parents[*other] == Some(at))
+        .map(|other| diagnosis(case, found, parents, other))
+        .collect();
+    let mut pids: Vec<u32> = Vec::new();
+    for process in &finding.subjects {
+        let pid = case.process(*process).task.pid;
+        if !pids.contains(&pid) {
+            pids.push(pid);
+        }
+    }
+    Diagnosis {
+        id: (*id).to_owned(),
+        verdict: finding.verdict.clone(),
+        confidence: finding.confidence,
+        time_ns: finding.time_ns,
+        pids,
+        evidence: finding.evidence.clone(),
+        ruled_out: finding.ruled_out.clone(),
+        weakened: weakened.clone(),
+        fix: finding.fix.clone(),
+        scenario: lab::find(id).map(|scenario| scenario.id.to_owned()),
+        consequences,
+    }
+}
+
+/// Nothing was found: what was looked for and is excluded, not "all fine".
+fn no_finding(case: &Case) -> Diagnosis {
+    let mut ruled_out = Vec::new();
+    let mut exclude = |what: &str, because: String| {
+        ruled_out.push(super::RuledOut {
+            what: what.to_owned(),
+            because,
+        });
+    };
+    let mut weakened = Vec::new();
+    if case.complete() {
+        if case.oom_kills().next().is_none() {
+            exclude(
+                "an OOM kill",
+                "no process of the jail was chosen by the OOM killer".to_owned(),
+            );
+        }
+        let killed = case
+            .deaths()
+            .into_iter()
+            .filter(|id| {
+                case.status(*id)
+                    .is_some_and(|status| status.signal.is_some())
+            })
+            .count();
+        if killed == 0 {
+            exclude(
+                "a kill or a crash",
+                "no process of the jail was ended by a signal".to_owned(),
+            );
+        }
+        let unreaped = case.footer.as_ref().map_or(0, |footer| footer.zombies);
+        if unreaped == 0 {
+            exclude("zombies", "PID 1 left none".to_owned());
+        }
+        if case.stop_request().is_none() {
+            exclude(
+                "a stop",
+                "procjail was not asked to stop the jail".to_owned(),
+            );
+        }
+        let failed = case
+            .footer
+            .iter()
+            .flat_map(|footer| &footer.teardown)
+            .any(|step| step.error.is_some());
+        if !failed {
+            exclude("a failed teardown", "every step of it succeeded".to_owned());
+        }
+    } else {
+        weakened.push("the trace is not complete: what is missing may have told more".to_owned());
+    }
+    let verdict = match ended(case) {
+        Some(ended) => format!("Nothing unusual was found: {} {ended}.", case.pid1_name()),
+        None => "Nothing unusual was found, and the trace does not say how PID 1 ended.".to_owned(),
+    };
+    let exit = case.pid1().and_then(|pid1| case.exit(pid1));
+    Diagnosis {
+        id: "no-finding".to_owned(),
+        verdict,
+        confidence: if case.complete() {
+            Confidence::Proven
+        } else {
+            Confidence::ConsistentWith
+        },
+        time_ns: case.end_ns(),
+        pids: Vec::new(),
+        evidence: exit
+            .map(|(event, exit)| Evidence {
+                seq: Some(event.seq),
+                time_ns: Some(event.time_ns),
+                shows: format!("PID 1 {}", render::status(&exit.status)),
+            })
+            .into_iter()
+            .collect(),
+        ruled_out,
+        weakened,
+        fix: String::new(),
+        scenario: None,
+        consequences: Vec::new(),
+    }
+}
+
+/// What can't be told from this trace.
+fn unavailable(case: &Case) -> Vec<Unavailable> {
+    const NEEDS: &[(&str, &str)] = &[
+        ("mark_victim", "OOM kills"),
+        ("signal_generate", "who sent a signal"),
+        ("signal_deliver", "whether a signal was taken"),
+        ("sys_exit", "who reaped whom, failed execs, mounts"),
+        ("sched_process_exit", "how processes ended"),
+        ("sched_process_fork", "who made which process"),
+    ];
+    NEEDS
+        .iter()
+        .filter(|(probe, _)| !case.has_probe(probe))
+        .map(|(probe, what)| {
+            let known = case.header.probes.iter().find(|entry| entry.name == *probe);
+            Unavailable {
+                what: (*what).to_owned(),
+                because: match known.and_then(|entry| entry.error.as_ref()) {
+                    Some(error) => format!("the probe {probe} was not attached: {error}"),
+                    None => format!("the probe {probe} was not attached"),
+                },
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,100 @@
+//! What an explanation is made of.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of the form of an [`Explanation`].
+pub const EXPLANATION_VERSION: u32 = 1;
+
+/// All that a trace explains, first causes first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Explanation {
+    /// [`EXPLANATION_VERSION`] of the writer.
+    pub version: u32,
+    /// Version of procjail that explained.
+    pub procjail: String,
+    /// Name of the jail.
+    pub jail: String,
+    /// APP and its arguments.
+    pub command: Vec<String>,
+    /// When APP was let go, CLOCK_BOOTTIME nanoseconds: what times are told relative to.
+    pub gate_ns: u64,
+    /// How PID 1 ended, in words; null if the trace doesn't tell.
+    pub ended: Option<String>,
+    /// Nothing is missing from the trace.
+    pub complete: bool,
+    /// What was found. Never empty: where nothing was found, the one entry is `no-finding`.
+    pub diagnoses: Vec<Diagnosis>,
+    /// Verdicts that this trace can't give, and why.
+    pub unavailable: Vec<Unavailable>,
+}
+
+/// One verdict with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Diagnosis {
+    /// Identifier, such as `oom-own-limit`; see `docs/diagnoses.md`.
+    pub id: String,
+    /// One sentence, or two.
+    pub verdict: String,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// When it happened, CLOCK_BOOTTIME nanoseconds.
+    pub time_ns: u64,
+    /// Host PIDs of the processes that it is about.
+    pub pids: Vec<u32>,
+    /// What shows it.
+    pub evidence: Vec<Evidence>,
+    /// What else it could have been, and what excludes it.
+    pub ruled_out: Vec<RuledOut>,
+    /// Why it is less sure than the rule could be; empty if it isn't.
+    pub weakened: Vec<String>,
+    /// What to do about it.
+    pub fix: String,
+    /// Scenario of `procjail lab` that shows the same; null if there is none.
+    pub scenario: Option<String>,
+    /// What followed from it.
+    pub consequences: Vec<Diagnosis>,
+}
+
+/// How sure a verdict is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// The evidence fits, but would fit something else as well.
+    ConsistentWith,
+    /// One thing that would exclude it could not be checked.
+    Likely,
+    /// All evidence is there, everything else is excluded, and nothing was lost.
+    Proven,
+}
+
+/// A fact that supports a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// The event; null for what the header or the footer tell, or for an event's absence.
+    pub seq: Option<u64>,
+    /// When it happened, CLOCK_BOOTTIME nanoseconds; null as above.
+    pub time_ns: Option<u64>,
+    /// What it shows.
+    pub shows: String,
+}
+
+/// An alternative that is excluded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuledOut {
+    /// What it could have been.
+    pub what: String,
+    /// What excludes it.
+    pub because: String,
+}
+
+/// A verdict that cannot be given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unavailable {
+    /// What cannot be told.
+    pub what: String,
+    /// Why.
+    pub because: String,
+}

@@ -1,0 +1,103 @@
+//! Verdicts about the evidence itself.
+
+use crate::diagnose::{Case, Finding, Rule};
+use crate::event::What;
+use crate::render;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "evidence-lost",
+        about: "events are missing, so nothing can be said from their absence",
+        find: lost,
+    },
+    Rule {
+        id: "trace-cut-off",
+        about: "the trace has no end: its writer was killed, or the disk was full",
+        find: cut_off,
+    },
+    Rule {
+        id: "attached-late",
+        about: "the trace begins after the program did",
+        find: late,
+    },
+];
+
+fn lost(case: &Case) -> Vec<Finding> {
+    let losses = case.losses();
+    let overflow = case.overflow();
+    let total: u64 = losses.iter().map(|lost| lost.count).sum::<u64>() + overflow;
+    if total == 0 {
+        return Vec::new();
+    }
+    let mut kinds: Vec<String> = losses
+        .iter()
+        .map(|lost| {
+            format!(
+                "{} {}",
+                render::count(lost.count),
+                render::escape(&lost.event_kind)
+            )
+        })
+        .collect();
+    if overflow > 0 {
+        kinds.push(format!(
+            "{} beyond what explain holds",
+            render::count(overflow)
+        ));
+    }
+    let mut finding = Finding::new(format!(
+        "{} are missing from this trace ({}): that something did not happen cannot be said.",
+        render::plural(total, "event", "events"),
+        kinds.join(", "),
+    ))
+    .proven()
+    .at(case.end_ns())
+    .fix("Record again with a larger --ring-size, and without --all-signals and --threads.");
+    for (event, _) in case.each(|what| match what {
+        What::Lost(lost) => Some(lost),
+        _ => None,
+    }) {
+        finding = finding.shown_by(event, "the kernel's count of what found no room");
+    }
+    vec![finding.at(case.end_ns())]
+}
+
+fn cut_off(case: &Case) -> Vec<Finding> {
+    if case.footer.is_some() {
+        return Vec::new();
+    }
+    let Some(last) = case.events().last() else {
+        return Vec::new();
+    };
+    vec![
+        Finding::new(format!(
+            "The trace ends at {} without saying how the run ended: procjail was killed, or the disk was full.",
+            case.at(last)
+        ))
+        .proven()
+        .shown_by(last, "the last event that was written")
+        .at(case.end_ns())
+        .fix("Look for what killed procjail (it takes the jail with it), or for a full disk, and record again."),
+    ]
+}
+
+fn late(case: &Case) -> Vec<Finding> {
+    if case.from_the_start() || case.events().is_empty() {
+        return Vec::new();
+    }
+    let overdue = case
+        .pid1()
+        .is_none_or(|pid1| case.execs(pid1).next().is_none());
+    if !overdue {
+        return Vec::new();
+    }
+    vec![
+        Finding::new(
+            "The trace does not have the program's start: who set a signal's disposition, and what the counters were before, is unknown.",
+        )
+        .proven()
+        .at(case.header.start_boot_ns)
+        .fact("there is no event of the gate's opening, and no program was seen to start as PID 1")
+        .fix("Start the program with procjail trace."),
+    ]
+}

@@ -1,0 +1,114 @@
+//! The lab: failure modes that really happen, each in a jail of its own, traced and explained.
+//!
+//! A [`Scenario`] names the program that misbehaves (the built-in one, [`misbehave`]), the jail's
+//! options, what happens from outside meanwhile, and what must be found. It bears the name of the rule
+//! that it proves. Whatever it makes outside the jail, it undoes; whatever it does has a deadline.
+
+pub mod misbehave;
+mod need;
+mod run;
+mod scenarios;
+mod stage;
+
+pub use run::{Ran, Verdict, run};
+pub use stage::{Failure, Stage};
+
+/// One failure mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Name: that of the rule that must find it.
+    pub id: &'static str,
+    /// What happens, in one line.
+    pub about: &'static str,
+    /// About how long it takes, milliseconds.
+    pub takes_ms: u32,
+    /// What the machine must have.
+    pub needs: &'static [Need],
+    /// Options of `procjail trace`. `{dir}` is the stage's own directory on the host.
+    pub options: &'static [&'static str],
+    /// Arguments of `procjail misbehave`, the program that runs in the jail; `{dir}` as above.
+    pub app: &'static [&'static str],
+    /// The name under which the program appears, such as `sh`; its own if empty.
+    pub program: &'static str,
+    /// What happens outside the jail, from before its start to its end.
+    pub outside: fn(&mut Stage) -> Result<(), Failure>,
+    /// Further diagnoses that must be among those found, beside `id`.
+    pub also: &'static [&'static str],
+    /// The nearest look-alikes, which must not be found.
+    pub never: &'static [&'static str],
+}
+
+impl Scenario {
+    /// What a scenario is unless it says otherwise: nothing needed, nothing done from outside.
+    pub const PLAIN: Self = Self {
+        id: "",
+        about: "",
+        takes_ms: 200,
+        needs: &[],
+        options: &[],
+        app: &[],
+        program: "",
+        outside: stage::watch,
+        also: &[],
+        never: &[],
+    };
+}
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The memory controller on cgroup v2.
+    MemoryV2,
+    /// The memory controller on cgroup v1.
+    MemoryV1,
+    /// Linux of at least this version.
+    Linux(u32, u32),
+    /// `CAP_SYS_RESOURCE`: limits can be raised, and processes protected from the OOM killer.
+    SysResource,
+    /// A swap area.
+    Swap,
+    /// `/dev/fuse`.
+    Fuse,
+}
+
+/// All scenarios, by family.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    scenarios::FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// The scenario of that name.
+pub fn find(id: &str) -> Option<&'static Scenario> {
+    all().find(|scenario| scenario.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::rules;
+
+    #[test]
+    fn every_scenario_proves_a_rule() {
+        for scenario in all() {
+            let named = [scenario.id].into_iter();
+            for id in named.chain(scenario.also.iter().copied()) {
+                assert!(
+                    rules::find(id).is_some() || id == "no-finding",
+                    "{}: {id}",
+                    scenario.id
+                );
+            }
+            for id in scenario.never {
+                assert!(rules::find(id).is_some(), "{}: {id}", scenario.id);
+            }
+        }
+    }
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let mut ids: Vec<_> = all().map(|scenario| scenario.id).collect();
+        ids.sort_unstable();
+        let count = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+}

@@ -1,0 +1,95 @@
+//! Running a scenario: a jail, a trace, an explanation, and whether it is the right one.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, Scenario, Stage};
+use crate::diagnose::{self, Builder, Diagnosis, Explanation};
+use crate::render::Output;
+use crate::trace;
+
+/// A scenario that was run.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its trace, in the stage's directory until the stage is gone, or where the caller wanted it.
+    pub trace: PathBuf,
+    /// What the trace explains.
+    pub explanation: Explanation,
+    /// Whether that is what it should.
+    pub verdict: Verdict,
+}
+
+/// Whether the explanation is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All that must be found was, and nothing that must not.
+    Right,
+    /// What is wrong, one sentence each.
+    Wrong(Vec<String>),
+}
+
+/// Runs a scenario; the trace is left at `keep`.
+///
+/// # Errors
+///
+/// The scenario could not be played; the machine lacks what it needs, or it took too long.
+pub fn run(scenario: &'static Scenario, keep: &Path) -> Result<Ran, Failure> {
+    for need in scenario.needs {
+        need.check()?;
+    }
+    let mut stage = Stage::new(scenario, keep)?;
+    let outcome = (scenario.outside)(&mut stage);
+    let ended = stage.end();
+    outcome?;
+    ended?;
+    let explanation = explain(keep)?;
+    let verdict = judge(scenario, &explanation);
+    Ok(Ran {
+        trace: keep.to_owned(),
+        explanation,
+        verdict,
+    })
+}
+
+/// Explains a trace file.
+fn explain(path: &Path) -> Result<Explanation, Failure> {
+    let mut reader = trace::open(path).map_err(|error| Failure::Trace(error.to_string()))?;
+    let mut builder = Builder::new();
+    let wrong = |error: std::io::Error| Failure::Trace(error.to_string());
+    builder.header(reader.header()).map_err(wrong)?;
+    for event in reader.by_ref() {
+        let event = event.map_err(|error| Failure::Trace(error.to_string()))?;
+        builder.event(&event).map_err(wrong)?;
+    }
+    builder.footer(reader.footer()).map_err(wrong)?;
+    let case = builder
+        .finish()
+        .ok_or_else(|| Failure::Trace("it has no header".to_owned()))?;
+    Ok(diagnose::explain(&case))
+}
+
+fn judge(scenario: &Scenario, explanation: &Explanation) -> Verdict {
+    let mut ids = Vec::new();
+    collect(&explanation.diagnoses, &mut ids);
+    let mut wrong = Vec::new();
+    for id in std::iter::once(&scenario.id).chain(scenario.also) {
+        if !ids.iter().any(|found| found == id) {
+            wrong.push(format!("{id} was not found"));
+        }
+    }
+    for id in scenario.never {
+        if ids.iter().any(|found| found == id) {
+            wrong.push(format!("{id} was found, which only looks like it"));
+        }
+    }
+    match wrong.is_empty() {
+        true => Verdict::Right,
+        false => Verdict::Wrong(wrong),
+    }
+}
+
+fn collect<'a>(diagnoses: &'a [Diagnosis], ids: &mut Vec<&'a str>) {
+    for one in diagnoses {
+        ids.push(&one.id);
+        collect(&one.consequences, ids);
+    }
+}

@@ -1,0 +1,7 @@
+//! The scenarios, one file for each family of rules.
+
+mod stop;
+
+use super::Scenario;
+
+pub(super) const FAMILIES: &[&[Scenario]] = &[stop::SCENARIOS];
