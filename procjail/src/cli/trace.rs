@@ -256,10 +256,10 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
 fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<&io::Error>) -> Header {
     let mut probes = tracer.probes();
     probes.push(trace::Probe {
-        name: "kmsg".into(),
+        name: kmsg::NAME.into(),
         attached: no_kmsg.is_none(),
         error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {}", io_error(error))),
-        provides: "the kernel log's report of an OOM kill and its lines about the jail".into(),
+        provides: kmsg::PROVIDES.into(),
     });
     Header {
         format: trace::FORMAT_NAME.into(),

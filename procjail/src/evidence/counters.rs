@@ -195,9 +195,8 @@ pub fn frozen(view: &View) -> Option<String> {
     });
     hierarchies
         .flat_map(|hierarchy| hierarchy.levels.iter().map(move |dir| (hierarchy, dir)))
-        // The outermost that says so is the one that was frozen: v2 shows it in all below.
-        .filter(|(hierarchy, dir)| is_frozen(hierarchy, dir))
-        .last()
+        // The outermost that says so is the one that was frozen: it shows in all below.
+        .rfind(|(hierarchy, dir)| is_frozen(hierarchy, dir))
         .map(|(_, dir)| dir.path.clone())
 }
 

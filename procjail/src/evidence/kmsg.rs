@@ -11,6 +11,13 @@ use super::procfs;
 /// Where the log is read.
 const PATH: &str = "/dev/kmsg";
 
+/// The log's name among the probes of a trace.
+pub const NAME: &str = "kmsg";
+
+/// What a trace lacks without it.
+pub const PROVIDES: &str =
+    "the kernel log's reports of OOM kills, and its lines about processes of the jail";
+
 /// Most records of one round. A log that is written faster than it is read must not keep us.
 const ROUND: usize = 4096;
 
