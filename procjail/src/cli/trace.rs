@@ -128,6 +128,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         is_terminal_stream: false,
     }));
     let mut jail = Jail::create(&plan, &recorder)?;
+    let kmsg = kmsg::open();
+    let no_kmsg = kmsg.as_ref().err().map(io_error);
+    let witness = jail
+        .view()
+        .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
+        .context("cannot open what tells the state of the jail")?;
     // From here on the child sets itself up while the probes are loaded.
     let mut tracer = Tracer::attach(
         jail.cgroup_id(),
@@ -137,17 +143,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let reader = tracer
         .take_reader()
         .context("the ring buffer was taken already")?;
-    let kmsg = kmsg::open();
-    let header = header(&plan, &jail, &tracer, kmsg.as_ref().err());
+    let header = header(&plan, &jail, &tracer, no_kmsg);
     for sink in &mut sinks {
         sink.output
             .header(&header)
             .with_context(|| format!("cannot write the trace to {}", sink.name))?;
     }
-    let witness = jail
-        .view()
-        .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
-        .context("cannot open what tells the state of the jail")?;
     let session = Session::start(&recorder, reader, sinks, witness.alarm())
         .context("cannot start the threads that record the trace")?;
     let (outcome, failure) = match jail.open_gate(&witness) {
@@ -253,12 +254,12 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
     features.into_iter().map(lack).collect()
 }
 
-fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<&io::Error>) -> Header {
+fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<String>) -> Header {
     let mut probes = tracer.probes();
     probes.push(trace::Probe {
         name: kmsg::NAME.into(),
         attached: no_kmsg.is_none(),
-        error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {}", io_error(error))),
+        error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {error}")),
         provides: kmsg::PROVIDES.into(),
     });
     Header {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::reread::Reread;
 use crate::event::{Counters, CpuThrottling, Level, Moment};
 use crate::jail::cgroup::{Hierarchy, LevelDir, View};
 
@@ -49,113 +50,179 @@ const V1_MEMORY: [(&str, &str); 8] = [
 
 type Values = BTreeMap<String, u64>;
 
-/// Reads all counters.
-pub fn read(view: &View, moment: Moment) -> Counters {
-    let mut levels: Vec<Level> = Vec::new();
-    for hierarchy in &view.hierarchies {
-        for dir in &hierarchy.levels {
-            let mut values = Values::new();
-            if hierarchy.controllers.is_empty() {
-                unified(dir, &mut values);
+/// The files of all levels, kept open: the end of the jail waits for them to be read.
+#[derive(Debug)]
+pub struct Files {
+    /// The jail's own level first, the root last.
+    levels: Vec<(String, Vec<File>)>,
+}
+
+/// An open file and what it holds.
+#[derive(Debug)]
+struct File {
+    holds: Holds,
+    file: Reread,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Holds {
+    /// A number of this name.
+    Number(&'static str),
+    /// Nanoseconds, told in microseconds.
+    Nanoseconds(&'static str),
+    /// Lines of a key and a number, below this name.
+    Table(&'static str),
+    /// v1's `memory.oom_control`.
+    OomControl,
+    /// v1's `cpu.stat`.
+    CpuStat,
+    /// v2's `cpu.max`.
+    CpuMax,
+    /// v1's `freezer.state`.
+    FreezerState,
+}
+
+/// The files to look for in a directory of a hierarchy; `None` is the unified one.
+fn files_of(controller: Option<&str>, is_root: bool) -> Vec<(&'static str, Holds)> {
+    match controller {
+        None => {
+            let numbers = NUMBERS.iter().map(|file| (*file, Holds::Number(file)));
+            let tables = TABLES.iter().map(|file| (*file, Holds::Table(file)));
+            let cpu = ("cpu.max", Holds::CpuMax);
+            numbers.chain(tables).chain([cpu]).collect()
+        }
+        Some("memory") => {
+            // The root's are sums over the whole machine, which take their time.
+            let numbers = V1_MEMORY.iter().filter(|_| !is_root);
+            let numbers = numbers.map(|(file, name)| (*file, Holds::Number(name)));
+            let oom_control = ("memory.oom_control", Holds::OomControl);
+            numbers.chain([oom_control]).collect()
+        }
+        Some("pids") => vec![
+            ("pids.current", Holds::Number("pids.current")),
+            ("pids.max", Holds::Number("pids.max")),
+            ("pids.events", Holds::Table("pids.events")),
+        ],
+        Some("cpu") => vec![
+            ("cpu.stat", Holds::CpuStat),
+            ("cpu.cfs_quota_us", Holds::Number("cpu.max:quota_usec")),
+            ("cpu.cfs_period_us", Holds::Number("cpu.max:period_usec")),
+        ],
+        Some("cpuacct") => vec![("cpuacct.usage", Holds::Nanoseconds("cpu.stat:usage_usec"))],
+        Some("freezer") => vec![
+            ("freezer.self_freezing", Holds::Number("cgroup.freeze")),
+            ("freezer.state", Holds::FreezerState),
+        ],
+        Some(_) => Vec::new(),
+    }
+}
+
+impl Files {
+    /// Opens what there is.
+    pub fn open(view: &View) -> Files {
+        let mut levels: Vec<(String, Vec<File>)> = Vec::new();
+        for hierarchy in &view.hierarchies {
+            let mut controllers: Vec<Option<&str>> = hierarchy
+                .controllers
+                .iter()
+                .map(|name| Some(name.as_str()))
+                .collect();
+            if controllers.is_empty() {
+                controllers.push(None);
             }
-            for controller in &hierarchy.controllers {
-                v1(controller, dir, &mut values);
-            }
-            match levels.iter_mut().find(|level| level.path == dir.path) {
-                // What a controller says counts more than what the unified hierarchy knows without it.
-                Some(level) => level.values.extend(values),
-                None => levels.push(Level {
-                    path: dir.path.clone(),
-                    values,
-                }),
+            for dir in &hierarchy.levels {
+                let wanted = controllers
+                    .iter()
+                    .flat_map(|controller| files_of(*controller, dir.path == "/"));
+                let found = wanted.filter_map(|(name, holds)| {
+                    let file = Reread::new(dir.open(name).ok()?);
+                    Some(File { holds, file })
+                });
+                // What a controller says comes last, as it counts more than what the unified
+                // hierarchy knows without it.
+                match levels.iter_mut().find(|(path, _)| *path == dir.path) {
+                    Some((_, files)) => files.extend(found),
+                    None => levels.push((dir.path.clone(), found.collect())),
+                }
             }
         }
+        // The jail's own is the first that was seen.
+        if let Some(above) = levels.get_mut(1..) {
+            above.sort_by_key(|(path, _)| std::cmp::Reverse(depth(path)));
+        }
+        Files { levels }
     }
-    // The jail's own is the first that was seen.
-    if let Some(above) = levels.get_mut(1..) {
-        above.sort_by_key(|level| std::cmp::Reverse(depth(&level.path)));
+
+    /// Reads all of them.
+    pub fn read(&self, moment: Moment) -> Counters {
+        let level = |(path, files): &(String, Vec<File>)| {
+            let mut values = Values::new();
+            for File { holds, file } in files {
+                if let Some(text) = file.text() {
+                    holds.read(&text, &mut values);
+                }
+            }
+            if !values.contains_key("cpu.max:quota_usec") {
+                values.remove("cpu.max:period_usec");
+            }
+            Level {
+                path: path.clone(),
+                values,
+            }
+        };
+        let mut levels: Vec<Level> = self.levels.iter().map(level).collect();
+        levels.retain(|level| !level.values.is_empty());
+        Counters { moment, levels }
     }
-    levels.retain(|level| !level.values.is_empty());
-    Counters { moment, levels }
 }
 
 fn depth(path: &str) -> usize {
     path.split('/').filter(|name| !name.is_empty()).count()
 }
 
-fn unified(dir: &LevelDir, values: &mut Values) {
-    for file in NUMBERS {
-        number(dir, file, file, values);
-    }
-    for file in TABLES {
-        table(dir, file, values);
-    }
-    if let Some((quota, period)) = dir.read("cpu.max").ok().as_deref().and_then(cpu_max) {
-        values.insert("cpu.max:quota_usec".into(), quota);
-        values.insert("cpu.max:period_usec".into(), period);
-    }
-}
-
-fn v1(controller: &str, dir: &LevelDir, values: &mut Values) {
-    match controller {
-        "memory" => {
-            for (file, name) in V1_MEMORY {
-                number(dir, file, name, values);
+impl Holds {
+    fn read(self, text: &str, values: &mut Values) {
+        let mut put = |name: &str, value: Option<u64>| {
+            if let Some(value) = value.filter(|&value| value < V1_NO_LIMIT) {
+                values.insert(name.to_owned(), value);
             }
-            for (key, value) in lines(&dir.read("memory.oom_control").unwrap_or_default()) {
-                let name = match key {
-                    "oom_kill" => "memory.events:oom_kill".to_owned(),
-                    _ => format!("memory.oom_control:{key}"),
-                };
-                values.insert(name, value);
+        };
+        match self {
+            Holds::Number(name) => put(name, parse(text)),
+            Holds::Nanoseconds(name) => put(name, parse(text).map(|ns| ns / 1000)),
+            Holds::Table(name) => {
+                for (key, value) in lines(text) {
+                    put(&format!("{name}:{key}"), Some(value));
+                }
             }
-        }
-        "pids" => {
-            number(dir, "pids.current", "pids.current", values);
-            number(dir, "pids.max", "pids.max", values);
-            table(dir, "pids.events", values);
-        }
-        "cpu" => {
-            for (key, value) in lines(&dir.read("cpu.stat").unwrap_or_default()) {
-                // Nanoseconds, where v2 has microseconds.
-                let (key, value) = match key {
-                    "throttled_time" => ("throttled_usec", value / 1000),
-                    "burst_time" => ("burst_usec", value / 1000),
-                    _ => (key, value),
-                };
-                values.insert(format!("cpu.stat:{key}"), value);
+            Holds::OomControl => {
+                for (key, value) in lines(text) {
+                    match key {
+                        "oom_kill" => put("memory.events:oom_kill", Some(value)),
+                        _ => put(&format!("memory.oom_control:{key}"), Some(value)),
+                    }
+                }
             }
-            number(dir, "cpu.cfs_quota_us", "cpu.max:quota_usec", values);
-            if values.contains_key("cpu.max:quota_usec") {
-                number(dir, "cpu.cfs_period_us", "cpu.max:period_usec", values);
+            Holds::CpuStat => {
+                for (key, value) in lines(text) {
+                    match key {
+                        // Nanoseconds, where v2 has microseconds.
+                        "throttled_time" => put("cpu.stat:throttled_usec", Some(value / 1000)),
+                        "burst_time" => put("cpu.stat:burst_usec", Some(value / 1000)),
+                        _ => put(&format!("cpu.stat:{key}"), Some(value)),
+                    }
+                }
+            }
+            Holds::CpuMax => {
+                let (quota, period) = cpu_max(text).unzip();
+                put("cpu.max:quota_usec", quota);
+                put("cpu.max:period_usec", period);
+            }
+            Holds::FreezerState => {
+                let frozen = u64::from(text.trim() == "FROZEN");
+                put("cgroup.events:frozen", Some(frozen));
             }
         }
-        "cpuacct" => {
-            if let Some(ns) = parse(&dir.read("cpuacct.usage").unwrap_or_default()) {
-                values.insert("cpu.stat:usage_usec".into(), ns / 1000);
-            }
-        }
-        "freezer" => {
-            number(dir, "freezer.self_freezing", "cgroup.freeze", values);
-            if let Ok(state) = dir.read("freezer.state") {
-                let frozen = u64::from(state.trim() == "FROZEN");
-                values.insert("cgroup.events:frozen".into(), frozen);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn number(dir: &LevelDir, file: &str, name: &str, values: &mut Values) {
-    let value = dir.read(file).ok().as_deref().and_then(parse);
-    if let Some(value) = value.filter(|&value| value < V1_NO_LIMIT) {
-        values.insert(name.to_owned(), value);
-    }
-}
-
-fn table(dir: &LevelDir, file: &str, values: &mut Values) {
-    for (key, value) in lines(&dir.read(file).unwrap_or_default()) {
-        values.insert(format!("{file}:{key}"), value);
     }
 }
 
@@ -249,6 +316,27 @@ mod tests {
         assert_eq!(found, [("oom", 3), ("max", 12)]);
         // v1's pids.events has a name and a number as well.
         assert_eq!(lines("max 5\n").next(), Some(("max", 5)));
+    }
+
+    #[test]
+    fn v1_has_the_names_of_v2() {
+        let read = |holds: Holds, text| {
+            let mut values = Values::new();
+            holds.read(text, &mut values);
+            values.into_iter().collect::<Vec<_>>()
+        };
+        let one = |name: &str, value| vec![(name.to_owned(), value)];
+        let limit = Holds::Number("memory.max");
+        assert_eq!(read(limit, "4096\n"), one("memory.max", 4096));
+        assert_eq!(read(limit, "9223372036854771712\n"), vec![]);
+        let throttled = read(Holds::CpuStat, "throttled_time 5000\n");
+        assert_eq!(throttled, one("cpu.stat:throttled_usec", 5));
+        let kills = read(Holds::OomControl, "oom_kill_disable 0\noom_kill 3\n");
+        assert_eq!(kills[0], ("memory.events:oom_kill".into(), 3));
+        assert_eq!(kills[1], ("memory.oom_control:oom_kill_disable".into(), 0));
+        let state = |text| read(Holds::FreezerState, text);
+        assert_eq!(state("FROZEN\n"), one("cgroup.events:frozen", 1));
+        assert_eq!(state("FREEZING\n"), one("cgroup.events:frozen", 0));
     }
 
     #[test]

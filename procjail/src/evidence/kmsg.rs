@@ -29,6 +29,7 @@ const RECORD_BYTES: usize = 16 << 10;
 pub struct Kmsg {
     file: File,
     log: KernelLog,
+    record: Vec<u8>,
 }
 
 /// Opens the log at its end.
@@ -51,6 +52,7 @@ impl Kmsg {
         Kmsg {
             file,
             log: KernelLog::new(cgroup, procfs::page_bytes()),
+            record: vec![0; RECORD_BYTES],
         }
     }
 
@@ -62,11 +64,12 @@ impl Kmsg {
     /// What was found in the records since the last time.
     pub fn read(&mut self) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut record = vec![0; RECORD_BYTES];
         for _ in 0..ROUND {
-            match self.file.read(&mut record) {
+            match self.file.read(&mut self.record) {
                 Ok(0) => break,
-                Ok(length) => found.extend(self.log.take(record.get(..length).unwrap_or_default())),
+                Ok(length) => {
+                    found.extend(self.log.take(self.record.get(..length).unwrap_or_default()))
+                }
                 // EPIPE: records were overwritten before they were read; the next read goes on.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -4,11 +4,12 @@
 //! each process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::counters::{self, V1_NO_LIMIT};
 use super::environment::runtime_settings;
 use super::procfs::{self, Status};
+use super::reread::Reread;
 use crate::event::{MemoryKinds, MemorySample, Moment, ProcessMemory, ProcessSample, Task};
 use crate::jail::cgroup::{Hierarchy, View};
 
@@ -27,58 +28,36 @@ pub struct Memory {
     /// None if the jail has no memory cgroup of its own.
     files: Option<Files>,
     /// Total time stalled; of the unified hierarchy, whatever has the controller.
-    pressure: Option<File>,
+    pressure: Option<Reread>,
     /// Limits, its own and those above.
-    limits: Vec<File>,
+    limits: Vec<Reread>,
     environments: HashMap<(u32, u64, String), BTreeMap<String, String>>,
 }
 
 #[derive(Debug)]
 struct Files {
     v1: bool,
-    usage: File,
-    stat: Option<File>,
+    usage: Reread,
+    stat: Option<Reread>,
     /// v2: `memory.events`. v1: `memory.oom_control`.
-    events: Option<File>,
+    events: Option<Reread>,
     /// v1 only.
-    failcnt: Option<File>,
+    failcnt: Option<Reread>,
     /// v2: `memory.swap.current`.
-    swap: Option<File>,
+    swap: Option<Reread>,
     /// v1: `memory.kmem.usage_in_bytes`.
-    kmem: Option<File>,
+    kmem: Option<Reread>,
     /// v1: `memory.kmem.tcp.usage_in_bytes`.
-    tcp: Option<File>,
+    tcp: Option<Reread>,
 }
 
-/// A file that is read again and again.
-#[derive(Debug)]
-struct File(OwnedFd);
-
-impl File {
-    fn open(hierarchy: &Hierarchy, level: usize, name: &str) -> Option<File> {
-        hierarchy.levels.get(level)?.open(name).ok().map(File)
-    }
-
-    fn text(&self) -> Option<String> {
-        let mut bytes = Vec::with_capacity(4096);
-        let mut part = [0; 4096];
-        loop {
-            let offset = bytes.len() as libc::off_t;
-            match nix::sys::uio::pread(&self.0, &mut part, offset) {
-                Ok(0) => break,
-                Ok(count) => bytes.extend_from_slice(part.get(..count)?),
-                Err(_) => return None,
-            }
-        }
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// One read, for a file with one number.
-    fn number(&self) -> Option<u64> {
-        let mut bytes = [0; 32];
-        let count = nix::sys::uio::pread(&self.0, &mut bytes, 0).ok()?;
-        counters::parse(std::str::from_utf8(bytes.get(..count)?).ok()?)
-    }
+fn open(hierarchy: &Hierarchy, level: usize, name: &str) -> Option<Reread> {
+    hierarchy
+        .levels
+        .get(level)?
+        .open(name)
+        .ok()
+        .map(Reread::new)
 }
 
 impl Memory {
@@ -86,8 +65,8 @@ impl Memory {
     pub fn open(view: &View) -> Memory {
         let hierarchy = view.with("memory", "memory.current");
         let v1 = hierarchy.is_some_and(|hierarchy| !hierarchy.controllers.is_empty());
-        let own = hierarchy.filter(|hierarchy| hierarchy.own);
-        let open = |name| own.and_then(|hierarchy| File::open(hierarchy, 0, name));
+        let own_hierarchy = hierarchy.filter(|hierarchy| hierarchy.own);
+        let own = |name| own_hierarchy.and_then(|hierarchy| open(hierarchy, 0, name));
         let (usage, events, limit) = match v1 {
             true => (
                 "memory.usage_in_bytes",
@@ -96,31 +75,28 @@ impl Memory {
             ),
             false => ("memory.current", "memory.events", "memory.max"),
         };
-        let only_v1 = |name| if v1 { open(name) } else { None };
-        let files = open(usage).map(|usage| Files {
+        let only_v1 = |name| if v1 { own(name) } else { None };
+        let files = own(usage).map(|usage| Files {
             v1,
             usage,
-            stat: open("memory.stat"),
-            events: open(events),
+            stat: own("memory.stat"),
+            events: own(events),
             failcnt: only_v1("memory.failcnt"),
-            swap: if v1 {
-                None
-            } else {
-                open("memory.swap.current")
-            },
+            swap: if v1 { None } else { own("memory.swap.current") },
             kmem: only_v1("memory.kmem.usage_in_bytes"),
             tcp: only_v1("memory.kmem.tcp.usage_in_bytes"),
         });
         let limits = hierarchy.map_or_else(Vec::new, |hierarchy| {
-            (0..hierarchy.levels.len())
-                .filter_map(|level| File::open(hierarchy, level, limit))
+            // The root has none.
+            (0..hierarchy.levels.len().saturating_sub(1))
+                .filter_map(|level| open(hierarchy, level, limit))
                 .collect()
         });
         Memory {
             files,
             pressure: view
                 .unified()
-                .and_then(|unified| File::open(unified, 0, "memory.pressure")),
+                .and_then(|unified| open(unified, 0, "memory.pressure")),
             limits,
             environments: HashMap::new(),
         }
@@ -133,14 +109,14 @@ impl Memory {
 
     /// The nearest limit now, bytes.
     pub fn limit(&self) -> Option<u64> {
-        let limits = self.limits.iter().filter_map(File::number);
+        let limits = self.limits.iter().filter_map(Reread::number);
         limits.filter(|&limit| limit < V1_NO_LIMIT).min()
     }
 
     /// The file whose changes the kernel tells by POLLPRI: `memory.events`, on v2 alone.
     pub fn notifier(&self) -> Option<BorrowedFd<'_>> {
         let files = self.files.as_ref().filter(|files| !files.v1)?;
-        Some(files.events.as_ref()?.0.as_fd())
+        Some(files.events.as_ref()?.as_fd())
     }
 
     /// The cgroup's count of OOM kills; none if it has none. Read it after the notifier's notice, or
@@ -237,8 +213,8 @@ impl Memory {
 
 impl Files {
     fn fill(&self, sample: &mut MemorySample) {
-        let number = |file: &Option<File>| file.as_ref().and_then(File::number);
-        let text = |file: &Option<File>| file.as_ref().and_then(File::text).unwrap_or_default();
+        let number = |file: &Option<Reread>| file.as_ref().and_then(Reread::number);
+        let text = |file: &Option<Reread>| file.as_ref().and_then(Reread::text).unwrap_or_default();
         sample.usage_bytes = self.usage.number().unwrap_or_default();
         let stat = text(&self.stat);
         let stat: HashMap<&str, u64> = counters::lines(&stat).collect();

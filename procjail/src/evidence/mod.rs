@@ -11,6 +11,7 @@ pub mod kmsg;
 mod memory;
 mod pace;
 mod procfs;
+mod reread;
 mod tasks;
 mod witness;
 

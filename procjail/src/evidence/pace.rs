@@ -46,11 +46,11 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A start at `now`: at first, much happens.
+    /// Nothing happens until [`Pace::hurry`].
     pub fn new(now: Duration) -> Pace {
         Pace {
             interval: FAST,
-            next_look: now + FAST,
+            next_look: now + HEARTBEAT,
             seen: None,
             told: None,
             events: 0,
@@ -150,6 +150,7 @@ mod tests {
         usage: impl Fn(Duration) -> u64,
     ) -> (usize, Vec<(Duration, u64)>) {
         let mut pace = Pace::new(Duration::ZERO);
+        pace.hurry(Duration::ZERO);
         let (mut looks, mut events) = (0, Vec::new());
         while pace.next_look() < Duration::from_secs_f64(seconds) {
             let now = pace.next_look();

@@ -186,6 +186,9 @@ struct Eyes {
     pid_1: u32,
     kmsg: Option<Kmsg>,
     memory: Memory,
+    counters: counters::Files,
+    /// The nearest limit as of the last sample.
+    limit: Option<u64>,
     pace: Pace,
     epoch: Instant,
     /// The cgroup's count of OOM kills that were told, if it has one.
@@ -201,6 +204,8 @@ impl Eyes {
     fn open(recorder: Recorder, view: View, pid_1: u32, kmsg: Option<Kmsg>) -> Eyes {
         let mut eyes = Eyes {
             memory: Memory::open(&view),
+            counters: counters::Files::open(&view),
+            limit: None,
             recorder,
             view,
             pid_1,
@@ -242,7 +247,9 @@ impl Eyes {
             }
             // First, as its answer is the first to be outdated.
             self.snapshots(&asked);
-            self.read_log();
+            if noticed || asked.oom_kill || asked.end {
+                self.read_log();
+            }
             let kills = self.memory.oom_kills();
             let more = kills > self.oom_kills;
             if more || (asked.oom_kill && kills.is_none()) {
@@ -327,8 +334,7 @@ impl Eyes {
 
     fn look(&mut self) {
         let now = self.epoch.elapsed();
-        let limit = self.memory.limit();
-        if self.pace.look(now, self.usage(), limit) {
+        if self.pace.look(now, self.usage(), self.limit) {
             self.sample(Moment::Sample);
         }
     }
@@ -348,13 +354,14 @@ impl Eyes {
         };
         let sample = self.memory.sample(moment, &pids);
         let usage = self.usage();
+        self.limit = sample.limit_bytes;
         self.tell(What::MemorySample(sample));
         let end = self.epoch.elapsed();
         self.pace.told(end, usage, end - start);
     }
 
     fn counters(&self, moment: Moment) {
-        self.tell(What::Counters(counters::read(&self.view, moment)));
+        self.tell(What::Counters(self.counters.read(moment)));
     }
 
     fn read_log(&mut self) {
