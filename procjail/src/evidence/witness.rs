@@ -378,3 +378,75 @@ impl Eyes {
         self.recorder.observe(clock::boot_ns(), what);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{JailExited, StopRequested};
+
+    fn witness() -> Witness {
+        Witness {
+            recorder: Recorder::new(),
+            post: Arc::new(Post {
+                wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("a descriptor"),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_a_stuck_thread_only_so_long() {
+        let witness = witness();
+        let start = Instant::now();
+        witness.before_removal();
+        let waited = start.elapsed();
+        assert!(waited >= END_TIME && waited < END_TIME * 5, "{waited:?}");
+        assert!(witness.post.lock().asked.end);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_dead_thread() {
+        let witness = witness();
+        drop(Ended(Arc::clone(&witness.post)));
+        let start = Instant::now();
+        witness.before_removal();
+        assert!(start.elapsed() < END_TIME);
+    }
+
+    #[test]
+    fn what_the_launcher_tells_is_heard() {
+        let witness = witness();
+        let stop = StopRequested {
+            signal: crate::event::Signal::new(libc::SIGTERM),
+            stop_signal: crate::event::Signal::new(libc::SIGTERM),
+            timeout_ns: 2_000_000_000,
+        };
+        witness.observe(1, What::StopRequested(stop));
+        let asked = witness.post.lock().asked;
+        let (_, window) = asked.stop.expect("a stop");
+        assert_eq!(window, Duration::from_secs(2));
+        assert!(!asked.exited);
+        let exited = JailExited {
+            status: Default::default(),
+        };
+        witness.observe(2, What::JailExited(exited));
+        assert!(witness.post.lock().asked.exited);
+        (witness.alarm())();
+        assert!(witness.post.lock().asked.oom_kill);
+    }
+
+    #[test]
+    fn a_thread_sees_a_jail_to_its_end() {
+        let view = View {
+            hierarchies: Vec::new(),
+        };
+        let recorder = Recorder::new();
+        let pid = std::process::id();
+        let witness = Witness::start(&recorder, view, pid, None).expect("a thread");
+        let start = Instant::now();
+        witness.before_removal();
+        assert!(witness.post.lock().ended);
+        assert!(start.elapsed() < END_TIME);
+    }
+}
