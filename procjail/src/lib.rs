@@ -10,13 +10,15 @@
 //! Event, evidence -> Case -> rules -> Explanation         diagnose
 //! ```
 //!
-//! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`session`] joins
-//! the two for a live trace. [`cli`] is the command line over all of it.
+//! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`evidence`] reads
+//! beside that what procfs, the cgroups and the kernel log tell. [`session`] joins them for a live
+//! trace. [`cli`] is the command line over all of it.
 
 pub mod cli;
 pub mod clock;
 pub mod diagnose;
 pub mod event;
+pub mod evidence;
 pub mod exit;
 pub mod host;
 pub mod jail;

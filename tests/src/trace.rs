@@ -138,6 +138,16 @@ kinds! {
     kills: Kill(procjail::event::Kill),
     /// Stop windows.
     stops: StopRequested(procjail::event::StopRequested),
+    /// Memory at moments.
+    memory_samples: MemorySample(procjail::event::MemorySample),
+    /// Counters at moments.
+    counters: Counters(procjail::event::Counters),
+    /// Threads at moments.
+    snapshots: Snapshot(procjail::event::Snapshot),
+    /// The kernel log's reports of OOM kills.
+    kernel_ooms: KernelOom(procjail::event::KernelOom),
+    /// Its other lines.
+    kernel_messages: KernelMessage(procjail::event::KernelMessage),
     /// Steps of the clean-up.
     teardown: Teardown(Teardown),
 }

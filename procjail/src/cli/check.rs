@@ -8,8 +8,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
+    evidence::kmsg,
     exit, jail,
     kernel::{self, Check, State},
+    names::io_error,
 };
 
 /// Tell what this host supports, what is lost without it, and what to do about it
@@ -46,6 +48,7 @@ struct Report<'a> {
 /// The output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let mut checks = kernel::check();
+    checks.push(kernel_log());
     checks.extend(jail_features());
     let ok = checks.iter().all(|check| check.state != State::Missing);
     let written = match args.format {
@@ -58,6 +61,26 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         other => other.context("cannot write to standard output")?,
     }
     Ok(if ok { 0 } else { exit::CHECK_FAILED })
+}
+
+/// Whether the kernel log can be read.
+fn kernel_log() -> Check {
+    let opened = kmsg::open();
+    Check {
+        name: format!("probe {}", kmsg::NAME),
+        state: match opened {
+            Ok(_) => State::Ok,
+            Err(_) => State::Limited,
+        },
+        found: match &opened {
+            Ok(_) => "readable".to_owned(),
+            Err(error) => format!("cannot open /dev/kmsg: {}", io_error(error)),
+        },
+        lost: opened.is_err().then(|| kmsg::PROVIDES.to_owned()),
+        remedy: opened
+            .is_err()
+            .then(|| "add CAP_SYSLOG, and /dev/kmsg if it is a container".to_owned()),
+    }
 }
 
 /// What a jail uses where the kernel has it. Without the privileges for a jail nothing more is told:

@@ -1,7 +1,6 @@
 //! `procjail trace`: a jail with the probes attached.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
     process,
@@ -14,9 +13,11 @@ use super::{complain, options::JailOptions};
 use crate::{
     clock,
     diagnose::{self, Explanation, SharedBuilder},
+    evidence::{Witness, kmsg, runtime_settings},
     exit, host,
     jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
+    names::io_error,
     render::{self, Detail, JsonLines, Look, Timeline},
     session::{BoxedOutput, Recorder, Report, Session, Sink},
     trace::{self, Header},
@@ -127,6 +128,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         is_terminal_stream: false,
     }));
     let mut jail = Jail::create(&plan, &recorder)?;
+    let kmsg = kmsg::open();
+    let no_kmsg = kmsg.as_ref().err().map(io_error);
+    let witness = jail
+        .view()
+        .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
+        .context("cannot open what tells the state of the jail")?;
     // From here on the child sets itself up while the probes are loaded.
     let mut tracer = Tracer::attach(
         jail.cgroup_id(),
@@ -136,17 +143,17 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let reader = tracer
         .take_reader()
         .context("the ring buffer was taken already")?;
-    let header = header(&plan, &jail, &tracer);
+    let header = header(&plan, &jail, &tracer, no_kmsg);
     for sink in &mut sinks {
         sink.output
             .header(&header)
             .with_context(|| format!("cannot write the trace to {}", sink.name))?;
     }
-    let session = Session::start(&recorder, reader, sinks)
+    let session = Session::start(&recorder, reader, sinks, witness.alarm())
         .context("cannot start the threads that record the trace")?;
-    let (outcome, failure) = match jail.open_gate(&recorder) {
-        Ok(()) => (jail.supervise(&recorder), None),
-        Err(error) => (jail.abort("setup-failed", &recorder), Some(error)),
+    let (outcome, failure) = match jail.open_gate(&witness) {
+        Ok(()) => (jail.supervise(&witness), None),
+        Err(error) => (jail.abort("setup-failed", &witness), Some(error)),
     };
     let report = session.finish(|| tracer.lost(), &outcome);
     drop(tracer);
@@ -247,7 +254,14 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
     features.into_iter().map(lack).collect()
 }
 
-fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
+fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<String>) -> Header {
+    let mut probes = tracer.probes();
+    probes.push(trace::Probe {
+        name: kmsg::NAME.into(),
+        attached: no_kmsg.is_none(),
+        error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {error}")),
+        provides: kmsg::PROVIDES.into(),
+    });
     Header {
         format: trace::FORMAT_NAME.into(),
         version: trace::FORMAT_VERSION,
@@ -268,9 +282,9 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer) -> Header {
             limits: plan.limits(),
             plan: plan.steps(),
             stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
-            environment: BTreeMap::new(),
-            rlimits: BTreeMap::new(),
+            environment: runtime_settings(plan.environment()),
+            rlimits: plan.rlimits(),
         },
-        probes: tracer.probes(),
+        probes,
     }
 }

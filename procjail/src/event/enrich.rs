@@ -7,6 +7,7 @@ use procjail_common::{
 
 use super::decode::{Record, text, text_of};
 use super::evidence::Stack;
+use super::identify::identify;
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -71,7 +72,8 @@ impl Enricher {
     }
 
     /// What the launcher itself did.
-    pub fn launcher(&mut self, time_ns: u64, what: What) -> Event {
+    pub fn launcher(&mut self, time_ns: u64, mut what: What) -> Event {
+        identify(&mut what, &self.processes);
         let task = self.launcher.clone();
         self.event(time_ns, task, what)
     }

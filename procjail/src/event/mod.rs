@@ -7,6 +7,7 @@ mod enrich;
 mod evidence;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod identify;
 mod kinds;
 mod model;
 mod processes;

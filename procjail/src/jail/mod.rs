@@ -131,6 +131,15 @@ impl<'plan> Jail<'plan> {
         features::features(&self.cgroups, self.plan.limits.host())
     }
 
+    /// Opens its cgroups, for what their files tell.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors, mostly.
+    pub fn view(&self) -> std::io::Result<cgroup::View> {
+        Ok(self.cgroups.view(self.plan.limits.host())?)
+    }
+
     /// Name of the jail.
     pub fn name(&self) -> &str {
         &self.plan.name

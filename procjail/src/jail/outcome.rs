@@ -9,6 +9,10 @@ use crate::trace::TeardownStep;
 pub trait Observer {
     /// The launcher did something, at `time_ns` of [`crate::clock::boot_ns`].
     fn observe(&self, time_ns: u64, what: event::What);
+
+    /// The jail is empty and its cgroups are about to be removed: the last moment to read them.
+    /// Returns within a moment, whatever happens.
+    fn before_removal(&self) {}
 }
 
 /// Nobody: `procjail run`.

@@ -391,6 +391,24 @@ impl Plan {
         &self.command
     }
 
+    /// APP's environment, `NAME=VALUE` each.
+    pub fn environment(&self) -> impl Iterator<Item = &[u8]> {
+        self.program.environment()
+    }
+
+    /// Soft resource limits of APP, none for no limit: the launcher's own, which a process inherits,
+    /// and those asked for.
+    pub fn rlimits(&self) -> BTreeMap<String, Option<u64>> {
+        let mut limits = Rlimit::inherited();
+        for step in &self.steps {
+            if let Step::Rlimit(limit) = step {
+                let soft = (limit.soft != u64::MAX).then_some(limit.soft);
+                limits.insert(limit.name.to_owned(), soft);
+            }
+        }
+        limits
+    }
+
     /// How the jail is stopped.
     pub fn stop(&self) -> &StopOptions {
         &self.stop

@@ -94,6 +94,11 @@ impl Program {
             .unwrap_or_default()
     }
 
+    /// Its environment, `NAME=VALUE` each.
+    pub fn environment(&self) -> impl Iterator<Item = &[u8]> {
+        self.env.iter().map(|variable| variable.to_bytes())
+    }
+
     /// Searches for the file to execute; also tells which candidate a failure is about. Doesn't
     /// allocate.
     pub fn find(&self) -> Result<usize, (usize, Unusable)> {

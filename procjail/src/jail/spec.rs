@@ -3,6 +3,7 @@
 //! Parsing refuses whatever could mean two things, and says what would be right. What depends on the
 //! host (does the directory exist?) is asked when the plan is made, in [`super::plan`].
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -269,6 +270,21 @@ impl Rlimit {
         ("sigpending", libc::RLIMIT_SIGPENDING),
         ("stack", libc::RLIMIT_STACK),
     ];
+
+    /// The soft limits of this process, none for no limit.
+    pub(super) fn inherited() -> BTreeMap<String, Option<u64>> {
+        let soft = |&(name, resource): &(&str, _)| {
+            let mut limit = libc::rlimit64 {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: `limit` is valid for writing.
+            let result = unsafe { libc::getrlimit64(resource, &mut limit) };
+            let soft = (limit.rlim_cur != libc::RLIM64_INFINITY).then_some(limit.rlim_cur);
+            (result == 0).then(|| (name.to_owned(), soft))
+        };
+        Rlimit::ALL.iter().filter_map(soft).collect()
+    }
 }
 
 impl FromStr for Rlimit {

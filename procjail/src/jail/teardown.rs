@@ -61,6 +61,7 @@ pub(super) fn end(
     }
     // Its end, and that of all in its namespace, goes on while the cgroups are removed.
     jail.guard.release();
+    observer.before_removal();
     let usage = jail.cgroups.usage();
     let mut remains = remaining_processes(jail, reaped.is_some());
     teardown.step("remove the cgroups", |deadline| {

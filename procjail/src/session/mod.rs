@@ -27,6 +27,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     event::{Lost, What},
+    evidence::Finding,
     jail::{Observer, Outcome},
     kernel,
     render::Output,
@@ -51,6 +52,16 @@ impl Recorder {
     /// A recorder whose events wait until a [`Session`] takes them up.
     pub fn new() -> Self {
         Self(Arc::new(Spool::new(SPOOL_BYTES)))
+    }
+}
+
+impl Recorder {
+    /// Takes what the kernel log says, if it concerns a process of the jail.
+    pub fn kernel_log(&self, time_ns: u64, finding: Finding) {
+        self.0.push(Item::KernelLog {
+            time_ns,
+            finding: Box::new(finding),
+        });
     }
 }
 
@@ -81,6 +92,7 @@ pub struct Session {
 
 impl Session {
     /// Starts to move events from `source` and `recorder` to `sinks`, which have the header already.
+    /// `alarm` is called when the kernel tells of an OOM kill, before that is written.
     ///
     /// # Errors
     ///
@@ -89,6 +101,7 @@ impl Session {
         recorder: &Recorder,
         source: kernel::Reader,
         sinks: Vec<Sink>,
+        alarm: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let spool = Arc::clone(&recorder.0);
         let shows_progress = sinks.iter().all(|sink| !sink.is_terminal_stream);
@@ -97,7 +110,7 @@ impl Session {
             let (spool, stop) = (Arc::clone(&spool), Arc::clone(&stop));
             move || {
                 stand_back();
-                reader::run(source, &spool, stop.as_fd());
+                reader::run(source, &spool, stop.as_fd(), &alarm);
             }
         })?;
         let writer = thread::Builder::new().name("writer".into()).spawn({
@@ -137,7 +150,7 @@ impl Session {
 }
 
 /// Lets the traced program run on when this thread has something to do: see SCHED_BATCH in sched(7).
-fn stand_back() {
+pub(crate) fn stand_back() {
     let priority = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread, and the parameter lives through the call. A refusal costs the
     // traced program a little time, and nothing else.

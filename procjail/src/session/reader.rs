@@ -3,6 +3,7 @@
 use std::{os::fd::BorrowedFd, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use procjail_common::{Header, kind};
 
 use super::spool::{Item, Spool};
 use crate::{clock, kernel};
@@ -18,8 +19,8 @@ const SETTLE_MS: u16 = 10;
 /// Most bytes of one chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Runs until [`Spool::end_of_source`] and the ring is empty.
-pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>) {
+/// Runs until [`Spool::end_of_source`] and the ring is empty. Calls `alarm` when there was an OOM kill.
+pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alarm: &dyn Fn()) {
     // Whether the writer waits for a later mark of time to let the last records go.
     let mut unsettled = true;
     loop {
@@ -29,7 +30,7 @@ pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>) {
             // Not a sleep: the end of the jail must not wait for it.
             let _ = poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], GATHER_MS);
         }
-        let got = drain(&mut source, spool, unsettled);
+        let got = drain(&mut source, spool, unsettled, alarm);
         if ended && got == 0 {
             return;
         }
@@ -52,7 +53,7 @@ fn wait(ring: BorrowedFd<'_>, stop: BorrowedFd<'_>, unsettled: bool) {
 }
 
 /// Moves what the ring holds now. Returns how many bytes that was.
-fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool) -> usize {
+fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool, alarm: &dyn Fn()) -> usize {
     let mut total = 0;
     loop {
         // The ring keeps what the spool has no room for; what it can't keep, the kernel counts.
@@ -62,11 +63,18 @@ fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool) -> usize {
         let before = clock::boot_ns();
         let mut bytes = Vec::new();
         let mut last_ns = 0;
+        let mut oom_kill = false;
         let got = source.drain(CHUNK_BYTES, &mut |record| {
-            last_ns = record_time_ns(record).unwrap_or(last_ns);
+            if let Some(header) = procjail_common::read_record::<Header>(record) {
+                last_ns = header.time_ns;
+                oom_kill |= header.kind == kind::OOM_KILL;
+            }
             bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
             bytes.extend_from_slice(record);
         });
+        if oom_kill {
+            alarm();
+        }
         let emptied = got < CHUNK_BYTES;
         if got > 0 || (mark_time && total == 0) {
             spool.push(Item::Records {
@@ -84,5 +92,5 @@ fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool) -> usize {
 
 /// The time of a record, whatever kind it is: see [`procjail_common::Header`].
 pub fn record_time_ns(record: &[u8]) -> Option<u64> {
-    procjail_common::read_record::<procjail_common::Header>(record).map(|header| header.time_ns)
+    procjail_common::read_record::<Header>(record).map(|header| header.time_ns)
 }

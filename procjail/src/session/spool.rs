@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     event::{Lost, What},
+    evidence::Finding,
     jail::Outcome,
 };
 
@@ -31,6 +32,13 @@ pub enum Item {
         /// What it did.
         what: Box<What>,
     },
+    /// What the kernel log says, of a process of the jail or of another.
+    KernelLog {
+        /// CLOCK_BOOTTIME, nanoseconds.
+        time_ns: u64,
+        /// What it says.
+        finding: Box<Finding>,
+    },
     /// Nothing follows.
     End {
         /// What the kernel could not record.
@@ -44,7 +52,7 @@ impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Records { bytes, .. } => bytes.len(),
-            Self::Launcher { .. } | Self::End { .. } => 0,
+            Self::Launcher { .. } | Self::KernelLog { .. } | Self::End { .. } => 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that turns records into events and hands them to the outputs.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{collections::HashSet, io, rc::Rc, time::Duration};
 
 use super::{
     BoxedOutput,
@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     clock,
-    event::{Enricher, Lost, What, decode},
+    event::{Enricher, Lost, Record, What, decode},
+    evidence::Finding,
     jail::Outcome,
     trace::Footer,
 };
@@ -17,6 +18,9 @@ use crate::{
 /// Records of different processors can be a little out of order, and one may still be in the making
 /// when the ring is read. An event is let go once the reader has been this far past it.
 const SLACK_NS: u64 = 1_000_000;
+
+/// Most PIDs that are remembered: those of a machine, mostly.
+const MEMBERS: usize = 1 << 18;
 
 /// An output and what to call it when it fails.
 pub struct Sink {
@@ -44,6 +48,7 @@ enum Source {
         len: usize,
     },
     Launcher(Box<What>),
+    KernelLog(Box<Finding>),
 }
 
 struct Writer {
@@ -52,6 +57,8 @@ struct Writer {
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
     undecodable: u64,
+    /// Host PIDs of all that were ever in the jail, for what only knows those.
+    members: HashSet<u32>,
 }
 
 /// Runs until the end of the spool.
@@ -62,6 +69,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
         failures: Vec::new(),
         pending: Vec::new(),
         undecodable: 0,
+        members: HashSet::new(),
     };
     loop {
         match spool.take(Duration::from_millis(500)) {
@@ -75,6 +83,9 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
             }
             Some(Item::Launcher { time_ns, what }) => {
                 writer.pending.push((time_ns, Source::Launcher(what)));
+            }
+            Some(Item::KernelLog { time_ns, finding }) => {
+                writer.pending.push((time_ns, Source::KernelLog(finding)));
             }
             Some(Item::End { lost, outcome }) => {
                 writer.emit_until(u64::MAX, spool);
@@ -120,10 +131,22 @@ impl Writer {
                 spool.note_progress();
             }
             match source {
-                Source::Launcher(what) => self.emit_launcher(time_ns, *what),
+                Source::Launcher(what) => {
+                    if let What::JailCreated(jail) = &*what {
+                        self.members.insert(jail.pid);
+                    }
+                    self.emit_launcher(time_ns, *what);
+                }
+                Source::KernelLog(finding) => {
+                    if finding.certain || finding.pids.iter().any(|pid| self.members.contains(pid))
+                    {
+                        self.emit_launcher(time_ns, finding.what);
+                    }
+                }
                 Source::Record { chunk, start, len } => {
                     match chunk.get(start..start + len).map(decode) {
                         Some(Ok(record)) => {
+                            self.note_member(&record);
                             if let Some(event) = self.enricher.record(record) {
                                 self.write(&event);
                             }
@@ -132,6 +155,14 @@ impl Writer {
                     }
                 }
             }
+        }
+    }
+
+    fn note_member(&mut self, record: &Record) {
+        if let Record::Fork(fork) = record
+            && self.members.len() < MEMBERS
+        {
+            self.members.insert(fork.child.pid);
         }
     }
 

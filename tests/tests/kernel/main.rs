@@ -4,6 +4,7 @@
 mod bad_input;
 mod cgroup;
 mod cgroup_v2;
+mod evidence;
 mod jail;
 mod launcher;
 mod mount;

@@ -14,6 +14,7 @@ mod host;
 mod join;
 mod limits;
 mod tree;
+mod view;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -30,6 +31,7 @@ pub use host::{HostCgroups, Mode, V1Mount};
 pub use join::Joining;
 use limits::Place;
 pub use limits::{LimitPlan, Limits, MIN_MEMORY_BYTES};
+pub use view::{Hierarchy, LevelDir, View};
 
 /// The directory that all jails are in, in each hierarchy.
 pub const PARENT: &str = "procjail";

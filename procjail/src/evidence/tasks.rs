@@ -1,0 +1,168 @@
+//! What the jail's tasks are doing, from /proc. Nothing is stopped or traced for it.
+
+use std::path::Path;
+
+use super::procfs::{self, Status};
+use super::{counters, procfs::signals};
+use crate::event::{Moment, Snapshot, Syscall, ThreadState};
+use crate::jail::cgroup::View;
+use crate::names;
+
+/// Threads in a snapshot.
+const THREADS: usize = 256;
+
+/// Calls of a stack.
+const FRAMES: usize = 32;
+
+/// Reads what all threads of the jail are doing. `pid_1` belongs to it wherever it is.
+pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
+    let mut pids = view.pids();
+    pids.push(pid_1);
+    pids.sort_unstable();
+    pids.dedup();
+    let (mut threads, mut truncated) = (Vec::new(), false);
+    // Its state first: it is what a stop waits for.
+    pids.sort_by_key(|&pid| pid != pid_1);
+    for pid in pids {
+        let Some(stat) = procfs::read(&format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        let start_ns = procfs::start_ns(&stat);
+        for tid in tids(pid) {
+            if threads.len() == THREADS {
+                truncated = true;
+                break;
+            }
+            threads.extend(thread(&format!("/proc/{pid}/task/{tid}"), start_ns));
+        }
+    }
+    threads.sort_by_key(|thread| (thread.task.pid, thread.task.tid));
+    Snapshot {
+        moment,
+        threads,
+        truncated,
+        frozen: counters::frozen(view),
+        cpu: counters::throttling(view),
+    }
+}
+
+/// Thread IDs of a process, one more than a snapshot holds at most.
+fn tids(pid: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))
+    else {
+        return Vec::new();
+    };
+    let numbers = entries.flatten();
+    numbers
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .take(THREADS + 1)
+        .collect()
+}
+
+/// One thread; none if it is gone.
+fn thread(directory: &str, start_ns: u64) -> Option<ThreadState> {
+    let file = |name: &str| procfs::read(&format!("{directory}/{name}"));
+    let text = file("status")?;
+    let status = Status::parse(&text);
+    let state: String = status.text("State").chars().take(1).collect();
+    let waits = !matches!(state.as_str(), "R" | "Z" | "X" | "");
+    let (stack, wait_channel, syscall) = if waits {
+        let stack = frames(&file("stack").unwrap_or_default());
+        let channel = file("wchan").unwrap_or_default();
+        let channel = match channel.trim() {
+            // What 5.10 always says.
+            "" | "0" => stack.first().cloned().unwrap_or_default(),
+            channel => channel.to_owned(),
+        };
+        (
+            stack,
+            channel,
+            syscall(&file("syscall").unwrap_or_default()),
+        )
+    } else {
+        (Vec::new(), String::new(), None)
+    };
+    Some(ThreadState {
+        task: status.task(start_ns),
+        parent_pid: status.number("PPid"),
+        threads: status.number("Threads"),
+        tracer_pid: status.number("TracerPid"),
+        wait_channel,
+        syscall,
+        stack,
+        pending: signals(status.signals("SigPnd") | status.signals("ShdPnd")),
+        blocked: signals(status.signals("SigBlk")),
+        ignored: signals(status.signals("SigIgn")),
+        caught: signals(status.signals("SigCgt")),
+        core_dumping: status.number("CoreDumping") != 0,
+        state,
+    })
+}
+
+/// The functions of a `stack` file: `[<0>] do_wait+0x5f/0x110`.
+fn frames(stack: &str) -> Vec<String> {
+    let function = |line: &str| {
+        let symbol = line.split_whitespace().nth(1)?;
+        let name = symbol.split('+').next()?;
+        // A file without a stack has a last line with an address only.
+        (!name.is_empty() && !name.starts_with("0x")).then(|| name.to_owned())
+    };
+    stack.lines().filter_map(function).take(FRAMES).collect()
+}
+
+/// The call in a `syscall` file (proc_pid_syscall(5)): `running`, `-1 …` outside of one, or its number
+/// and arguments.
+fn syscall(text: &str) -> Option<Syscall> {
+    let number: i64 = text.split_whitespace().next()?.parse().ok()?;
+    (number >= 0).then(|| Syscall {
+        number,
+        name: names::syscall(number),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_have_names_only() {
+        let text = "[<0>] do_wait+0x5f/0x110\n[<0>] kernel_wait4+0x1/0x2\n\nodd\n[<0>] 0xffffffffffffffff\n";
+        assert_eq!(frames(text), ["do_wait", "kernel_wait4"]);
+    }
+
+    #[test]
+    fn a_system_call_is_named_by_its_number() {
+        assert_eq!(syscall("running\n"), None);
+        assert_eq!(syscall("-1 0x7ffe 0x7f\n"), None);
+        let text = format!("{} 0x0 0x1\n", libc::SYS_pause);
+        assert_eq!(
+            syscall(&text).map(|call| call.name).as_deref(),
+            Some("pause")
+        );
+        assert_eq!(syscall(""), None);
+    }
+
+    #[test]
+    fn a_sleeping_thread_of_this_process_is_seen() {
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::Builder::new()
+            .name("sleeper".into())
+            .spawn(move || receive.recv())
+            .expect("a thread");
+        let view = View {
+            hierarchies: Vec::new(),
+        };
+        let found = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let snapshot = snapshot(&view, std::process::id(), Moment::StopHalf);
+            let mut threads = snapshot.threads.into_iter();
+            threads.find(|thread| thread.task.comm == "sleeper" && thread.state == "S")
+        });
+        let found = found.expect("the sleeping thread");
+        assert_eq!(found.task.pid, std::process::id());
+        assert_ne!(found.task.tid, found.task.pid);
+        assert!(found.threads >= 2);
+        drop(send);
+        assert!(sleeper.join().expect("its end").is_err());
+    }
+}
