@@ -64,7 +64,9 @@ pub fn report(name: &str, run: &Run, tally: Tally, wanted: &[&str], cache: &Path
     let mut missing = wanted
         .iter()
         .filter(|test| transcript.verdict(test).is_none());
-    if let Some(test) = missing.next() {
+    if transcript.release.is_none() {
+        let _ = writeln!(text, "    it did not come as far as the tests");
+    } else if let Some(test) = missing.next() {
         let _ = writeln!(
             text,
             "    in the midst of {test}; {} more tests were not run",
