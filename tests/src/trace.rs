@@ -10,6 +10,8 @@ use procjail::event::{
 use procjail::trace::{Footer, Header};
 use serde::Deserialize;
 
+use crate::kernel;
+
 /// A trace file's content.
 #[derive(Debug)]
 pub struct Trace {
@@ -71,6 +73,7 @@ pub fn read_trace(path: &Path) -> Trace {
         );
     }
     if let Some(footer) = &footer {
+        kernel::hear(&footer.lost);
         assert_eq!(
             footer.events,
             events.len() as u64,
@@ -189,9 +192,20 @@ impl Trace {
     }
 
     /// Checks that nothing was lost.
+    ///
+    /// What the hooks on system calls missed by preemption may have been any call of the machine, and
+    /// in an emulator they miss some in every storm: it is no loss yet. Tests of the events that they
+    /// tell find a real one.
     #[track_caller]
     pub fn expect_complete(&self) -> &Trace {
-        assert_eq!(self.footer().lost, vec![], "events were lost");
+        let mut lost = self.footer().lost.clone();
+        if kernel::probes_are_preempted() {
+            lost.retain(|lost| {
+                let of_calls = matches!(lost.event_kind.as_str(), "reap" | "mount");
+                !(of_calls && lost.cpu.is_none())
+            });
+        }
+        assert_eq!(lost, vec![], "events were lost");
         let unattached: Vec<_> = self
             .header
             .probes

@@ -16,6 +16,7 @@ mod features;
 mod host;
 mod object;
 mod offsets;
+mod preempt;
 mod probes;
 mod ring;
 mod sys;

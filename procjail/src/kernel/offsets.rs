@@ -2,7 +2,10 @@
 
 use procjail_common::{MISSING, Offsets, scope_flags};
 
-use super::btf::{Btf, Member};
+use super::{
+    btf::{Btf, Member},
+    preempt,
+};
 
 /// What the programs must know about one build of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub struct Layout {
     pub offsets: Offsets,
     /// Bits of [`scope_flags`] that tell the forms of tracepoints.
     pub flags: u32,
+    /// How a program keeps from being preempted; `None` where there is no need.
+    pub preempt: Option<preempt::Calls>,
 }
 
 impl Layout {
@@ -102,6 +107,7 @@ impl Layout {
         Self {
             offsets,
             flags: forms(btf),
+            preempt: preempt_calls(btf),
         }
     }
 }
@@ -137,6 +143,18 @@ fn rss_stat(btf: &Btf<'_>, offsets: &mut Offsets) {
         offsets.rss_stat_stride = stride;
         offsets.rss_stat_count = count.offset;
     }
+}
+
+/// The functions that switch preemption off and on for a program, if it needs them.
+fn preempt_calls(btf: &Btf<'_>) -> Option<preempt::Calls> {
+    if !preempt::needed() {
+        return None;
+    }
+    let mut numbers = [0; preempt::Calls::NAMES.len()];
+    for (name, to) in preempt::Calls::NAMES.iter().zip(&mut numbers) {
+        *to = btf.function(name)?;
+    }
+    Some(preempt::Calls::from_array(numbers))
 }
 
 /// Which forms the tracepoints have that changed.

@@ -125,6 +125,7 @@ impl Tracer {
                 scope: scope(cgroup_id, cgroup_level, options, layout),
                 offsets: layout.offsets,
                 syscalls: syscall_table(options),
+                preempt: layout.preempt,
             },
             options.ring_bytes(),
         )?;
