@@ -45,6 +45,10 @@ offsets! {
     task_tgid,
     /// `task_struct.real_parent`.
     task_real_parent,
+    /// `task_struct.parent`: the tracer, of a task that is traced.
+    task_parent,
+    /// `task_struct.ptrace`.
+    task_ptrace,
     /// `task_struct.group_leader`.
     task_group_leader,
     /// `task_struct.comm`.
@@ -83,6 +87,10 @@ offsets! {
     signal_live,
     /// `signal_struct.nr_threads`.
     signal_nr_threads,
+    /// `signal_struct.pids[PIDTYPE_PGID]`.
+    signal_process_group,
+    /// `signal_struct.pids[PIDTYPE_SID]`.
+    signal_session,
     /// `sighand_struct.action`.
     sighand_action,
     /// Size of one `k_sigaction`.
@@ -93,6 +101,8 @@ offsets! {
     k_sigaction_flags,
     /// `kernel_siginfo.si_code`.
     siginfo_code,
+    /// `kernel_siginfo._sifields._sigfault._addr`.
+    siginfo_address,
     /// `css_set.dfl_cgrp`.
     css_set_dfl_cgrp,
     /// `css_set.subsys`.
@@ -167,6 +177,10 @@ offsets! {
     regs_arg3,
     /// Fifth argument.
     regs_arg4,
+    /// The instruction pointer.
+    regs_instruction,
+    /// The stack pointer.
+    regs_stack_pointer,
     /// Where the user-mode `pt_regs` lie, from `task_struct.stack`.
     stack_regs,
 }
@@ -186,8 +200,12 @@ pub mod syscall_class {
     pub const WAIT4: u8 = 3;
     /// waitid(2).
     pub const WAITID: u8 = 4;
+    /// exit(2), which never returns.
+    pub const EXIT: u8 = 5;
+    /// exit_group(2), likewise.
+    pub const EXIT_GROUP: u8 = 6;
     /// First of the calls of [`mount_call`](crate::mount_call), which follow in its order.
-    pub const MOUNTS: u8 = 5;
+    pub const MOUNTS: u8 = 7;
 }
 
 /// Which system calls the programs look at, by number on this architecture.

@@ -74,6 +74,14 @@ pub struct Exit {
     pub signal_flags: u32,
     /// 1 when this was the last thread of the process.
     pub group_dead: u32,
+    /// Non-zero when the end came by exit_group(2) or exit(2), and `argument` is known.
+    pub has_argument: u32,
+    /// What that call was given, all 32 bits of it.
+    pub argument: i32,
+    /// The process group, by the initial PID namespace; 0 where the kernel's field isn't known.
+    pub process_group: u32,
+    /// The session, likewise.
+    pub session: u32,
     /// Zero.
     pub reserved: u32,
     /// `signal_struct.maxrss` in bytes, or 0 where the kernel has not summed it up yet.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::RawTracePointContext,
 };
-use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags};
+use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags, syscall_class};
 
 use crate::{
     config::{flag, offset, present},
@@ -17,6 +17,11 @@ use crate::{
 /// Thread groups whose end was told, where the kernel doesn't say which thread was the last.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+
+/// What exit_group(2) was called with, by address of the `signal_struct`: a process's last thread need
+/// not be the one that called it.
+#[map]
+static ARGUMENTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
 /// Whether `task` is a thread that is not the leader of its group.
 #[inline(always)]
@@ -73,6 +78,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     } else {
         is_last(thread, signal)
     };
+    let argument = exit_argument(thread, signal, group_dead);
     if !group_dead && !flag(scope_flags::THREADS) {
         return Err(Skip);
     }
@@ -88,12 +94,49 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).leader_exit_code = read::kernel(leader, offset!(task_exit_code));
             (*to).signal_flags = read::kernel(signal, offset!(signal_flags));
             (*to).group_dead = u32::from(group_dead);
+            (*to).has_argument = u32::from(argument.is_some());
+            (*to).argument = argument.unwrap_or(0) as i32;
+            (*to).process_group = number(signal, offset!(signal_process_group));
+            (*to).session = number(signal, offset!(signal_session));
             (*to).reserved = 0;
             (*to).max_rss_bytes = task::pages(optional(signal, offset!(signal_maxrss)));
             (*to).utime_ns = optional(thread, offset!(task_utime));
             (*to).stime_ns = optional(thread, offset!(task_stime));
         }
     })
+}
+
+/// What exit_group(2), or exit(2) of the last thread, was called with. User space makes sure that it
+/// agrees with the status: a signal may be what really ended the process.
+#[inline(always)]
+fn exit_argument(thread: u64, signal: u64, group_dead: bool) -> Option<u32> {
+    let class = syscall::class(task::syscall(thread) as u64);
+    let mut own = None;
+    if class == syscall_class::EXIT_GROUP || class == syscall_class::EXIT {
+        own = Some(task::register(thread, offset!(regs_arg0)) as u32);
+    }
+    if group_dead {
+        // SAFETY: the value is copied; whoever wrote it has ended.
+        let other = unsafe { ARGUMENTS.get(signal) }.copied();
+        if other.is_some() {
+            let _ = ARGUMENTS.remove(signal);
+        }
+        return other.or(own);
+    }
+    if class == syscall_class::EXIT_GROUP {
+        let _ = ARGUMENTS.insert(signal, own.unwrap_or(0), 0);
+    }
+    None
+}
+
+/// The number, in the initial PID namespace, of a `struct pid` that a field points to; 0 if there is
+/// no such field.
+#[inline(always)]
+fn number(signal: u64, field: u32) -> u32 {
+    if !present(field) {
+        return 0;
+    }
+    task::ns_pid(read::kernel(signal, field), 0)
 }
 
 /// Whether a thread that ends is the last of its group, where the tracepoint doesn't tell.

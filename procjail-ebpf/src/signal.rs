@@ -60,6 +60,50 @@ fn code(info: u64) -> i32 {
     }
 }
 
+/// SIGILL (4), SIGTRAP, SIGBUS (7), SIGFPE and SIGSEGV (11): what the processor's faults become.
+const FAULTS: u32 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11;
+
+/// Whether a signal to the running task may be that of a fault: sent by the kernel to the thread that
+/// ran, with a reason (`ILL_`, `BUS_`, … are from 1 on) or, for some faults, without one (SI_KERNEL).
+#[inline(always)]
+fn is_fault(signal: i32, code: i32) -> bool {
+    (signal as u32) < 32 && FAULTS >> signal as u32 & 1 != 0 && (1..=SI_KERNEL).contains(&code)
+}
+
+/// Whether the running process is the tracer of the target.
+#[inline(always)]
+fn is_tracer(sender: u64, target: u64) -> bool {
+    if !present(offset!(task_ptrace)) || !present(offset!(task_parent)) {
+        return false;
+    }
+    let traced: u32 = read::kernel(target, offset!(task_ptrace));
+    if traced == 0 {
+        return false;
+    }
+    // `parent` is the tracing thread; `real_parent` remains who made the task.
+    let tracer: u64 = read::kernel(target, offset!(task_parent));
+    task::ids(tracer).1 == task::ids(sender).1
+}
+
+/// Where the running task faulted, by the signal's details and the registers that were saved.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn fault(to: *mut SignalGenerated, task: u64, info: u64, code: i32) {
+    // SAFETY: the caller vouches for `to`.
+    unsafe {
+        if code != SI_KERNEL && present(offset!(siginfo_address)) {
+            (*to).fault_address = read::kernel(info, offset!(siginfo_address));
+        }
+        if present(offset!(stack_regs)) && present(offset!(regs_instruction)) {
+            (*to).instruction = task::register(task, offset!(regs_instruction));
+            (*to).stack_pointer = task::register(task, offset!(regs_stack_pointer));
+        }
+    }
+}
+
 /// Ends the program for signals that say little and come in masses.
 #[inline(always)]
 fn reject_noise(signal: i32, info: u64) -> Result<(), Skip> {
@@ -121,9 +165,22 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
             if blocked >> index & 1 != 0 {
                 flags |= signal_flags::BLOCKED;
             }
+            if is_tracer(sender, target) {
+                flags |= signal_flags::TRACER;
+            }
+            let faulted = sender == target && is_fault(signal, code);
+            if faulted {
+                flags |= signal_flags::FAULT;
+            }
             // SAFETY: `to` is the reserved record; every field is written.
             unsafe {
                 task::fill(&raw mut (*to).target, target);
+                (*to).fault_address = 0;
+                (*to).instruction = 0;
+                (*to).stack_pointer = 0;
+                if faulted {
+                    fault(to, sender, info, code);
+                }
                 (*to).signal = signal;
                 (*to).code = code;
                 (*to).result = result;

@@ -34,7 +34,7 @@ static CALLS: HashMap<u32, Call> = HashMap::with_max_entries(4096, 0);
 
 /// What a system call is to the programs: a value of [`syscall_class`].
 #[inline(always)]
-fn class(number: u64) -> u8 {
+pub fn class(number: u64) -> u8 {
     if number >= SYSCALL_NUMBERS as u64 {
         return syscall_class::NONE;
     }

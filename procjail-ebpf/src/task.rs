@@ -84,10 +84,17 @@ pub fn syscall(task: u64) -> i64 {
     if flags & PF_KTHREAD != 0 {
         return -1;
     }
-    let stack: u64 = read::kernel(task, offset!(task_stack));
     // The low half: arm64's number is an `int`, x86-64's never needs more.
-    let number: i32 = read::kernel(stack, offset!(stack_regs) + offset!(regs_syscall));
-    i64::from(number)
+    i64::from(register(task, offset!(regs_syscall)) as i32)
+}
+
+/// A register of a task's user mode, as it was saved; `offset` is one of `regs_`.
+///
+/// Only where the kernel has `stack_regs`, and of a task that is no kernel thread.
+#[inline(always)]
+pub fn register(task: u64, offset: u32) -> u64 {
+    let stack: u64 = read::kernel(task, offset!(task_stack));
+    read::kernel(stack, offset!(stack_regs) + offset)
 }
 
 /// Pages as bytes.

@@ -273,7 +273,7 @@ mod tests {
             Err(DecodeError::Short {
                 kind: kind::EXIT,
                 got: 100,
-                needed: 176
+                needed: 192
             })
         );
         let Record::Mount(mut mount) = story::records().remove(0) else {

@@ -6,7 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
-use super::evidence::Stack;
+use super::evidence::{Fault, Stack};
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -192,17 +192,21 @@ impl Enricher {
             0 => 0,
             start_ns => record.header.time_ns.saturating_sub(start_ns),
         };
+        let status = ExitStatus::from_wait(code);
         Exit {
-            status: ExitStatus::from_wait(code),
             process,
             parent: self.processes.describe(&record.parent),
             max_rss_bytes: record.max_rss_bytes,
             user_ns: record.utime_ns,
             system_ns: record.stime_ns,
             lifetime_ns,
-            argument: None,
-            process_group: 0,
-            session: 0,
+            // Whatever ended it in the end is in the status: not every end in exit_group(2) is by it.
+            argument: (process && record.has_argument != 0)
+                .then_some(record.argument)
+                .filter(|argument| status.code == Some(argument & 0xff)),
+            status,
+            process_group: record.process_group,
+            session: record.session,
         }
     }
 
@@ -281,8 +285,12 @@ impl Enricher {
             syscall: syscall(record.syscall),
             sender_exiting: sender.flags & task_flags::EXITING != 0,
             sender_kthread: sender.flags & task_flags::KTHREAD != 0,
-            sender_traces_target: false,
-            fault: None,
+            sender_traces_target: record.flags & signal_flags::TRACER != 0,
+            fault: (record.flags & signal_flags::FAULT != 0).then_some(Fault {
+                address: record.fault_address,
+                instruction: record.instruction,
+                stack_pointer: record.stack_pointer,
+            }),
         }
     }
 

@@ -494,3 +494,50 @@ fn memory_is_bounded_however_many_processes_are_never_released() {
     );
     assert_eq!(enricher.processes.len(), (1 << 16) - 1);
 }
+
+#[test]
+fn an_argument_of_exit_is_told_if_it_was_what_ended_the_process() {
+    let argument = |status: i32, argument: i32| {
+        let record = procjail_common::Exit {
+            has_argument: 1,
+            argument,
+            ..exit(GATE_NS, task(1, "app"), task(0, "procjail"), status)
+        };
+        expect!(enricher(), Record::Exit(record), Exit).argument
+    };
+    assert_eq!(argument(0x100, 257), Some(257));
+    assert_eq!(argument(0xff00, -1), Some(-1));
+    assert_eq!(argument(0x200, 257), None, "another thread was quicker");
+    assert_eq!(argument(9, 9), None, "a signal");
+    let unknown = exit(GATE_NS, task(1, "app"), task(0, "procjail"), 0x100);
+    let exit = expect!(enricher(), Record::Exit(unknown), Exit);
+    assert_eq!(exit.argument, None);
+    assert_eq!((exit.process_group, exit.session), (4131, 4131));
+}
+
+#[test]
+fn only_a_fault_has_an_address() {
+    let app = task(2, "app");
+    let fault = procjail_common::SignalGenerated {
+        flags: procjail_common::signal_flags::FAULT,
+        code: 1,
+        fault_address: 0,
+        instruction: 0x1000,
+        stack_pointer: 0x2000,
+        ..sent(GATE_NS, app, app, 11)
+    };
+    let signal = expect!(enricher(), Record::SignalGenerated(fault), SignalGenerated);
+    let expected = Fault {
+        address: 0,
+        instruction: 0x1000,
+        stack_pointer: 0x2000,
+    };
+    assert_eq!(signal.fault, Some(expected));
+    let plain = procjail_common::SignalGenerated {
+        flags: procjail_common::signal_flags::TRACER,
+        ..fault
+    };
+    let signal = expect!(enricher(), Record::SignalGenerated(plain), SignalGenerated);
+    assert_eq!(signal.fault, None);
+    assert!(signal.sender_traces_target);
+}

@@ -115,6 +115,10 @@ pub(crate) fn exit(time_ns: u64, task: Task, parent: Task, status: i32) -> Exit 
         leader_exit_code: status,
         signal_flags: 0x4,
         group_dead: 1,
+        has_argument: 0,
+        argument: 0,
+        process_group: task.pid,
+        session: 4131,
         reserved: 0,
         max_rss_bytes: 3_500_000,
         utime_ns: 1_200_000,
@@ -158,6 +162,9 @@ pub(crate) fn sent(time_ns: u64, sender: Task, target: Task, signal: i32) -> Sig
         target_flags: 0,
         target_group_exit_code: 0,
         syscall: libc::SYS_kill,
+        fault_address: 0,
+        instruction: 0,
+        stack_pointer: 0,
     }
 }
 

@@ -33,6 +33,8 @@ impl Layout {
             task_pid: "task_struct"."pid";
             task_tgid: "task_struct"."tgid";
             task_real_parent: "task_struct"."real_parent";
+            task_parent: "task_struct"."parent";
+            task_ptrace: "task_struct"."ptrace";
             task_group_leader: "task_struct"."group_leader";
             task_comm: "task_struct"."comm";
             task_signal: "task_struct"."signal";
@@ -52,10 +54,13 @@ impl Layout {
             signal_flags: "signal_struct"."flags";
             signal_live: "signal_struct"."live";
             signal_nr_threads: "signal_struct"."nr_threads";
+            signal_process_group: "signal_struct"."pids";
+            signal_session: "signal_struct"."pids";
             sighand_action: "sighand_struct"."action";
             k_sigaction_handler: "k_sigaction"."sa"."sa_handler";
             k_sigaction_flags: "k_sigaction"."sa"."sa_flags";
             siginfo_code: "kernel_siginfo"."si_code";
+            siginfo_address: "kernel_siginfo"."_sifields"."_sigfault"."_addr";
             css_set_dfl_cgrp: "css_set"."dfl_cgrp";
             css_set_subsys: "css_set"."subsys";
             cgroup_kn: "cgroup"."kn";
@@ -97,6 +102,11 @@ impl Layout {
         if field(&["mem_cgroup", "css"]) != Some(0) || offsets.memory_cgrp_id == MISSING {
             offsets.mem_cgroup_memory = MISSING;
         }
+        // An array of pointers.
+        let pid_type = |name| btf.enumerator("pid_type", name);
+        offsets.signal_process_group =
+            element(offsets.signal_process_group, pid_type("PIDTYPE_PGID"));
+        offsets.signal_session = element(offsets.signal_session, pid_type("PIDTYPE_SID"));
         rss_stat(btf, &mut offsets);
         registers(btf, &mut offsets);
         Self {
@@ -120,6 +130,14 @@ fn walk(btf: &Btf<'_>, structure: &str, members: &[&str]) -> Option<Member> {
         };
     }
     Some(at)
+}
+
+/// The offset of a pointer in an array of them.
+fn element(array: u32, index: Option<u32>) -> u32 {
+    match index {
+        Some(index) if array != MISSING => array + 8 * index,
+        _ => MISSING,
+    }
 }
 
 /// `mm_struct.rss_stat` is a structure with an array of `atomic_long_t`, from Linux 6.2 on an array of
@@ -173,6 +191,8 @@ fn registers(btf: &Btf<'_>, offsets: &mut Offsets) {
     offsets.regs_arg2 = register(&["dx"]);
     offsets.regs_arg3 = register(&["r10"]);
     offsets.regs_arg4 = register(&["r8"]);
+    offsets.regs_instruction = register(&["ip"]);
+    offsets.regs_stack_pointer = register(&["sp"]);
     // TOP_OF_KERNEL_STACK_PADDING: the frame that FRED pushes above the registers, in kernels built
     // for it (6.9 and later).
     let padding = if btf.has_name("fred_entry_from_user") {
@@ -193,6 +213,8 @@ fn registers(btf: &Btf<'_>, offsets: &mut Offsets) {
     let register = |name| walk(btf, "pt_regs", &[name]).map(|found| found.offset);
     offsets.regs_syscall = register("syscallno").unwrap_or(MISSING);
     offsets.regs_arg0 = register("orig_x0").unwrap_or(MISSING);
+    offsets.regs_instruction = register("pc").unwrap_or(MISSING);
+    offsets.regs_stack_pointer = register("sp").unwrap_or(MISSING);
     if let Some(first) = register("regs") {
         offsets.regs_arg1 = first + 8;
         offsets.regs_arg2 = first + 16;

@@ -330,6 +330,8 @@ fn syscall_table(options: &Options) -> SyscallTable {
     set(libc::SYS_execveat, syscall_class::EXECVEAT);
     set(libc::SYS_wait4, syscall_class::WAIT4);
     set(libc::SYS_waitid, syscall_class::WAITID);
+    set(libc::SYS_exit, syscall_class::EXIT);
+    set(libc::SYS_exit_group, syscall_class::EXIT_GROUP);
     if options.mounts {
         // In the order of `procjail_common::mount_call`.
         let calls = [

@@ -30,6 +30,43 @@ fn exit_code_is_the_apps_own() {
 }
 
 #[test]
+fn what_exit_was_called_with_is_told_whole() {
+    scene(|scene| {
+        let misbehave = misbehave();
+        let argument = |app: &[&str], code: i32| {
+            let app = [&[misbehave.as_str()], app].concat();
+            let trace = scene.trace(&[], &app).finish().expect_code(code).trace();
+            trace.exit_of(1).1.argument
+        };
+        assert_eq!(argument(&["exit", "257"], 1), Some(257));
+        // By a thread that is not the last one to end.
+        assert_eq!(argument(&["exit-by-thread", "300"], 300 & 0xff), Some(300));
+        assert_eq!(argument(&["segv"], 128 + libc::SIGSEGV), None);
+    });
+}
+
+#[test]
+fn groups_and_sessions_are_told_by_their_leaders() {
+    scene(|scene| {
+        let script = "setsid /bin/sh -c 'exit 3'; exit 4";
+        let trace = scene
+            .trace(&[], &["/bin/sh", "-c", script])
+            .finish()
+            .expect_code(4)
+            .trace();
+        let (_, init) = trace.exit_of(1);
+        let (event, child) = trace.exit_of(2);
+        assert_eq!(child.status.code, Some(3));
+        assert_eq!(
+            (child.process_group, child.session),
+            (event.task.pid, event.task.pid)
+        );
+        assert_ne!(init.session, child.session);
+        assert_ne!((init.process_group, init.session), (0, 0));
+    });
+}
+
+#[test]
 fn first_exec_has_the_arguments() {
     scene(|scene| {
         let trace = scene

@@ -2,11 +2,35 @@
 
 use std::time::Duration;
 
-use procjail::event::{Disposition, ForwardAction, SignalResult};
+use procjail::event::{Disposition, Fault, ForwardAction, SignalResult};
 use procjail_tests::{Random, Scene, misbehave, rounds, scene};
 
 fn end_by(scene: &Scene, subcommand: &str) -> procjail_tests::Finished {
     scene.trace(&[], &[&misbehave(), subcommand]).finish()
+}
+
+/// The registers are those of the program: not the kernel's, not zero, and not the same.
+#[track_caller]
+fn in_user_memory(fault: &Fault) {
+    for address in [fault.instruction, fault.stack_pointer] {
+        assert!((0x1000..1 << 56).contains(&address), "{fault:x?}");
+    }
+    assert_ne!(fault.instruction, fault.stack_pointer);
+}
+
+#[test]
+fn a_tracer_is_told_from_other_senders() {
+    scene(|scene| {
+        let trace = end_by(scene, "trace-and-kill").expect_code(0).trace();
+        let kills = trace.signals_to(2, libc::SIGKILL);
+        let (event, kill) = kills.first().expect("the tracer's kill");
+        assert_eq!(event.task.jail_pid, Some(1));
+        assert!(kill.sender_traces_target);
+        let stops = trace.signals_to(2, libc::SIGSTOP);
+        let (_, stop) = stops.first().expect("the child's own stop");
+        assert!(!stop.sender_traces_target, "its own tracer it is not");
+        assert_eq!(stop.fault, None);
+    });
 }
 
 #[test]
@@ -29,6 +53,9 @@ fn a_segmentation_fault_ends_pid_1() {
         );
         assert_eq!(signal.code.name, "SEGV_MAPERR");
         assert_eq!(signal.result, SignalResult::Delivered);
+        let fault = signal.fault.as_ref().expect("where it faulted");
+        assert_eq!(fault.address, 8);
+        in_user_memory(fault);
     });
 }
 
@@ -37,10 +64,11 @@ fn a_division_by_zero_ends_pid_1() {
     scene(|scene| {
         let trace = end_by(scene, "fpe").expect_code(128 + libc::SIGFPE).trace();
         let signals = trace.signals_to(1, libc::SIGFPE);
-        assert_eq!(
-            signals.first().expect("the kernel's signal").1.code.name,
-            "FPE_INTDIV"
-        );
+        let (_, signal) = signals.first().expect("the kernel's signal");
+        assert_eq!(signal.code.name, "FPE_INTDIV");
+        let fault = signal.fault.as_ref().expect("where it faulted");
+        assert_eq!(fault.address, fault.instruction, "the instruction itself");
+        in_user_memory(fault);
     });
 }
 

@@ -39,7 +39,11 @@ pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
             .path
             .as_ref()
             .map_or_else(String::new, |path| format!(" {}", escape(path)));
-        format!("{}{path}: {}", escape(&call.syscall.name), errno(&call.error))
+        format!(
+            "{}{path}: {}",
+            escape(&call.syscall.name),
+            errno(&call.error)
+        )
     };
     let last: Vec<String> = failed.calls.iter().rev().take(NAMED).map(call).collect();
     Words::new(
@@ -143,5 +147,8 @@ pub(super) fn kernel_oom(report: &KernelOom) -> Words {
 }
 
 pub(super) fn kernel_message(message: &KernelMessage) -> Words {
-    Words::new(Tone::Plain, format!("kernel log: {}", escape(&message.text)))
+    Words::new(
+        Tone::Plain,
+        format!("kernel log: {}", escape(&message.text)),
+    )
 }

@@ -76,6 +76,8 @@ fn run(arguments: &Arguments) -> c_int {
         "stop-self" => signals::stop_self(),
         "kill-parent" => signals::kill_parent(),
         "segv" => signals::segv(),
+        "trace-and-kill" => signals::trace_and_kill(),
+        "exit-by-thread" => processes::exit_by_thread(arguments),
         "abort" => signals::abort(),
         "fpe" => signals::fpe(),
         "alloc" => memory::alloc(arguments),
