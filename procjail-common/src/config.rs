@@ -71,6 +71,10 @@ offsets! {
     task_flags,
     /// `task_struct.stack`.
     task_stack,
+    /// `task_struct.cred`.
+    task_cred,
+    /// `cred.euid`.
+    cred_euid,
     /// `task_struct.utime`.
     task_utime,
     /// `task_struct.stime`.
@@ -91,6 +95,10 @@ offsets! {
     signal_process_group,
     /// `signal_struct.pids[PIDTYPE_SID]`.
     signal_session,
+    /// `signal_struct.tty`.
+    signal_tty,
+    /// `tty_struct.name`.
+    tty_name,
     /// `sighand_struct.action`.
     sighand_action,
     /// Size of one `k_sigaction`.
@@ -127,6 +135,8 @@ offsets! {
     kernfs_node_id,
     /// `kernfs_node.name`.
     kernfs_node_name,
+    /// `kernfs_node.__parent`, or `.parent` (before Linux 6.15), with `name` behind it.
+    kernfs_node_parent,
     /// `pid.level`.
     pid_level,
     /// `pid.numbers`.
@@ -159,6 +169,18 @@ offsets! {
     mm_arg_start,
     /// `mm_struct.arg_end`.
     mm_arg_end,
+    /// `mm_struct.exe_file`.
+    mm_exe_file,
+    /// `file.f_path.mnt`.
+    file_mount,
+    /// `file.f_path.dentry`.
+    file_dentry,
+    /// `dentry.d_parent`, with `d_name` behind it.
+    dentry_parent,
+    /// `mount.mnt`, the `vfsmount` inside it.
+    mount_vfsmount,
+    /// `mount.mnt_parent`, with `mnt_mountpoint` and `mnt.mnt_root` behind it.
+    mount_parent,
     /// `mm_struct.total_vm`, in pages.
     mm_total_vm,
     /// `mm_struct.pgtables_bytes`.

@@ -10,6 +10,7 @@ mod config;
 mod mount;
 mod oom;
 mod process;
+mod sender;
 mod signal;
 mod task;
 
@@ -18,6 +19,7 @@ pub use config::*;
 pub use mount::*;
 pub use oom::*;
 pub use process::*;
+pub use sender::*;
 pub use signal::*;
 pub use task::*;
 
@@ -49,8 +51,10 @@ pub mod kind {
     pub const CGROUP: u32 = 11;
     /// [`Wait`](crate::Wait).
     pub const WAIT: u32 = 12;
+    /// [`Sender`](crate::Sender).
+    pub const SENDER: u32 = 13;
     /// How many kinds there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
 }
 
 /// What every record begins with.
@@ -109,12 +113,14 @@ records! {
     Fork = HEADER + TASK,
     Exec = HEADER + 32,
     ExecFailed = HEADER + 16 + PATH_LEN,
-    Exit = HEADER + TASK + 64,
+    Exit = HEADER + TASK + 72,
     Reap = HEADER + 16,
     Wait = HEADER + 8,
     Free = HEADER + TASK,
-    SignalGenerated = HEADER + TASK + 64,
+    SignalGenerated = HEADER + TASK + 72,
     SignalDelivered = HEADER + 32,
+    Sender = HEADER + 16 + 20 * SENDER_PARENTS + 32
+        + SENDER_NAME_LEN * (SENDER_EXE_NAMES + SENDER_CGROUP_NAMES) + SENDER_ARGV_LEN,
     OomKill = HEADER + TASK + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
     OomReap = HEADER + 8,
     Mount = HEADER + 72 + 3 * PATH_LEN,

@@ -74,10 +74,15 @@ pub struct Exit {
     pub signal_flags: u32,
     /// 1 when this was the last thread of the process.
     pub group_dead: u32,
-    /// Non-zero when the end came by exit_group(2) or exit(2), and `argument` is known.
-    pub has_argument: u32,
-    /// What that call was given, all 32 bits of it.
+    /// The system call that this thread was in, as numbered on its architecture; [`u32::MAX`] if that
+    /// can't be told.
+    pub syscall: u32,
+    /// That call's first argument.
     pub argument: i32,
+    /// What another thread of the process called exit_group(2) with.
+    pub group_argument: i32,
+    /// Non-zero if one did.
+    pub has_group_argument: u32,
     /// The process group, by the initial PID namespace; 0 where the kernel's field isn't known.
     pub process_group: u32,
     /// The session, likewise.

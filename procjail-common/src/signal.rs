@@ -8,11 +8,6 @@ pub mod signal_flags {
     pub const GROUP: u32 = 1;
     /// The signal is blocked by the target thread.
     pub const BLOCKED: u32 = 2;
-    /// The sender traces the target by ptrace(2).
-    pub const TRACER: u32 = 4;
-    /// The processor faulted in the sender, which is the target: the `fault_` fields and the
-    /// registers are set.
-    pub const FAULT: u32 = 8;
 }
 
 /// `signal_generate`: `header.task` sent a signal to `target`.
@@ -39,11 +34,15 @@ pub struct SignalGenerated {
     pub target_group_exit_code: i32,
     /// The system call that the sender is in, as numbered on its architecture; -1 if none.
     pub syscall: i64,
-    /// `si_addr` of a fault; 0 if the kernel doesn't tell.
+    /// `task_struct.ptrace` of the target: 0 if nobody traces it.
+    pub target_ptrace: u32,
+    /// Process ID of the target's tracer, or else of its parent.
+    pub target_tracer: u32,
+    /// `si_addr`, if the signal is that of a fault; else anything.
     pub fault_address: u64,
-    /// The instruction that faulted.
+    /// The instruction that the sender was at when it left user mode; anything for a kernel thread.
     pub instruction: u64,
-    /// The stack pointer at that instant.
+    /// Its stack pointer, likewise.
     pub stack_pointer: u64,
 }
 

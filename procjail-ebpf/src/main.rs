@@ -15,6 +15,7 @@ mod oom;
 mod process;
 mod read;
 mod scope;
+mod sender;
 mod signal;
 mod syscall;
 mod task;

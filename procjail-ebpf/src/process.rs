@@ -78,9 +78,14 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     } else {
         is_last(thread, signal)
     };
-    let argument = exit_argument(thread, signal, group_dead);
-    if !group_dead && !flag(scope_flags::THREADS) {
-        return Err(Skip);
+    if !group_dead {
+        if syscall::class(task::syscall(thread) as u64) == syscall_class::EXIT_GROUP {
+            let argument = task::register(thread, offset!(regs_arg0)) as u32;
+            let _ = ARGUMENTS.insert(signal, argument, 0);
+        }
+        if !flag(scope_flags::THREADS) {
+            return Err(Skip);
+        }
     }
     // A process is known by its leader, whichever thread was the last.
     let subject = if group_dead { leader } else { thread };
@@ -94,39 +99,46 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).leader_exit_code = read::kernel(leader, offset!(task_exit_code));
             (*to).signal_flags = read::kernel(signal, offset!(signal_flags));
             (*to).group_dead = u32::from(group_dead);
-            (*to).has_argument = u32::from(argument.is_some());
-            (*to).argument = argument.unwrap_or(0) as i32;
             (*to).process_group = number(signal, offset!(signal_process_group));
             (*to).session = number(signal, offset!(signal_session));
             (*to).reserved = 0;
             (*to).max_rss_bytes = task::pages(optional(signal, offset!(signal_maxrss)));
             (*to).utime_ns = optional(thread, offset!(task_utime));
             (*to).stime_ns = optional(thread, offset!(task_stime));
+            argument(to, thread, signal);
         }
-    })
+    })?;
+    if group_dead {
+        // Its address may be another process's soon.
+        let _ = ARGUMENTS.remove(signal);
+    }
+    Ok(())
 }
 
-/// What exit_group(2), or exit(2) of the last thread, was called with. User space makes sure that it
-/// agrees with the status: a signal may be what really ended the process.
+/// What exit_group(2), or exit(2) of the last thread, was called with.
+///
+/// Whoever called exit_group(2) need not be the last one to end.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
 #[inline(always)]
-fn exit_argument(thread: u64, signal: u64, group_dead: bool) -> Option<u32> {
-    let class = syscall::class(task::syscall(thread) as u64);
-    let mut own = None;
-    if class == syscall_class::EXIT_GROUP || class == syscall_class::EXIT {
-        own = Some(task::register(thread, offset!(regs_arg0)) as u32);
-    }
-    if group_dead {
-        // SAFETY: the value is copied; whoever wrote it has ended.
-        let other = unsafe { ARGUMENTS.get(signal) }.copied();
-        if other.is_some() {
-            let _ = ARGUMENTS.remove(signal);
+unsafe fn argument(to: *mut Exit, thread: u64, signal: u64) {
+    // SAFETY: the caller vouches for `to`; a found value is copied, and whoever wrote it has ended.
+    unsafe {
+        (*to).syscall = u32::MAX;
+        (*to).argument = 0;
+        if present(offset!(stack_regs)) {
+            (*to).syscall = task::register(thread, offset!(regs_syscall)) as u32;
+            (*to).argument = task::register(thread, offset!(regs_arg0)) as i32;
         }
-        return other.or(own);
+        (*to).group_argument = 0;
+        (*to).has_group_argument = 0;
+        if let Some(&argument) = ARGUMENTS.get(signal) {
+            (*to).group_argument = argument as i32;
+            (*to).has_group_argument = 1;
+        }
     }
-    if class == syscall_class::EXIT_GROUP {
-        let _ = ARGUMENTS.insert(signal, own.unwrap_or(0), 0);
-    }
-    None
 }
 
 /// The number, in the initial PID namespace, of a `struct pid` that a field points to; 0 if there is

@@ -10,7 +10,7 @@ use procjail_common::{SignalDelivered, SignalGenerated, kind, scope_flags, signa
 use crate::{
     config::{flag, offset, present},
     emit::{self, Skip},
-    read, scope, task,
+    read, scope, sender, task,
 };
 
 const SIGKILL: i32 = 9;
@@ -60,46 +60,34 @@ fn code(info: u64) -> i32 {
     }
 }
 
-/// SIGILL (4), SIGTRAP, SIGBUS (7), SIGFPE and SIGSEGV (11): what the processor's faults become.
-const FAULTS: u32 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 11;
-
-/// Whether a signal to the running task may be that of a fault: sent by the kernel to the thread that
-/// ran, with a reason (`ILL_`, `BUS_`, … are from 1 on) or, for some faults, without one (SI_KERNEL).
-#[inline(always)]
-fn is_fault(signal: i32, code: i32) -> bool {
-    (signal as u32) < 32 && FAULTS >> signal as u32 & 1 != 0 && (1..=SI_KERNEL).contains(&code)
-}
-
-/// Whether the running process is the tracer of the target.
-#[inline(always)]
-fn is_tracer(sender: u64, target: u64) -> bool {
-    if !present(offset!(task_ptrace)) || !present(offset!(task_parent)) {
-        return false;
-    }
-    let traced: u32 = read::kernel(target, offset!(task_ptrace));
-    if traced == 0 {
-        return false;
-    }
-    // `parent` is the tracing thread; `real_parent` remains who made the task.
-    let tracer: u64 = read::kernel(target, offset!(task_parent));
-    task::ids(tracer).1 == task::ids(sender).1
-}
-
-/// Where the running task faulted, by the signal's details and the registers that were saved.
+/// What only user space takes apart, since branches cost the verifier time: who traces the target, and
+/// where the sender was, for a fault of its own.
 ///
 /// # Safety
 ///
 /// `to` is valid for writing.
 #[inline(always)]
-unsafe fn fault(to: *mut SignalGenerated, task: u64, info: u64, code: i32) {
-    // SAFETY: the caller vouches for `to`.
+unsafe fn circumstances(to: *mut SignalGenerated, sender: u64, target: u64, info: u64) {
+    // SAFETY: the caller vouches for `to`; every field is written.
     unsafe {
-        if code != SI_KERNEL && present(offset!(siginfo_address)) {
+        (*to).target_ptrace = 0;
+        (*to).target_tracer = 0;
+        if present(offset!(task_ptrace)) && present(offset!(task_parent)) {
+            (*to).target_ptrace = read::kernel(target, offset!(task_ptrace));
+            // `parent` is the tracing thread; `real_parent` remains who made the task.
+            let tracer: u64 = read::kernel(target, offset!(task_parent));
+            (*to).target_tracer = task::ids(tracer).1;
+        }
+        (*to).fault_address = 0;
+        if present(offset!(siginfo_address)) {
+            // The numbers that stand for no details are no addresses, and read as zero.
             (*to).fault_address = read::kernel(info, offset!(siginfo_address));
         }
+        (*to).instruction = 0;
+        (*to).stack_pointer = 0;
         if present(offset!(stack_regs)) && present(offset!(regs_instruction)) {
-            (*to).instruction = task::register(task, offset!(regs_instruction));
-            (*to).stack_pointer = task::register(task, offset!(regs_stack_pointer));
+            (*to).instruction = task::register(sender, offset!(regs_instruction));
+            (*to).stack_pointer = task::register(sender, offset!(regs_stack_pointer));
         }
     }
 }
@@ -151,7 +139,7 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
 
     let sender = scope::current();
-    emit::record(
+    let _ = emit::record(
         kind::SIGNAL_GENERATED,
         sender,
         |to: *mut SignalGenerated| {
@@ -165,22 +153,9 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
             if blocked >> index & 1 != 0 {
                 flags |= signal_flags::BLOCKED;
             }
-            if is_tracer(sender, target) {
-                flags |= signal_flags::TRACER;
-            }
-            let faulted = sender == target && is_fault(signal, code);
-            if faulted {
-                flags |= signal_flags::FAULT;
-            }
             // SAFETY: `to` is the reserved record; every field is written.
             unsafe {
                 task::fill(&raw mut (*to).target, target);
-                (*to).fault_address = 0;
-                (*to).instruction = 0;
-                (*to).stack_pointer = 0;
-                if faulted {
-                    fault(to, sender, info, code);
-                }
                 (*to).signal = signal;
                 (*to).code = code;
                 (*to).result = result;
@@ -190,9 +165,12 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
                 (*to).target_group_exit_code =
                     read::kernel(signal_struct, offset!(signal_group_exit_code));
                 (*to).syscall = task::syscall(sender);
+                circumstances(to, sender, target, info);
             }
         },
-    )
+    );
+    sender::tell(sender, scope::cgroup_of(target));
+    Ok(())
 }
 
 /// What the process has set for the signal of that index.

@@ -59,7 +59,7 @@ pub unsafe fn fill(to: *mut Task, task: u64) {
         (*to).ns_level = level;
         (*to).ns_pid = ns_pid(pid, level);
         (*to).jail_pid = scope::jail_pid(pid, level);
-        (*to).comm = read::kernel(task, offset!(task_comm));
+        read::comm(&raw mut (*to).comm, task);
     }
 }
 

@@ -6,7 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
-use super::evidence::{Fault, Stack};
+use super::evidence::{Fault, Sender, Stack};
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -117,6 +117,13 @@ impl Enricher {
             Record::SignalDelivered(record) => {
                 What::SignalDelivered(self.signal_delivered(&record))
             }
+            Record::Sender(record) => {
+                // The idle processor: an interrupt came, and nobody sent anything.
+                if header.task.pid == 0 {
+                    return None;
+                }
+                What::Sender(Sender::from(&*record))
+            }
             Record::OomKill(record) => What::OomKill(self.oom_kill(&record)),
             Record::OomReap(record) => What::OomReap(self.oom_reap(&record)),
             Record::Mount(record) => {
@@ -200,10 +207,7 @@ impl Enricher {
             user_ns: record.utime_ns,
             system_ns: record.stime_ns,
             lifetime_ns,
-            // Whatever ended it in the end is in the status: not every end in exit_group(2) is by it.
-            argument: (process && record.has_argument != 0)
-                .then_some(record.argument)
-                .filter(|argument| status.code == Some(argument & 0xff)),
+            argument: exit_argument(record, &status),
             status,
             process_group: record.process_group,
             session: record.session,
@@ -285,12 +289,8 @@ impl Enricher {
             syscall: syscall(record.syscall),
             sender_exiting: sender.flags & task_flags::EXITING != 0,
             sender_kthread: sender.flags & task_flags::KTHREAD != 0,
-            sender_traces_target: record.flags & signal_flags::TRACER != 0,
-            fault: (record.flags & signal_flags::FAULT != 0).then_some(Fault {
-                address: record.fault_address,
-                instruction: record.instruction,
-                stack_pointer: record.stack_pointer,
-            }),
+            sender_traces_target: record.target_ptrace != 0 && record.target_tracer == sender.pid,
+            fault: fault(record),
         }
     }
 
@@ -384,6 +384,42 @@ impl Enricher {
             member,
         }
     }
+}
+
+/// What ended the process by exit_group(2), or by exit(2) of its only thread, was called with.
+///
+/// It must agree with the status: a signal or another thread may have been quicker.
+fn exit_argument(record: &common::Exit, status: &ExitStatus) -> Option<i32> {
+    let call = i64::from(record.syscall);
+    let own = call == libc::SYS_exit_group || call == libc::SYS_exit;
+    let argument = match record.has_group_argument {
+        0 => own.then_some(record.argument),
+        _ => Some(record.group_argument),
+    };
+    argument.filter(|argument| record.group_dead != 0 && status.code == Some(argument & 0xff))
+}
+
+/// Where the processor faulted. The kernel sends such a signal to the very thread that ran, with a
+/// reason (`SEGV_MAPERR`, …) or, where the processor gives none, as its own (SI_KERNEL).
+fn fault(record: &common::SignalGenerated) -> Option<Fault> {
+    const FAULTS: [i32; 5] = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+    ];
+    let sender = &record.header.task;
+    let own = sender.tid == record.target.tid && sender.flags & task_flags::KTHREAD == 0;
+    let raised = FAULTS.contains(&record.signal) && (1..=libc::SI_KERNEL).contains(&record.code);
+    (own && raised).then(|| Fault {
+        address: match record.code {
+            libc::SI_KERNEL => 0,
+            _ => record.fault_address,
+        },
+        instruction: record.instruction,
+        stack_pointer: record.stack_pointer,
+    })
 }
 
 fn mount(record: &common::Mount) -> Mount {

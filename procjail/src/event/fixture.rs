@@ -115,8 +115,10 @@ pub(crate) fn exit(time_ns: u64, task: Task, parent: Task, status: i32) -> Exit 
         leader_exit_code: status,
         signal_flags: 0x4,
         group_dead: 1,
-        has_argument: 0,
+        syscall: libc::SYS_read as u32,
         argument: 0,
+        group_argument: 0,
+        has_group_argument: 0,
         process_group: task.pid,
         session: 4131,
         reserved: 0,
@@ -162,6 +164,8 @@ pub(crate) fn sent(time_ns: u64, sender: Task, target: Task, signal: i32) -> Sig
         target_flags: 0,
         target_group_exit_code: 0,
         syscall: libc::SYS_kill,
+        target_ptrace: 0,
+        target_tracer: 0,
         fault_address: 0,
         instruction: 0,
         stack_pointer: 0,
@@ -197,6 +201,31 @@ pub(crate) fn killed(time_ns: u64, task: Task, signal: i32) -> SignalDelivered {
         group_exit_code: signal,
         ..delivered(time_ns, task, libc::SIGKILL)
     }
+}
+
+/// Who `task` is; the names of its program's path from the last to the first.
+pub(crate) fn sender(time_ns: u64, task: Task, path: &[&str], argv: &[&str]) -> Sender {
+    let argv: String = argv.iter().map(|text| format!("{text}\0")).collect();
+    let mut sender = Sender {
+        header: header(kind::SENDER, time_ns, task),
+        uid: 1000,
+        flags: sender_flags::EXE_WHOLE | sender_flags::CGROUP_WHOLE,
+        argv_len: argv.len() as u32,
+        argv_total_len: argv.len() as u32,
+        parent_pids: [0; SENDER_PARENTS],
+        parent_comms: [[0; 16]; SENDER_PARENTS],
+        tty: bytes("pts3"),
+        exe: [[0; SENDER_NAME_LEN]; SENDER_EXE_NAMES],
+        cgroup: [[0; SENDER_NAME_LEN]; SENDER_CGROUP_NAMES],
+        argv: bytes(&argv),
+    };
+    for (to, name) in sender.exe.iter_mut().zip(path) {
+        *to = bytes(name);
+    }
+    sender.cgroup[0] = bytes("ssh.service");
+    sender.parent_pids[..2].copy_from_slice(&[800, 1]);
+    sender.parent_comms[..2].copy_from_slice(&[bytes("sshd"), bytes("systemd")]);
+    sender
 }
 
 pub(crate) fn level(id: u64, name: &str, usage_bytes: u64, limit_bytes: u64) -> MemcgLevel {
@@ -290,6 +319,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         Record::Free(record) => raw(record),
         Record::SignalGenerated(record) => raw(record),
         Record::SignalDelivered(record) => raw(record),
+        Record::Sender(record) => raw(&**record),
         Record::OomKill(record) => raw(&**record),
         Record::OomReap(record) => raw(record),
         Record::Mount(record) => raw(&**record),

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod kinds;
 mod model;
 mod processes;
+mod senders;
 #[cfg(test)]
 pub(crate) mod story;
 

@@ -46,7 +46,7 @@ pub(crate) fn records() -> Vec<Record> {
     };
     let fault = RawSignal {
         code: 1,
-        flags: procjail_common::signal_flags::FAULT,
+        flags: 0,
         fault_address: 8,
         instruction: 0x5555_0000_1234,
         stack_pointer: 0x7ffd_0000_1000,

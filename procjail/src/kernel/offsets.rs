@@ -46,6 +46,8 @@ impl Layout {
             task_start_boottime: "task_struct"."start_boottime";
             task_flags: "task_struct"."flags";
             task_stack: "task_struct"."stack";
+            task_cred: "task_struct"."cred";
+            cred_euid: "cred"."euid";
             task_utime: "task_struct"."utime";
             task_stime: "task_struct"."stime";
             signal_oom_score_adj: "signal_struct"."oom_score_adj";
@@ -56,6 +58,8 @@ impl Layout {
             signal_nr_threads: "signal_struct"."nr_threads";
             signal_process_group: "signal_struct"."pids";
             signal_session: "signal_struct"."pids";
+            signal_tty: "signal_struct"."tty";
+            tty_name: "tty_struct"."name";
             sighand_action: "sighand_struct"."action";
             k_sigaction_handler: "k_sigaction"."sa"."sa_handler";
             k_sigaction_flags: "k_sigaction"."sa"."sa_flags";
@@ -84,6 +88,12 @@ impl Layout {
             page_counter_max: "page_counter"."max";
             mm_arg_start: "mm_struct"."arg_start";
             mm_arg_end: "mm_struct"."arg_end";
+            mm_exe_file: "mm_struct"."exe_file";
+            file_mount: "file"."f_path"."mnt";
+            file_dentry: "file"."f_path"."dentry";
+            dentry_parent: "dentry"."d_parent";
+            mount_vfsmount: "mount"."mnt";
+            mount_parent: "mount"."mnt_parent";
             mm_total_vm: "mm_struct"."total_vm";
             mm_pgtables_bytes: "mm_struct"."pgtables_bytes";
             binprm_filename: "linux_binprm"."filename";
@@ -102,6 +112,7 @@ impl Layout {
         if field(&["mem_cgroup", "css"]) != Some(0) || offsets.memory_cgrp_id == MISSING {
             offsets.mem_cgroup_memory = MISSING;
         }
+        paths(&mut offsets, &field);
         // An array of pointers.
         let pid_type = |name| btf.enumerator("pid_type", name);
         offsets.signal_process_group =
@@ -130,6 +141,28 @@ fn walk(btf: &Btf<'_>, structure: &str, members: &[&str]) -> Option<Member> {
         };
     }
     Some(at)
+}
+
+/// What the programs follow upwards. They read neighbours at once, which is quicker to verify: where a
+/// kernel has them in another order, as with randomized structures, paths are not told.
+fn paths(offsets: &mut Offsets, field: &impl Fn(&[&str]) -> Option<u32>) {
+    let after = |start: u32, path: &[&str], distance: u32| {
+        start != MISSING && field(path) == start.checked_add(distance)
+    };
+    let (mount, dentry) = (offsets.mount_parent, offsets.dentry_parent);
+    let whole = offsets.file_mount != MISSING
+        && offsets.file_dentry != MISSING
+        && after(mount, &["mount", "mnt_mountpoint"], 8)
+        && after(mount, &["mount", "mnt"], 16)
+        && field(&["vfsmount", "mnt_root"]) == Some(0)
+        && after(dentry, &["dentry", "d_name", "name"], 16);
+    if !whole {
+        offsets.mm_exe_file = MISSING;
+    }
+    let parent = field(&["kernfs_node", "__parent"]).or_else(|| field(&["kernfs_node", "parent"]));
+    offsets.kernfs_node_parent = parent
+        .filter(|&parent| offsets.kernfs_node_name == parent + 8)
+        .unwrap_or(MISSING);
 }
 
 /// The offset of a pointer in an array of them.

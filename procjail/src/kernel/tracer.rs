@@ -258,6 +258,7 @@ const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "mount",
     "cgroup",
     "wait",
+    "sender",
 ];
 
 /// The offsets of the running kernel: from the cache, or else from its type information.

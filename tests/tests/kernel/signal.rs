@@ -341,3 +341,79 @@ fn two_hundred_early_sigterms_are_not_lost() {
         );
     });
 }
+
+#[test]
+fn a_sender_from_outside_is_told_once() {
+    scene(|scene| {
+        let running = scene
+            .trace(&[], &[&misbehave(), "handle-term", "7"])
+            .spawn();
+        running.wait_for_line("ready");
+        let pid = procjail_tests::descendants()
+            .into_iter()
+            .find(|pid| comm(*pid) == "misbehave")
+            .expect("APP's host PID");
+        // They are gone when the trace is read.
+        let kill = |signal: &str| {
+            let mut kill = std::process::Command::new("/bin/kill")
+                .args([signal, &pid.to_string()])
+                .spawn()
+                .expect("/bin/kill");
+            assert!(kill.wait().expect("its status").success());
+            kill.id()
+        };
+        let first = kill("-URG");
+        let script = format!("kill -CONT {pid}; kill -CONT {pid}");
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .spawn()
+            .expect("/bin/sh");
+        let second = shell.id();
+        assert!(shell.wait().expect("its status").success());
+        let third = kill("-TERM");
+        let trace = running.finish().expect_code(7).trace();
+        trace.expect_complete();
+
+        let of = |pid: u32| -> Vec<_> {
+            let mut found = trace.senders();
+            found.retain(|(event, _)| event.task.pid == pid);
+            found
+        };
+        assert!(of(first).is_empty(), "its signal is not recorded either");
+        assert_eq!(of(second).len(), 1);
+        let told = of(third);
+        let [(event, sender)] = told.as_slice() else {
+            panic!("not told once: {told:?}");
+        };
+        assert!(!event.task.in_jail);
+        assert_eq!(event.task.comm, "kill");
+        let exe = std::fs::canonicalize("/bin/kill").expect("a path");
+        assert_eq!(sender.exe, exe.display().to_string());
+        assert_eq!(sender.argv, ["/bin/kill", "-TERM", &pid.to_string()]);
+        assert_eq!(sender.uid, 0);
+        assert_eq!(sender.cgroup, own_cgroup());
+        assert_eq!(sender.parents[0].pid, std::process::id());
+        assert!(sender.parents.len() > 1, "{:?}", sender.parents);
+        let last = sender.parents.last().expect("a parent");
+        assert!(
+            sender.parents.len() == 8 || last.pid == 1,
+            "{:?}",
+            sender.parents
+        );
+        let (signal, _) = trace.signals_to(1, libc::SIGTERM)[0];
+        assert_eq!((signal.task.pid, signal.seq + 1), (third, event.seq));
+        assert!(trace.senders().iter().all(|(event, _)| !event.task.in_jail));
+    });
+}
+
+fn comm(pid: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim_end().to_owned()
+}
+
+/// The cgroup of this process on the default hierarchy.
+fn own_cgroup() -> String {
+    let text = std::fs::read_to_string("/proc/self/cgroup").expect("cgroups");
+    let line = text.lines().find_map(|line| line.strip_prefix("0::"));
+    line.expect("a default hierarchy").to_owned()
+}
