@@ -230,6 +230,17 @@ pub mod syscall_class {
     pub const MOUNTS: u8 = 7;
 }
 
+/// Values of [`SyscallTable::failure`].
+pub mod call_failure {
+    /// An error is nothing to speak of, or another record tells it.
+    pub const IGNORED: u8 = 0;
+    /// An error is kept.
+    pub const KEPT: u8 = 1;
+    /// An error is kept together with a path, which is the first argument; the second with this number
+    /// plus one, the third with this plus two.
+    pub const PATH: u8 = 2;
+}
+
 /// Which system calls the programs look at, by number on this architecture.
 ///
 /// A table, since a program that runs on every system call of the host must reject with one look.
@@ -238,6 +249,8 @@ pub mod syscall_class {
 pub struct SyscallTable {
     /// A value of [`syscall_class`] for each number.
     pub class: [u8; SYSCALL_NUMBERS],
+    /// A value of [`call_failure`] for each number, for those without a class.
+    pub failure: [u8; SYSCALL_NUMBERS],
 }
 
 impl SyscallTable {
@@ -245,6 +258,7 @@ impl SyscallTable {
     pub const fn empty() -> Self {
         Self {
             class: [syscall_class::NONE; SYSCALL_NUMBERS],
+            failure: [call_failure::IGNORED; SYSCALL_NUMBERS],
         }
     }
 }

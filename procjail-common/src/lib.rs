@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod config;
+mod failure;
 mod mount;
 mod oom;
 mod process;
@@ -16,6 +17,7 @@ mod task;
 
 pub use cgroup::*;
 pub use config::*;
+pub use failure::*;
 pub use mount::*;
 pub use oom::*;
 pub use process::*;
@@ -53,8 +55,10 @@ pub mod kind {
     pub const WAIT: u32 = 12;
     /// [`Sender`](crate::Sender).
     pub const SENDER: u32 = 13;
+    /// [`FailedCalls`](crate::FailedCalls).
+    pub const FAILED_CALLS: u32 = 14;
     /// How many kinds there are.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 15;
 }
 
 /// What every record begins with.
@@ -122,6 +126,8 @@ records! {
     Sender = HEADER + 16 + 20 * SENDER_PARENTS + 32
         + SENDER_NAME_LEN * (SENDER_EXE_NAMES + SENDER_CGROUP_NAMES) + SENDER_ARGV_LEN,
     OomKill = HEADER + TASK + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
+    FailedCall = 64 + FAILED_PATH_LEN,
+    FailedCalls = HEADER + 8 + FAILED_CALLS * size_of::<FailedCall>(),
     OomReap = HEADER + 8,
     Mount = HEADER + 72 + 3 * PATH_LEN,
     Cgroup = HEADER + TASK + 16 + PATH_LEN,

@@ -11,6 +11,7 @@ mod cgroup;
 mod config;
 mod emit;
 mod exec;
+mod failure;
 mod oom;
 mod process;
 mod read;

@@ -11,7 +11,7 @@ use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags, syscall_class};
 use crate::{
     config::{flag, offset, present},
     emit::{self, Skip},
-    read, scope, syscall, task,
+    failure, read, scope, syscall, task,
 };
 
 /// Thread groups whose end was told, where the kernel doesn't say which thread was the last.
@@ -111,8 +111,22 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     if group_dead {
         // Its address may be another process's soon.
         let _ = ARGUMENTS.remove(signal);
+        failure::tell(leader, status(signal, leader) != 0)?;
     }
     Ok(())
+}
+
+/// What wait(2) will tell of a process, as in wait_task_zombie().
+#[inline(always)]
+fn status(signal: u64, leader: u64) -> i32 {
+    /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+    const SIGNAL_GROUP_EXIT: u32 = 0x4;
+    let flags: u32 = read::kernel(signal, offset!(signal_flags));
+    if flags & SIGNAL_GROUP_EXIT != 0 {
+        read::kernel(signal, offset!(signal_group_exit_code))
+    } else {
+        read::kernel(leader, offset!(task_exit_code))
+    }
 }
 
 /// What exit_group(2), or exit(2) of the last thread, was called with.

@@ -22,6 +22,7 @@ pub enum Record {
     SignalGenerated(common::SignalGenerated),
     SignalDelivered(common::SignalDelivered),
     Sender(Box<common::Sender>),
+    FailedCalls(Box<common::FailedCalls>),
     OomKill(Box<common::OomKill>),
     OomReap(common::OomReap),
     Mount(Box<common::Mount>),
@@ -53,6 +54,7 @@ impl Record {
             Self::SignalGenerated(record) => &record.header,
             Self::SignalDelivered(record) => &record.header,
             Self::Sender(record) => &record.header,
+            Self::FailedCalls(record) => &record.header,
             Self::OomKill(record) => &record.header,
             Self::OomReap(record) => &record.header,
             Self::Mount(record) => &record.header,
@@ -133,6 +135,15 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let record: common::Sender = fixed(kind, bytes)?;
             within(kind, "argv", record.argv_len as usize, record.argv.len())?;
             Record::Sender(Box::new(record))
+        }
+        kind::FAILED_CALLS => {
+            let record: Box<common::FailedCalls> = Box::new(fixed(kind, bytes)?);
+            for call in &record.calls {
+                if call.path_len != common::NO_PATH {
+                    within(kind, "path", call.path_len as usize, call.path.len())?;
+                }
+            }
+            Record::FailedCalls(record)
         }
         kind::OOM_KILL => {
             let record: common::OomKill = fixed(kind, bytes)?;
@@ -247,6 +258,7 @@ mod tests {
         let mut all = story::records();
         let sender = fixture::sender(1, fixture::outside(9, "kill"), &["kill", "bin"], &["kill"]);
         all.push(Record::Sender(Box::new(sender)));
+        all.push(Record::FailedCalls(Box::new(fixture::failed_calls(1, 9))));
         all
     }
 

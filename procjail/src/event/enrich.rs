@@ -6,7 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
-use super::evidence::{Fault, Sender, Stack};
+use super::evidence::{FailedCalls, Fault, Sender, Stack};
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -124,6 +124,7 @@ impl Enricher {
                 }
                 What::Sender(Sender::from(&*record))
             }
+            Record::FailedCalls(record) => What::FailedCalls(FailedCalls::from(&*record)),
             Record::OomKill(record) => What::OomKill(self.oom_kill(&record)),
             Record::OomReap(record) => What::OomReap(self.oom_reap(&record)),
             Record::Mount(record) => {
@@ -478,7 +479,7 @@ fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
         })
 }
 
-fn errno(number: i32) -> Errno {
+pub(super) fn errno(number: i32) -> Errno {
     Errno {
         number,
         name: names::errno(number),

@@ -228,6 +228,42 @@ pub(crate) fn sender(time_ns: u64, task: Task, path: &[&str], argv: &[&str]) -> 
     sender
 }
 
+/// `count` calls that failed before PID 1 of the jail ended: openat, each of another file.
+pub(crate) fn failed_calls(time_ns: u64, count: u32) -> FailedCalls {
+    let process = task(1, "app");
+    let blank = FailedCall {
+        time_ns: 0,
+        number: 0,
+        errno: 0,
+        tid: 0,
+        path_len: 0,
+        args: [0; 4],
+        path: [0; FAILED_PATH_LEN],
+        time_again_ns: 0,
+    };
+    let mut calls = [blank; FAILED_CALLS];
+    for index in 0..count {
+        let path = format!("/lib/{index}.so");
+        let at = time_ns.saturating_sub(u64::from(count - index) * 1_000);
+        calls[index as usize % FAILED_CALLS] = FailedCall {
+            time_ns: at,
+            number: libc::SYS_openat as u32,
+            errno: libc::ENOENT,
+            tid: process.tid,
+            path_len: path.len() as u32,
+            args: [libc::AT_FDCWD as u64, 0x5555_0000, 0, 0],
+            path: bytes(&path),
+            time_again_ns: at,
+        };
+    }
+    FailedCalls {
+        header: header(kind::FAILED_CALLS, time_ns, process),
+        pid: process.pid,
+        count,
+        calls,
+    }
+}
+
 pub(crate) fn level(id: u64, name: &str, usage_bytes: u64, limit_bytes: u64) -> MemcgLevel {
     MemcgLevel {
         cgroup_id: id,
@@ -320,6 +356,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         Record::SignalGenerated(record) => raw(record),
         Record::SignalDelivered(record) => raw(record),
         Record::Sender(record) => raw(&**record),
+        Record::FailedCalls(record) => raw(&**record),
         Record::OomKill(record) => raw(&**record),
         Record::OomReap(record) => raw(record),
         Record::Mount(record) => raw(&**record),

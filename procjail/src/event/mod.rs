@@ -5,6 +5,7 @@
 mod decode;
 mod enrich;
 mod evidence;
+mod failures;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod kinds;

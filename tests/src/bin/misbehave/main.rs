@@ -77,6 +77,7 @@ fn run(arguments: &Arguments) -> c_int {
         "kill-parent" => signals::kill_parent(),
         "segv" => signals::segv(),
         "trace-and-kill" => signals::trace_and_kill(),
+        "fail-calls" => state::fail_calls(arguments),
         "exit-by-thread" => processes::exit_by_thread(arguments),
         "abort" => signals::abort(),
         "fpe" => signals::fpe(),
