@@ -125,7 +125,9 @@ records! {
     SignalDelivered = HEADER + 32,
     Sender = HEADER + 16 + 20 * SENDER_PARENTS + 32
         + SENDER_NAME_LEN * (SENDER_EXE_NAMES + SENDER_CGROUP_NAMES) + SENDER_ARGV_LEN,
-    OomKill = HEADER + TASK + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
+    UserFrame = 32,
+    OomKill = HEADER + TASK + 80 + 8 * KERNEL_FRAMES + USER_FRAMES * size_of::<UserFrame>()
+        + MEMCG_LEVELS * size_of::<MemcgLevel>(),
     FailedCall = 64 + FAILED_PATH_LEN,
     FailedCalls = HEADER + 8 + FAILED_CALLS * size_of::<FailedCall>(),
     OomReap = HEADER + 8,

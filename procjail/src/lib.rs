@@ -22,4 +22,5 @@ pub mod kernel;
 pub mod names;
 pub mod render;
 pub mod session;
+mod symbols;
 pub mod trace;

@@ -149,6 +149,19 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             let record: common::OomKill = fixed(kind, bytes)?;
             let levels = record.levels as usize;
             within(kind, "memory cgroups", levels, common::MEMCG_LEVELS)?;
+            let (kernel, user) = (record.kernel_stack_len, record.user_stack_len);
+            within(
+                kind,
+                "kernel stack",
+                kernel as usize,
+                size_of_val(&record.kernel_stack),
+            )?;
+            within(
+                kind,
+                "user stack",
+                user as usize,
+                size_of_val(&record.user_stack),
+            )?;
             Record::OomKill(Box::new(record))
         }
         kind::OOM_REAP => Record::OomReap(fixed(kind, bytes)?),

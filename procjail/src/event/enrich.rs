@@ -6,7 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
-use super::evidence::{FailedCalls, Fault, Sender, Stack};
+use super::evidence::{FailedCalls, Fault, Frame, Sender, Stack};
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
 use crate::names;
@@ -345,7 +345,7 @@ impl Enricher {
             syscall: syscall(record.syscall),
             chain,
             chain_truncated: record.more_levels != 0,
-            stack: Stack::default(),
+            stack: stack(record),
         }
     }
 
@@ -458,6 +458,34 @@ fn memory_cgroup(level: &common::MemcgLevel) -> MemoryCgroup {
         swap_usage_bytes: level.swap_usage_bytes,
         swap_limit_bytes: limit(level.swap_limit_bytes),
         at_limit: false,
+    }
+}
+
+/// The trigger's calls, without names yet. A file is known by its build ID.
+fn stack(record: &common::OomKill) -> Stack {
+    let kernel = record.kernel_stack_len as usize / size_of::<u64>();
+    let user = record.user_stack_len as usize / size_of::<common::UserFrame>();
+    Stack {
+        kernel: record
+            .kernel_stack
+            .iter()
+            .take(kernel)
+            .map(|&address| Frame {
+                address,
+                ..Frame::default()
+            })
+            .collect(),
+        user: record
+            .user_stack
+            .iter()
+            .take(user)
+            .map(|frame| Frame {
+                address: frame.place,
+                symbol: None,
+                module: (frame.status == common::BUILD_ID_VALID)
+                    .then(|| Frame::unknown_file(&frame.build_id)),
+            })
+            .collect(),
     }
 }
 

@@ -299,6 +299,14 @@ pub(crate) fn oom_kill(
         syscall: -1,
         levels: levels.len() as u32,
         more_levels: 0,
+        kernel_stack_len: 0,
+        user_stack_len: 0,
+        kernel_stack: [0; KERNEL_FRAMES],
+        user_stack: [UserFrame {
+            status: 0,
+            build_id: [0; 20],
+            place: 0,
+        }; USER_FRAMES],
         chain,
     }
 }

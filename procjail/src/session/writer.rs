@@ -11,6 +11,7 @@ use crate::{
     clock,
     event::{Enricher, Lost, What, decode},
     jail::Outcome,
+    symbols::Symbols,
     trace::Footer,
 };
 
@@ -48,6 +49,7 @@ enum Source {
 
 struct Writer {
     enricher: Enricher,
+    symbols: Symbols,
     sinks: Vec<Sink>,
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
@@ -58,6 +60,7 @@ struct Writer {
 pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
     let mut writer = Writer {
         enricher: Enricher::of_this_process(),
+        symbols: Symbols::default(),
         sinks,
         failures: Vec::new(),
         pending: Vec::new(),
@@ -124,7 +127,8 @@ impl Writer {
                 Source::Record { chunk, start, len } => {
                     match chunk.get(start..start + len).map(decode) {
                         Some(Ok(record)) => {
-                            if let Some(event) = self.enricher.record(record) {
+                            if let Some(mut event) = self.enricher.record(record) {
+                                self.symbols.see(&mut event);
                                 self.write(&event);
                             }
                         }
