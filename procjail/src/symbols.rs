@@ -109,9 +109,11 @@ impl Symbols {
 
 /// Names the kernel's functions, and drops those that are the probe's own.
 fn kernel(symbolizer: &Symbolizer, frames: &mut Vec<Frame>) {
-    let mut table = Kernel::default();
-    table.vmlinux = MaybeDefault::None;
-    table.debug_syms = false;
+    let table = Kernel {
+        vmlinux: MaybeDefault::None,
+        debug_syms: false,
+        ..Kernel::default()
+    };
     let addresses: Vec<u64> = frames.iter().map(|frame| frame.address).collect();
     let input = Input::AbsAddr(addresses.as_slice());
     let Ok(found) = symbolizer.symbolize(&Source::Kernel(table), input) else {

@@ -413,7 +413,7 @@ fn fault(record: &common::SignalGenerated) -> Option<Fault> {
     let sender = &record.header.task;
     let own = sender.tid == record.target.tid && sender.flags & task_flags::KTHREAD == 0;
     let raised = FAULTS.contains(&record.signal) && (1..=libc::SI_KERNEL).contains(&record.code);
-    (own && raised).then(|| Fault {
+    (own && raised).then_some(Fault {
         address: match record.code {
             libc::SI_KERNEL => 0,
             _ => record.fault_address,
