@@ -27,4 +27,5 @@ pub mod lab;
 pub mod names;
 pub mod render;
 pub mod session;
+mod symbols;
 pub mod trace;

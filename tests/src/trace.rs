@@ -131,6 +131,10 @@ kinds! {
     deliveries: SignalDelivered(SignalDelivered),
     /// Signals that the launcher passed on or held.
     forwarded: SignalForwarded(SignalForwarded),
+    /// Who senders from outside are.
+    senders: Sender(procjail::event::Sender),
+    /// System calls that failed in processes that ended badly.
+    failed_calls: FailedCalls(procjail::event::FailedCalls),
     /// Victims of the OOM killer.
     oom_kills: OomKill(OomKill),
     /// Changes of mounts.

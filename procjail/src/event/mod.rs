@@ -5,12 +5,14 @@
 mod decode;
 mod enrich;
 mod evidence;
+mod failures;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identify;
 mod kinds;
 mod model;
 mod processes;
+mod senders;
 #[cfg(test)]
 pub(crate) mod story;
 

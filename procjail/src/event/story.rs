@@ -47,6 +47,9 @@ pub(crate) fn records() -> Vec<Record> {
     let fault = RawSignal {
         code: 1,
         flags: 0,
+        fault_address: 8,
+        instruction: 0x5555_0000_1234,
+        stack_pointer: 0x7ffd_0000_1000,
         target_flags: 0,
         ..kernels(at(14_020), crasher, crasher, 11)
     };

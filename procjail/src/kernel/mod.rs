@@ -11,6 +11,7 @@
 
 mod btf;
 mod cache;
+mod calls;
 mod error;
 mod features;
 mod host;

@@ -12,6 +12,7 @@ use crate::{
     event::{Enricher, Lost, Record, What, decode},
     evidence::Finding,
     jail::Outcome,
+    symbols::Symbols,
     trace::Footer,
 };
 
@@ -53,6 +54,7 @@ enum Source {
 
 struct Writer {
     enricher: Enricher,
+    symbols: Symbols,
     sinks: Vec<Sink>,
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
@@ -65,6 +67,7 @@ struct Writer {
 pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
     let mut writer = Writer {
         enricher: Enricher::of_this_process(),
+        symbols: Symbols::default(),
         sinks,
         failures: Vec::new(),
         pending: Vec::new(),
@@ -147,7 +150,8 @@ impl Writer {
                     match chunk.get(start..start + len).map(decode) {
                         Some(Ok(record)) => {
                             self.note_member(&record);
-                            if let Some(event) = self.enricher.record(record) {
+                            if let Some(mut event) = self.enricher.record(record) {
+                                self.symbols.see(&mut event);
                                 self.write(&event);
                             }
                         }
