@@ -2,6 +2,9 @@
 //! a scenario in [`crate::lab`].
 
 mod evidence;
+mod fork;
+mod memory;
+mod oom;
 mod stop;
 
 use super::Rule;
@@ -16,4 +19,10 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    stop::RULES,
+    oom::RULES,
+    memory::RULES,
+    fork::RULES,
+    evidence::RULES,
+];

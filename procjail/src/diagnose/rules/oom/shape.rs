@@ -1,0 +1,637 @@
+//! What the memory at the limit was made of, and how it came there.
+
+use super::kill::{
+    FILE, KERNEL, Kill, Limit, Makeup, SHMEM, SOCK, held, kills, makeup, own, percent,
+};
+use crate::diagnose::{Case, Confidence, Finding};
+use crate::event::{Event, MemorySample, What};
+use crate::render;
+
+/// From here on a kind of memory is what it is about, percent.
+const MOST: u64 = 50;
+/// Up to here a victim had next to nothing, percent of what was in use.
+const LITTLE: u64 = 25;
+/// So many alike share the blame: none of them is an innocent victim of something else.
+const ALIKE: usize = 5;
+/// A leap is a growth of this part of the limit, percent, within [`LEAP_NS`].
+const LEAP: u64 = 30;
+const LEAP_NS: u64 = 1_000_000_000;
+
+/// The first kill by a memory limit, which is what the memory's make-up is told of.
+fn first(case: &Case) -> Option<(Kill<'_>, Vec<Kill<'_>>)> {
+    let all: Vec<Kill<'_>> = kills(case)
+        .into_iter()
+        .filter(|kill| matches!(kill.limit, Limit::Own(_) | Limit::Above(_)))
+        .collect();
+    Some((*all.first()?, all))
+}
+
+pub(super) fn innocent(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let usage = kill.usage_bytes();
+    let had = kill.victim_bytes();
+    // A limit above the jail is full of others' memory: that the victim had little is no news.
+    if !matches!(kill.limit, Limit::Own(_)) || percent(had, usage) > LITTLE {
+        return Vec::new();
+    }
+    if alike(case, &kill) >= ALIKE {
+        return Vec::new();
+    }
+    let start = format!(
+        "{} was OOM-killed although it held only {} ({}%) of the {} in use",
+        kill.name(case),
+        render::bytes(had),
+        percent(had, usage),
+        render::bytes(usage)
+    );
+    let makeup = makeup(case, &kill);
+    let bigger = makeup
+        .as_ref()
+        .and_then(Makeup::hog)
+        .filter(|hog| hog.process.pid != kill.oom.victim.pid)
+        .filter(|hog| held(&hog.memory) > had.saturating_mul(2))
+        .filter(|hog| own(&hog.memory) >= usage / 4);
+    let finding = match (bigger, &makeup) {
+        (Some(hog), _) => {
+            let why = match hog.oom_score_adj < kill.oom.oom_score_adj {
+                true => format!(
+                    ", which is protected by oom_score_adj {} (the victim's is {})",
+                    hog.oom_score_adj, kill.oom.oom_score_adj
+                ),
+                false => String::new(),
+            };
+            Finding::new(format!(
+                "{start}: the memory was with {}, {}{why}.",
+                case.task_name(&hog.process),
+                render::bytes(held(&hog.memory))
+            ))
+            .confidence(match why.is_empty() {
+                true => Confidence::Likely,
+                false => Confidence::Proven,
+            })
+            .fix("Correct oom_score_adj, so that the process with the memory is chosen, or limit that one.")
+        }
+        (None, Some(makeup)) => {
+            let (kind, bytes) = makeup.largest();
+            if kind == super::kill::ANON {
+                return Vec::new();
+            }
+            Finding::new(format!(
+                "{start}: the memory was {kind}, {} ({}%), which belongs to no process, so the kernel \
+                 took what there was.",
+                render::bytes(bytes),
+                makeup.percent(bytes)
+            ))
+            .proven()
+            .fix("Look for what the memory is made of; the victim is not the cause.")
+        }
+        (None, None) => Finding::new(format!("{start}: the memory was elsewhere."))
+            .fix("Look at the other processes, at files in tmpfs and at the kernel's memory."),
+    };
+    let finding = finding.shown_by(
+        kill.event,
+        format!("its memory at that moment: {}", render::bytes(had)),
+    );
+    vec![kill.qualify(match &makeup {
+        Some(makeup) => makeup.show(finding),
+        None => finding,
+    })]
+}
+
+/// Processes of the victim's program that lived at the kill.
+pub(super) fn alike(case: &Case, kill: &Kill<'_>) -> usize {
+    case.processes()
+        .filter(|(id, process)| {
+            process.in_jail()
+                && process.task.comm == kill.oom.victim.comm
+                && case.alive_at(*id, kill.event.time_ns)
+        })
+        .count()
+}
+
+pub(super) fn shmem(case: &Case) -> Vec<Finding> {
+    let Some((kill, all)) = first(case) else {
+        return Vec::new();
+    };
+    let mounts: Vec<String> = case
+        .each(|what| match what {
+            What::Mount(mount) if mount.fs_type == "tmpfs" && mount.error.is_none() => {
+                Some(render::escape(&mount.target))
+            }
+            _ => None,
+        })
+        .map(|(_, target)| target)
+        .filter(|target| !target.is_empty())
+        .take(3)
+        .collect();
+    let places = match mounts.is_empty() {
+        true => "look at /dev/shm and other tmpfs mounts (df -t tmpfs)".to_owned(),
+        false => format!("look at {}", mounts.join(", ")),
+    };
+    let fix = format!(
+        "Give the tmpfs a size below the memory limit (size=), delete files, or put them on a disk: {places}. \
+         Starting the program again fails again while the mount lives."
+    );
+    let Some(makeup) = makeup(case, &kill) else {
+        return shmem_by_the_victims(case, &kill, &all, &mounts, fix);
+    };
+    let bytes = makeup.kinds.shmem;
+    if makeup.percent(bytes) < MOST {
+        return Vec::new();
+    }
+    // Shared memory that is not in a file ends with its last user.
+    let with_the_victim = kill.oom.memory.shmem_bytes >= bytes / 2;
+    let stayed = all
+        .iter()
+        .skip(1)
+        .any(|later| later.usage_bytes() >= kill.usage_bytes() / 10 * 9);
+    let after = case
+        .memory_samples()
+        .find(|(event, _)| event.time_ns > kill.event.time_ns + 50_000_000)
+        .filter(|(_, sample)| sample.kinds.shmem >= bytes / 10 * 9);
+    let mut finding = Finding::new(format!(
+        "{} filled the limit: {} of {} ({}%). {}",
+        capital(SHMEM),
+        render::bytes(bytes),
+        render::bytes(makeup.usage_bytes),
+        makeup.percent(bytes),
+        match with_the_victim {
+            true => "The victim had most of it mapped.",
+            false =>
+                "Killing processes cannot free them: they stay until the files are deleted or the mount goes.",
+        }
+    ))
+    .shown_by(
+        kill.event,
+        format!(
+            "{} was killed for it, and had {} of shared memory mapped",
+            kill.name(case),
+            render::bytes(kill.oom.memory.shmem_bytes)
+        ),
+    )
+    .fix(fix);
+    finding = makeup.show(finding);
+    if let Some((event, sample)) = after {
+        finding = finding.shown_by(
+            event,
+            format!(
+                "{} of it are still there after the kill",
+                render::bytes(sample.kinds.shmem)
+            ),
+        );
+    }
+    let proven = !with_the_victim || stayed || after.is_some();
+    vec![kill.qualify(finding.confidence(match proven {
+        true => Confidence::Proven,
+        false => Confidence::Likely,
+    }))]
+}
+
+/// Without a sample: tmpfs was mounted, those who died had next to nothing, and the limit stayed full.
+fn shmem_by_the_victims(
+    case: &Case,
+    kill: &Kill<'_>,
+    all: &[Kill<'_>],
+    mounts: &[String],
+    fix: String,
+) -> Vec<Finding> {
+    let little = |kill: &Kill<'_>| percent(kill.victim_bytes(), kill.usage_bytes()) <= LITTLE;
+    if mounts.is_empty() || !all.iter().all(little) || alike(case, kill) >= ALIKE {
+        return Vec::new();
+    }
+    let verdict = format!(
+        "The limit was full of memory that no victim had; files in tmpfs ({}) would explain it.",
+        mounts.join(", ")
+    );
+    let finding = all
+        .iter()
+        .take(3)
+        .fold(Finding::new(verdict), |finding, kill| {
+            finding.shown_by(
+                kill.event,
+                format!(
+                    "{} had {} when {} were in use",
+                    kill.name(case),
+                    render::bytes(kill.victim_bytes()),
+                    render::bytes(kill.usage_bytes())
+                ),
+            )
+        });
+    vec![kill.qualify(finding.consistent().fix(fix))]
+}
+
+pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let fix = "Cached files are dropped before anything is killed, unless they are locked (mlock(2)), pinned, \
+               or wait to be written: lock less, write more often (fsync, vm.dirty_bytes), or use a faster disk.";
+    let Some(makeup) = makeup(case, &kill) else {
+        let mapped = kill.oom.memory.file_bytes;
+        if percent(mapped, kill.usage_bytes()) < MOST {
+            return Vec::new();
+        }
+        return vec![
+            kill.qualify(
+                Finding::new(format!(
+                    "{} of the {} at the limit were files that {} had mapped, and that could not be dropped.",
+                    render::bytes(mapped),
+                    render::bytes(kill.usage_bytes()),
+                    kill.name(case)
+                ))
+                .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
+                .consistent()
+                .fix(fix),
+            ),
+        ];
+    };
+    let cache = makeup.kinds.file.saturating_sub(makeup.kinds.shmem);
+    let waiting = makeup
+        .kinds
+        .file_dirty
+        .saturating_add(makeup.kinds.file_writeback);
+    let locked = makeup.kinds.unevictable.min(cache);
+    // Clean pages go first: a cache that is mostly clean killed nobody.
+    if makeup.percent(cache) < MOST || waiting.max(locked) < cache / 2 {
+        return Vec::new();
+    }
+    let (why, bytes) = match locked >= waiting {
+        true => ("cannot be dropped (locked or pinned)", locked),
+        false => ("wait to be written to disk", waiting),
+    };
+    vec![
+        kill.qualify(
+            makeup
+                .show(Finding::new(format!(
+                    "{} filled the limit: {} of {}, of which {} {why}, so the kernel killed instead.",
+                    capital(FILE),
+                    render::bytes(cache),
+                    render::bytes(makeup.usage_bytes),
+                    render::bytes(bytes)
+                )))
+                .not(
+                    "cache that counts against the limit",
+                    "clean cache is dropped before anything is killed; this is not clean",
+                )
+                .proven()
+                .fix(fix),
+        ),
+    ]
+}
+
+pub(super) fn kernel(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let fix = "Use fewer threads, mappings, files or connections: each costs the kernel memory that counts \
+               against the jail. If none of them grows, look for a leak in the kernel.";
+    let usage = kill.usage_bytes();
+    let tables = kill.oom.memory.page_table_bytes;
+    if percent(tables, usage) >= MOST {
+        let finding = Finding::new(format!(
+            "{} had {} of page tables ({}% of what was in use), for {} of address space: the program \
+             touches memory too sparsely, not too much of it.",
+            kill.name(case),
+            render::bytes(tables),
+            percent(tables, usage),
+            render::bytes(kill.oom.memory.total_vm_bytes)
+        ))
+        .shown_by(
+            kill.event,
+            format!("{} of page tables", render::bytes(tables)),
+        )
+        .not(
+            "the program's heap",
+            format!(
+                "it had {} of anonymous memory",
+                render::bytes(kill.oom.memory.anon_bytes)
+            ),
+        );
+        return vec![kill.qualify(finding.proven().fix(fix))];
+    }
+    let Some(makeup) = makeup(case, &kill) else {
+        return Vec::new();
+    };
+    // Slab that can be reclaimed (names and inodes) kills nobody.
+    let held = makeup
+        .kinds
+        .kernel
+        .saturating_sub(makeup.kinds.slab_reclaimable);
+    if makeup.percent(held) < MOST {
+        return Vec::new();
+    }
+    let parts = [
+        ("page tables", makeup.kinds.page_tables),
+        ("stacks of threads", makeup.kinds.kernel_stack),
+        (
+            "slab that cannot be reclaimed",
+            makeup.kinds.slab_unreclaimable,
+        ),
+    ];
+    let largest = parts
+        .iter()
+        .max_by_key(|(_, bytes)| *bytes)
+        .filter(|(_, bytes)| *bytes > 0)
+        .map_or_else(String::new, |(what, bytes)| {
+            format!(", most of it {what} ({})", render::bytes(*bytes))
+        });
+    vec![kill.qualify(
+        makeup
+            .show(Finding::new(format!(
+                "{} filled the limit, not the program's heap: {} of {}{largest}.",
+                capital(KERNEL),
+                render::bytes(held),
+                render::bytes(makeup.usage_bytes)
+            )))
+            .not(
+                "the program's heap",
+                format!("anonymous memory was {}", render::bytes(makeup.kinds.anon)),
+            )
+            .proven()
+            .fix(fix),
+    )]
+}
+
+pub(super) fn sockets(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let Some(makeup) = makeup(case, &kill) else {
+        return Vec::new();
+    };
+    let bytes = makeup.kinds.sock;
+    if makeup.percent(bytes) < MOST {
+        return Vec::new();
+    }
+    vec![
+        kill.qualify(
+            makeup
+                .show(Finding::new(format!(
+                    "{} filled the limit: {} of {} ({}%). Data was sent or received faster than it was read.",
+                    capital(SOCK),
+                    render::bytes(bytes),
+                    render::bytes(makeup.usage_bytes),
+                    makeup.percent(bytes)
+                )))
+                .proven()
+                .fix(
+                    "Read faster or accept fewer connections, or cap the buffers (net.ipv4.tcp_rmem and \
+                     tcp_wmem, SO_RCVBUF). The same traffic may cost twice as much on another kernel.",
+                ),
+        ),
+    ]
+}
+
+pub(super) fn swap(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let Some(level) = kill.level() else {
+        return Vec::new();
+    };
+    let Some(limit) = level.swap_limit_bytes else {
+        return Vec::new();
+    };
+    // v1 counts memory and swap together, v2 swap alone.
+    let together = case.header.host.cgroup_mode != "v2";
+    let (used, may) = match together {
+        true => (
+            level.swap_usage_bytes.saturating_sub(level.usage_bytes),
+            limit.saturating_sub(level.limit_bytes.unwrap_or(limit)),
+        ),
+        false => (level.swap_usage_bytes, limit),
+    };
+    // With a cap of nothing, that the machine has swap at all is told by the counter alone.
+    let wanted = case.counter_growth(0, "memory.swap.events:max") > Some(0);
+    let full = used > 0 && used.saturating_add(limit / 64) >= may;
+    if !full && !wanted {
+        return Vec::new();
+    }
+    let mut finding = Finding::new(format!(
+        "The memory limit was hit, and the jail may use no more than {} of swap ({} used), although the \
+         machine has swap.",
+        render::bytes(may),
+        render::bytes(used)
+    ))
+    .shown_by(
+        kill.event,
+        format!(
+            "swap {} of {} at the kill",
+            render::bytes(used),
+            render::bytes(may)
+        ),
+    );
+    if wanted {
+        finding = finding.fact("the counter memory.swap.events max rose: more was refused");
+    }
+    if together {
+        finding = finding
+            .fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
+    }
+    vec![kill.qualify(finding.proven().fix(
+        "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
+    ))]
+}
+
+/// What a sample counts as the program's: cache is dropped when memory is needed.
+fn grown(sample: &MemorySample) -> u64 {
+    sample
+        .kinds
+        .anon
+        .saturating_add(sample.kinds.shmem)
+        .saturating_add(sample.kinds.kernel)
+}
+
+/// The samples up to a kill, and the kill itself as the last: time and bytes.
+fn course<'a>(case: &'a Case, kill: &Kill<'a>) -> Vec<(&'a Event, u64)> {
+    let mut course: Vec<(&Event, u64)> = case
+        .memory_samples()
+        .filter(|(event, _)| event.time_ns <= kill.event.time_ns)
+        .map(|(event, sample)| (event, grown(sample)))
+        .collect();
+    let (last, cache) = case
+        .memory_samples()
+        .filter(|(event, _)| event.time_ns <= kill.event.time_ns)
+        .last()
+        .map_or((0, 0), |(event, sample)| {
+            (
+                event.time_ns,
+                sample.usage_bytes.saturating_sub(grown(sample)),
+            )
+        });
+    if kill.event.time_ns > last {
+        course.push((kill.event, kill.usage_bytes().saturating_sub(cache)));
+    }
+    course
+}
+
+/// The steepest growth within a second: from, to, how much.
+fn leap<'a>(course: &[(&'a Event, u64)]) -> Option<(&'a Event, &'a Event, u64)> {
+    let mut from = 0;
+    let mut best: Option<(&Event, &Event, u64)> = None;
+    for (to, (event, bytes)) in course.iter().enumerate() {
+        while from < to
+            && course
+                .get(from)
+                .is_some_and(|(early, _)| early.time_ns + LEAP_NS < event.time_ns)
+        {
+            from += 1;
+        }
+        let Some((early, before)) = course.get(from) else {
+            continue;
+        };
+        let by = bytes.saturating_sub(*before);
+        if best.is_none_or(|(_, _, most)| by > most) {
+            best = Some((early, event, by));
+        }
+    }
+    best
+}
+
+pub(super) fn spike(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let Some(limit) = kill.limit_bytes() else {
+        return Vec::new();
+    };
+    let leapt = |by: u64| percent(by, limit) >= LEAP;
+    let finding = match leap(&course(case, &kill)) {
+        Some((from, to, by)) if leapt(by) => {
+            let took = to.time_ns.saturating_sub(from.time_ns);
+            let verdict = spiked(by, took, limit);
+            Finding::new(verdict)
+                .shown_by(from, "the jail's memory before the leap")
+                .shown_by(to, format!("{} more", render::bytes(by)))
+        }
+        // Without samples: a victim that had not lived for a second had nothing before.
+        _ => {
+            let Some(victim) = kill.victim else {
+                return Vec::new();
+            };
+            let since = case
+                .execs(victim)
+                .next_back()
+                .map(|(event, _)| event.time_ns)
+                .unwrap_or_else(|| case.born_ns(victim));
+            let lived = kill.event.time_ns.saturating_sub(since);
+            let had = own(&kill.oom.memory);
+            if lived > LEAP_NS || !leapt(had) || since == 0 {
+                return Vec::new();
+            }
+            Finding::new(spiked(had, lived, limit)).shown_by(
+                kill.event,
+                format!(
+                    "{} had taken {} in the {} that it lived",
+                    kill.name(case),
+                    render::bytes(had),
+                    render::duration(lived)
+                ),
+            )
+        }
+    };
+    vec![kill.qualify(finding.proven().fix(
+        "Bound the request or the allocation that does it; a monitor that samples every 15 s cannot see it.",
+    ))]
+}
+
+fn spiked(by: u64, took_ns: u64, limit: u64) -> String {
+    format!(
+        "Memory leapt by {} ({}% of the limit) in {}: no slow leak, and too fast for dashboards to show.",
+        render::bytes(by),
+        percent(by, limit),
+        render::duration(took_ns)
+    )
+}
+
+/// Less than this long is no trend, nanoseconds.
+const TREND_NS: u64 = 2_000_000_000;
+/// From here on a trend is likely one, and from there it is one, nanoseconds.
+const LIKELY_NS: u64 = 60_000_000_000;
+const CERTAIN_NS: u64 = 600_000_000_000;
+/// Fewest samples that make a line.
+const POINTS: usize = 5;
+
+pub(super) fn leak(case: &Case) -> Vec<Finding> {
+    let Some((kill, _)) = first(case) else {
+        return Vec::new();
+    };
+    let Some(limit) = kill.limit_bytes() else {
+        return Vec::new();
+    };
+    let course = course(case, &kill);
+    let (Some((first, from)), Some((last, to))) = (course.first(), course.last()) else {
+        return Vec::new();
+    };
+    let took = last.time_ns.saturating_sub(first.time_ns);
+    let by = to.saturating_sub(*from);
+    let leapt = leap(&course).is_some_and(|(_, _, by)| percent(by, limit) >= LEAP);
+    if took < TREND_NS || course.len() < POINTS || leapt || percent(by, limit) < LEAP {
+        return Vec::new();
+    }
+    let points: Vec<(f64, f64)> = course
+        .iter()
+        .map(|(event, bytes)| {
+            (
+                event.time_ns.saturating_sub(first.time_ns) as f64 / 1e9,
+                *bytes as f64,
+            )
+        })
+        .collect();
+    if straightness(&points) < 0.9 {
+        return Vec::new();
+    }
+    let per_minute = (by as f64 / (took as f64 / 60e9)) as u64;
+    let confidence = match took {
+        CERTAIN_NS.. => Confidence::Proven,
+        LIKELY_NS.. => Confidence::Likely,
+        _ => Confidence::ConsistentWith,
+    };
+    vec![
+        kill.qualify(
+            Finding::new(format!(
+                "Memory grew steadily by {} a minute for {}, up to the limit: a leak, or work that piles up.",
+                render::bytes(per_minute),
+                render::duration(took)
+            ))
+            .shown_by(first, format!("{} at first", render::bytes(*from)))
+            .shown_by(last, format!("{} in the end", render::bytes(*to)))
+            .not("cache of files", "it is left out of these numbers")
+            .not("a leap", "no second added a third of the limit")
+            .confidence(confidence)
+            .fix("Find what grows with a heap profiler; a higher limit only buys time."),
+        ),
+    ]
+}
+
+/// How well a straight line fits (the coefficient of determination), 0 to 1.
+fn straightness(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    if count < 2.0 {
+        return 0.0;
+    }
+    let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+        points
+            .iter()
+            .map(|(x, y)| of(x - mean_x, y - mean_y))
+            .sum::<f64>()
+    };
+    let (xy, xx, yy) = (sum(&|x, y| x * y), sum(&|x, _| x * x), sum(&|_, y| y * y));
+    match xx > 0.0 && yy > 0.0 {
+        true => (xy * xy) / (xx * yy),
+        false => 0.0,
+    }
+}
+
+/// With a capital letter, for the start of a sentence.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
