@@ -28,6 +28,10 @@ pub struct JailOptions {
     #[arg(long, help_heading = "Jail")]
     init: bool,
 
+    /// Put the jail's cgroup below the cgroup PATH, which must exist and whose limits then apply too
+    #[arg(long, value_name = "PATH", value_parser = spec::cgroup_path, help_heading = "Limits")]
+    cgroup_parent: Option<PathBuf>,
+
     /// Network: the host's, or none but a loopback interface of its own
     #[arg(
         long,
@@ -157,6 +161,7 @@ impl JailOptions {
                 pids: self.pids,
                 millicpus: self.cpus,
             },
+            cgroup_parent: self.cgroup_parent.clone(),
             net: self.net,
             root: self.root.clone(),
             read_only: self.read_only,
@@ -186,7 +191,8 @@ impl JailOptions {
         if !self.plan {
             jail::check_privileges()?;
         }
-        let plan = Plan::compile(&self.spec()?, &Facts::detect()?)?;
+        let spec = self.spec()?;
+        let plan = Plan::compile(&spec, &Facts::detect_below(spec.cgroup_parent.as_deref())?)?;
         if !self.plan {
             return Ok(Some(plan));
         }
