@@ -42,11 +42,7 @@ pub enum Fate {
 /// # Errors
 ///
 /// The host's cgroups can't be made out; that cgroup doesn't exist.
-pub fn clean(
-    dry_run: bool,
-    name: Option<&str>,
-    parent: Option<&Path>,
-) -> Result<Vec<Item>, Error> {
+pub fn clean(dry_run: bool, name: Option<&str>, parent: Option<&Path>) -> Result<Vec<Item>, Error> {
     let mut host = HostCgroups::detect()?;
     if let Some(parent) = parent {
         host = host.below(parent)?;

@@ -41,7 +41,10 @@ impl StuckFs {
             "fd={},rootmode=40000,user_id=0,group_id=0",
             device.as_raw_fd()
         );
-        let (point, data) = (c_string(target.as_os_str().as_encoded_bytes()), c_string(data.as_bytes()));
+        let (point, data) = (
+            c_string(target.as_os_str().as_encoded_bytes()),
+            c_string(data.as_bytes()),
+        );
         // SAFETY: all strings are NUL-terminated and live across the call.
         let result = unsafe {
             libc::mount(

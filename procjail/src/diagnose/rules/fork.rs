@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::{Case, Confidence, Finding, ProcessId, Rule};
+use crate::diagnose::{Case, Cause, Confidence, Finding, ProcessId, Rule};
 use crate::event::{Event, FailedCall, KernelMessage, What};
 use crate::render;
 
@@ -129,12 +129,19 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     };
     let limit_words = limit.map_or_else(
         || "its limit of processes".to_owned(),
-        |limit| format!("its limit of {} processes and threads (pids.max)", render::count(limit)),
+        |limit| {
+            format!(
+                "its limit of {} processes and threads (pids.max)",
+                render::count(limit)
+            )
+        },
     );
-    let census = peak.as_ref().map(|(event, living)| census(case, living, event));
-    let who = census
+    let census = peak
         .as_ref()
-        .map_or_else(String::new, |words| format!(" At that moment there were {words}."));
+        .map(|(event, living)| census(case, living, event));
+    let who = census.as_ref().map_or_else(String::new, |words| {
+        format!(" At that moment there were {words}.")
+    });
     let certain = match counted || !failed.is_empty() {
         true => "Forks were refused (EAGAIN)",
         false => "Forks may have been refused (EAGAIN)",
@@ -176,6 +183,7 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .about(failed.iter().map(|failed| failed.id))
+            .because_of(Cause::Rule("fork-bomb"))
             .confidence(confidence)
             .fix(
                 "Find out why there are so many (zombies count too, until they are collected, and so do \
@@ -299,7 +307,12 @@ fn system(case: &Case) -> Vec<Finding> {
     };
     if refusing_level(case).is_some()
         || logged(case).is_some()
-        || case.header.jail.rlimits.get("nproc").is_some_and(Option::is_some)
+        || case
+            .header
+            .jail
+            .rlimits
+            .get("nproc")
+            .is_some_and(Option::is_some)
         || pids_limit(case).is_some_and(|limit| peak(case, limit).is_some())
     {
         return Vec::new();

@@ -1,6 +1,7 @@
 //! Short of memory without an OOM kill: slowed down, refused, or killed by a program that watches.
 
-use crate::diagnose::{Case, Confidence, Finding, Rule, program_of};
+use super::oom::ended;
+use crate::diagnose::{Case, Cause, Confidence, Finding, Rule, program_of};
 use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
 use crate::render;
 
@@ -46,9 +47,7 @@ fn over_high(case: &Case) -> Option<u64> {
         let last = samples.last()?.1.events.get("high").copied()?;
         Some(last.saturating_sub(first))
     };
-    counted
-        .max(sampled())
-        .filter(|count| *count >= OFTEN)
+    counted.max(sampled()).filter(|count| *count >= OFTEN)
 }
 
 /// How long all tasks stood still for memory, microseconds, and over which time, nanoseconds.
@@ -140,13 +139,11 @@ fn throttled(case: &Case) -> Vec<Finding> {
 }
 
 fn throttled_then_killed(case: &Case) -> Vec<Finding> {
-    use crate::diagnose::Cause;
     let (Some(count), Some((kill, _))) = (over_high(case), case.oom_kills().next()) else {
         return Vec::new();
     };
-    let limit = high_limit(case).map_or_else(String::new, |bytes| {
-        format!(" ({})", render::bytes(bytes))
-    });
+    let limit =
+        high_limit(case).map_or_else(String::new, |bytes| format!(" ({})", render::bytes(bytes)));
     vec![
         with_high(
             case,
@@ -238,7 +235,9 @@ fn thrashing(case: &Case) -> Vec<Finding> {
 }
 
 /// Calls that ask for memory.
-const ASKING: &[&str] = &["mmap", "brk", "mremap", "mprotect", "mlock", "mlock2", "mlockall"];
+const ASKING: &[&str] = &[
+    "mmap", "brk", "mremap", "mprotect", "mlock", "mlock2", "mlockall",
+];
 /// A refusal this long before the end is not what ended it, nanoseconds.
 const RECENT_NS: u64 = 2_000_000_000;
 
@@ -273,7 +272,7 @@ fn refused(case: &Case) -> Vec<Finding> {
                 "{} asked{asked} ({}), was refused (ENOMEM) {limit}, and {}. Nobody was OOM-killed.",
                 case.name(id),
                 render::escape(&call.syscall.name),
-                case.ended(&exit.status)
+                ended(&exit.status)
             ))
             .about([id])
             .shown_by(
@@ -338,8 +337,14 @@ fn limit_of(case: &Case, call: &FailedCall) -> (String, bool) {
 
 /// Programs that kill when memory runs short, with what they go by.
 const WATCHERS: &[(&str, &str)] = &[
-    ("systemd-oomd", "memory pressure or swap use (ManagedOOM…= of the unit, oomd.conf)"),
-    ("earlyoom", "little memory and swap available (its options -m and -s)"),
+    (
+        "systemd-oomd",
+        "memory pressure or swap use (ManagedOOM…= of the unit, oomd.conf)",
+    ),
+    (
+        "earlyoom",
+        "little memory and swap available (its options -m and -s)",
+    ),
     ("nohang", "memory, swap and pressure (nohang.conf)"),
     ("oomd", "memory pressure (its configuration)"),
     ("kubelet", "an eviction threshold of the node"),
@@ -352,7 +357,9 @@ fn oomd(case: &Case) -> Vec<Finding> {
         if !fatal || event.task.in_jail || signal.code.number > 0 {
             continue;
         }
-        let exe = case.sender(&event.task).map(|(_, sender)| program_of(&sender.exe));
+        let exe = case
+            .sender(&event.task)
+            .map(|(_, sender)| program_of(&sender.exe));
         let watcher = WATCHERS
             .iter()
             .find(|(name, _)| event.task.comm == *name || exe == Some(*name));
@@ -392,16 +399,24 @@ fn oomd(case: &Case) -> Vec<Finding> {
     let oom = case.oom_kills().next().is_some();
     if !oom {
         finding = finding
-            .not("the kernel's OOM killer", "no process of the jail was chosen by it")
+            .not(
+                "the kernel's OOM killer",
+                "no process of the jail was chosen by it",
+            )
             .relies_on_all(&["oom-kill"]);
     }
     vec![
         finding
-            .not("a stop by an operator or a runtime", format!("the sender is {name}"))
+            .not(
+                "a stop by an operator or a runtime",
+                format!("the sender is {name}"),
+            )
             .confidence(match known && !oom {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix("Change what it goes by, exempt this program, or make the program use less memory."),
+            .fix(
+                "Change what it goes by, exempt this program, or make the program use less memory.",
+            ),
     ]
 }

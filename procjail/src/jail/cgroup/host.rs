@@ -387,7 +387,10 @@ pub(super) mod tests {
         let below = host.clone().below(Path::new("/a/b")).unwrap();
         assert_eq!(below.v2_depth, 2);
         assert_eq!(below.v2_parent(), path("unified/a/b/procjail"));
-        assert_eq!(below.v2_controllers, ["cpu", "io"].map(str::to_owned).into());
+        assert_eq!(
+            below.v2_controllers,
+            ["cpu", "io"].map(str::to_owned).into()
+        );
         assert_eq!(below.v1.keys().collect::<Vec<_>>(), ["memory"]);
         assert_eq!(below.v1["memory"].path, path("memory/a/b"));
         let missing = host.clone().below(Path::new("/a/c")).unwrap_err();

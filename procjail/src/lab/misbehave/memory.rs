@@ -224,7 +224,8 @@ fn restart(arguments: &Arguments<'_>) -> i32 {
     0
 }
 
-/// `BYTES`: a child that others are chosen before takes them, and one that is chosen first has nothing.
+/// `BYTES`: two children take as much each, and a third, which is chosen before them, has next to
+/// nothing.
 fn protect_hog(arguments: &Arguments<'_>) -> i32 {
     let innocent = fork();
     if innocent == 0 {
@@ -232,15 +233,18 @@ fn protect_hog(arguments: &Arguments<'_>) -> i32 {
         sleep_forever();
     }
     sleep_ms(50);
-    let hog = fork();
-    if hog == 0 {
-        take(arguments.number(0), 1);
-        sleep_ms(200);
-        return 0;
+    for _ in 0..2 {
+        if fork() == 0 {
+            take(arguments.number(0), 1);
+            sleep_ms(200);
+            return 0;
+        }
     }
-    wait_for(innocent);
-    say("innocent ended");
-    wait_for(hog);
+    wait_for(-1);
+    // SAFETY: kill has no preconditions. If another was chosen, this one would never end.
+    unsafe { libc::kill(innocent, libc::SIGKILL) };
+    wait_for(-1);
+    wait_for(-1);
     0
 }
 

@@ -10,7 +10,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         options: &["--pids", "8"],
         app: &["fork-until-refused", "30"],
         outside: play,
-        never: &["fork-eagain-nproc", "fork-eagain-system", "fork-enomem", "fork-bomb"],
+        never: &[
+            "fork-eagain-nproc",
+            "fork-eagain-system",
+            "fork-enomem",
+            "fork-bomb",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -19,7 +24,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         options: &["--user", "54321", "--rlimit", "nproc=8"],
         app: &["fork-until-refused", "30"],
         outside: play,
-        never: &["fork-eagain-pids-max", "fork-eagain-system", "fork-enomem", "fork-bomb"],
+        never: &[
+            "fork-eagain-pids-max",
+            "fork-eagain-system",
+            "fork-enomem",
+            "fork-bomb",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {

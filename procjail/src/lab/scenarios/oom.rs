@@ -54,7 +54,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         options: &["--memory", "128M"],
         app: &["alloc-offered", "100000000"],
         outside: below_a_full_parent,
-        never: &["oom-own-limit", "oom-global", "oom-innocent-victim", "oom-at-start"],
+        never: &[
+            "oom-own-limit",
+            "oom-global",
+            "oom-innocent-victim",
+            "oom-at-start",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -64,7 +69,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["alloc-in-child", "100000000", "100", "0"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-repeat-loop", "oom-fork-bomb", "oom-earlier-not-cause", "oom-group-kill"],
+        never: &[
+            "oom-repeat-loop",
+            "oom-fork-bomb",
+            "oom-earlier-not-cause",
+            "oom-group-kill",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -75,7 +85,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["alloc-in-a-group", "100000000", "5"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-repeat-loop", "oom-innocent-victim", "oom-fork-bomb", "oom-child-invisible"],
+        never: &[
+            "oom-repeat-loop",
+            "oom-innocent-victim",
+            "oom-fork-bomb",
+            "oom-child-invisible",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -83,7 +98,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the process with the memory is spared, one with next to nothing is killed",
         takes_ms: 800,
         options: &["--memory", "64M"],
-        app: &["protect-hog", "90000000"],
+        app: &["protect-hog", "50000000"],
         outside: play,
         also: &["oom-own-limit"],
         never: &["oom-shmem-tmpfs", "oom-kernel-memory", "oom-fork-bomb"],
@@ -96,7 +111,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["fill", "/dev/shm/file", "120000000"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-kernel-memory", "oom-page-cache-unreclaimable", "oom-fork-bomb"],
+        never: &[
+            "oom-kernel-memory",
+            "oom-page-cache-unreclaimable",
+            "oom-fork-bomb",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -106,7 +125,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["lock-file", "{dir}/file", "100663296"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-shmem-tmpfs", "oom-kernel-memory", "oom-innocent-victim"],
+        never: &[
+            "oom-shmem-tmpfs",
+            "oom-kernel-memory",
+            "oom-innocent-victim",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -116,7 +139,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["page-tables", "68719476736"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-shmem-tmpfs", "oom-page-cache-unreclaimable", "oom-innocent-victim"],
+        never: &[
+            "oom-shmem-tmpfs",
+            "oom-page-cache-unreclaimable",
+            "oom-innocent-victim",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -150,7 +177,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         app: &["workers", "40", "4000000"],
         outside: play,
         also: &["oom-own-limit"],
-        never: &["oom-innocent-victim", "oom-repeat-loop", "fork-bomb", "oom-group-kill"],
+        never: &[
+            "oom-innocent-victim",
+            "oom-repeat-loop",
+            "fork-bomb",
+            "oom-group-kill",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -222,11 +254,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "oom-inside-runtime",
         about: "Node gives up at its own heap limit, far below the jail's",
-        options: &["--memory", "256M"],
-        app: &["alloc-and-abort", "40000000", "--max-old-space-size=40", "main.js"],
+        options: &["--memory", "256M", "--init"],
+        app: &[
+            "alloc-and-abort",
+            "40000000",
+            "--max-old-space-size=40",
+            "main.js",
+        ],
         program: "node",
         outside: play,
-        never: &["oom-own-limit", "oom-runtime-heap-exceeds-limit", "enomem-not-oom"],
+        never: &[
+            "oom-own-limit",
+            "oom-runtime-heap-exceeds-limit",
+            "enomem-not-oom",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {

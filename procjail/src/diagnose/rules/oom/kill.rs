@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 
-use crate::diagnose::{Case, Finding, ProcessId};
+use crate::diagnose::{Case, Cause, Finding, ProcessId};
 use crate::event::{
-    Event, KernelOom, MemoryCgroup, MemoryKinds, MemorySample, Moment, OomKill, ProcessMemory,
-    ProcessSample, What,
+    Event, ExitStatus, KernelOom, MemoryCgroup, MemoryKinds, MemorySample, Moment, OomKill,
+    ProcessMemory, ProcessSample, What,
 };
 use crate::jail::cgroup::PARENT;
 use crate::render;
@@ -207,7 +207,6 @@ impl<'a> Kill<'a> {
 
     /// A finding about this kill that says more than whose limit it was: under that one.
     pub fn qualify(&self, finding: Finding) -> Finding {
-        use crate::diagnose::Cause;
         let finding = match self.victim {
             Some(victim) => finding.because_of(Cause::Process(victim)),
             None => finding,
@@ -331,6 +330,14 @@ impl Makeup<'_> {
                 render::memory_kinds(self.kinds)
             ),
         )
+    }
+}
+
+/// How a process ended, after its name: `exited with 3`, `was killed by SIGABRT`.
+pub fn ended(status: &ExitStatus) -> String {
+    match status.signal {
+        Some(_) => format!("was {}", render::status(status)),
+        None => render::status(status),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::kill::{Kill, Limit, Makeup, held, jail_level, kills, makeup, path, percent, what_it_held};
+use super::kill::{
+    Kill, Limit, Makeup, held, jail_level, kills, makeup, path, percent, what_it_held,
+};
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::render;
 
@@ -121,14 +123,7 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
         _ => (limit, "memory limit of"),
     };
     let held = match group {
-        [only] => {
-            let bytes = only.victim_bytes();
-            format!(
-                "; it held {} of it ({}%)",
-                what_it_held(&only.oom.memory),
-                percent(bytes, limit).min(100)
-            )
-        }
+        [only] => share(only, limit),
         _ => String::new(),
     };
     let makeup = makeup(case, first);
@@ -170,7 +165,7 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
     }
     finding = finding.not(
         "a machine without memory",
-        "a limit was hit; the machine has none to do with it",
+        "the limit was full, and that alone makes the kernel kill",
     );
     let proven = group.iter().all(|kill| kill.certain);
     Some(
@@ -185,6 +180,39 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
                 render::bytes(limit)
             )),
     )
+}
+
+/// What a victim had of the limit, for a sentence. Mapped files count only where they are what it had:
+/// those of programs and libraries are mostly charged to whoever read them first.
+fn share(kill: &Kill<'_>, limit: u64) -> String {
+    let memory = &kill.oom.memory;
+    let own = memory
+        .anon_bytes
+        .saturating_add(memory.shmem_bytes)
+        .saturating_add(memory.page_table_bytes);
+    let (kind, bytes) = [
+        ("heap and stack", memory.anon_bytes),
+        ("shared memory", memory.shmem_bytes),
+        ("page tables", memory.page_table_bytes),
+        (
+            "mapped files",
+            match percent(memory.file_bytes, limit) >= 50 && percent(own, limit) < 50 {
+                true => memory.file_bytes.min(limit),
+                false => 0,
+            },
+        ),
+    ]
+    .into_iter()
+    .max_by_key(|(_, bytes)| *bytes)
+    .unwrap_or(("heap and stack", 0));
+    match percent(bytes, limit) {
+        part @ 10.. => format!(
+            "; it held {} of {kind}, {}% of that",
+            render::bytes(bytes),
+            part.min(100)
+        ),
+        _ => format!("; it held only {} of that itself", render::bytes(own)),
+    }
 }
 
 fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {

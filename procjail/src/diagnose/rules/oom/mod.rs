@@ -13,6 +13,8 @@ mod victims;
 
 use crate::diagnose::Rule;
 
+pub(super) use kill::ended;
+
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "oom-own-limit",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kill::{Kill, Limit, held, kills, makeup, percent};
+use super::kill::{Kill, Limit, ended, held, kills, makeup, percent};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
 use crate::event::Event;
 use crate::render;
@@ -225,12 +225,13 @@ pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
             machine,
         )?;
         let by_itself = match (&exit.status.signal, exit.status.code) {
-            (Some(signal), _) => {
-                matches!(signal.number, libc::SIGABRT | libc::SIGTRAP | libc::SIGILL)
-                    && case
-                        .killing_signal(id)
-                        .is_some_and(|(sent, _)| sent.task.pid == case.process(id).task.pid)
-            }
+            // As PID 1 it survives its SIGABRT, and abort(3) goes on to an instruction that is none.
+            (Some(_), _) => case.received(id).any(|(sent, signal)| {
+                matches!(
+                    signal.signal.number,
+                    libc::SIGABRT | libc::SIGTRAP | libc::SIGILL
+                ) && sent.task.pid == case.process(id).task.pid
+            }),
             (None, Some(JAVA_GAVE_UP)) => heap.runtime == "Java",
             (None, Some(code)) => matches!(code, 133 | 134),
             _ => false,
@@ -249,11 +250,11 @@ pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
     };
     vec![
         Finding::new(format!(
-            "{} gave up by itself at its own heap limit ({}) and {}: the kernel's OOM killer had no part in \
-             it. Its peak was {}{below}.",
+            "{} gave up by itself at its own heap limit ({}): it {}. The kernel's OOM killer had no part \
+             in it. Its peak was {}{below}.",
             case.name(id),
             render::escape(&heap.setting),
-            case.ended(&exit.status),
+            ended(&exit.status),
             render::bytes(exit.max_rss_bytes)
         ))
         .about([id])
@@ -261,7 +262,7 @@ pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
             event,
             format!("it was started as `{}`", render::command_line(argv, 80)),
         )
-        .shown_by(exit_event, case.ended(&exit.status))
+        .shown_by(exit_event, format!("it {}", ended(&exit.status)))
         .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
         .not(
             "a signal from another",

@@ -16,6 +16,8 @@ const ALIKE: usize = 5;
 /// A leap is a growth of this part of the limit, percent, within [`LEAP_NS`].
 const LEAP: u64 = 30;
 const LEAP_NS: u64 = 1_000_000_000;
+/// Below this any program fills the limit at once, bytes.
+const SMALL_BYTES: u64 = 16 << 20;
 
 /// The first kill by a memory limit, which is what the memory's make-up is told of.
 fn first(case: &Case) -> Option<(Kill<'_>, Vec<Kill<'_>>)> {
@@ -115,17 +117,7 @@ pub(super) fn shmem(case: &Case) -> Vec<Finding> {
     let Some((kill, all)) = first(case) else {
         return Vec::new();
     };
-    let mounts: Vec<String> = case
-        .each(|what| match what {
-            What::Mount(mount) if mount.fs_type == "tmpfs" && mount.error.is_none() => {
-                Some(render::escape(&mount.target))
-            }
-            _ => None,
-        })
-        .map(|(_, target)| target)
-        .filter(|target| !target.is_empty())
-        .take(3)
-        .collect();
+    let mounts = tmpfs(case);
     let places = match mounts.is_empty() {
         true => "look at /dev/shm and other tmpfs mounts (df -t tmpfs)".to_owned(),
         false => format!("look at {}", mounts.join(", ")),
@@ -189,6 +181,30 @@ pub(super) fn shmem(case: &Case) -> Vec<Finding> {
     }))]
 }
 
+/// Where the jail has tmpfs mounts of its own: made with it, or by the program.
+fn tmpfs(case: &Case) -> Vec<String> {
+    let made = case
+        .header
+        .jail
+        .plan
+        .iter()
+        .filter_map(|step| step.strip_prefix("mount a new tmpfs at "))
+        .map(|rest| rest.split(" of ").next().unwrap_or(rest));
+    let mounted = case
+        .each(|what| match what {
+            What::Mount(mount) if mount.fs_type == "tmpfs" && mount.error.is_none() => {
+                Some(mount.target.as_str())
+            }
+            _ => None,
+        })
+        .map(|(_, target)| target);
+    made.chain(mounted)
+        .filter(|target| !target.is_empty())
+        .take(3)
+        .map(render::escape)
+        .collect()
+}
+
 /// Without a sample: tmpfs was mounted, those who died had next to nothing, and the limit stayed full.
 fn shmem_by_the_victims(
     case: &Case,
@@ -230,16 +246,18 @@ pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
                or wait to be written: lock less, write more often (fsync, vm.dirty_bytes), or use a faster disk.";
     let Some(makeup) = makeup(case, &kill) else {
         let mapped = kill.oom.memory.file_bytes;
-        if percent(mapped, kill.usage_bytes()) < MOST {
+        let heap = percent(own(&kill.oom.memory), kill.usage_bytes());
+        if percent(mapped, kill.usage_bytes()) < MOST || heap >= MOST {
             return Vec::new();
         }
         return vec![
             kill.qualify(
                 Finding::new(format!(
-                    "{} of the {} at the limit were files that {} had mapped, and that could not be dropped.",
+                    "{} had mapped {} of files while {} were in use: files that could not be dropped would \
+                     explain it.",
+                    kill.name(case),
                     render::bytes(mapped),
-                    render::bytes(kill.usage_bytes()),
-                    kill.name(case)
+                    render::bytes(kill.usage_bytes())
                 ))
                 .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
                 .consistent()
@@ -337,21 +355,23 @@ pub(super) fn kernel(case: &Case) -> Vec<Finding> {
         .map_or_else(String::new, |(what, bytes)| {
             format!(", most of it {what} ({})", render::bytes(*bytes))
         });
-    vec![kill.qualify(
-        makeup
-            .show(Finding::new(format!(
-                "{} filled the limit, not the program's heap: {} of {}{largest}.",
-                capital(KERNEL),
-                render::bytes(held),
-                render::bytes(makeup.usage_bytes)
-            )))
-            .not(
-                "the program's heap",
-                format!("anonymous memory was {}", render::bytes(makeup.kinds.anon)),
-            )
-            .proven()
-            .fix(fix),
-    )]
+    vec![
+        kill.qualify(
+            makeup
+                .show(Finding::new(format!(
+                    "{} filled the limit, not the program's heap: {} of {}{largest}.",
+                    capital(KERNEL),
+                    render::bytes(held),
+                    render::bytes(makeup.usage_bytes)
+                )))
+                .not(
+                    "the program's heap",
+                    format!("anonymous memory was {}", render::bytes(makeup.kinds.anon)),
+                )
+                .proven()
+                .fix(fix),
+        ),
+    ]
 }
 
 pub(super) fn sockets(case: &Case) -> Vec<Finding> {
@@ -427,12 +447,14 @@ pub(super) fn swap(case: &Case) -> Vec<Finding> {
         finding = finding.fact("the counter memory.swap.events max rose: more was refused");
     }
     if together {
-        finding = finding
-            .fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
+        finding =
+            finding.fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
     }
-    vec![kill.qualify(finding.proven().fix(
-        "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
-    ))]
+    vec![kill.qualify(
+        finding.proven().fix(
+            "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
+        ),
+    )]
 }
 
 /// What a sample counts as the program's: cache is dropped when memory is needed.
@@ -498,6 +520,10 @@ pub(super) fn spike(case: &Case) -> Vec<Finding> {
         return Vec::new();
     };
     let leapt = |by: u64| percent(by, limit) >= LEAP;
+    // A third of next to nothing is no leap.
+    if limit < SMALL_BYTES {
+        return Vec::new();
+    }
     let finding = match leap(&course(case, &kill)) {
         Some((from, to, by)) if leapt(by) => {
             let took = to.time_ns.saturating_sub(from.time_ns);

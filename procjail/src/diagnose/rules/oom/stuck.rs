@@ -19,7 +19,10 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
         What::OomReap(reap) => Some(reap),
         _ => None,
     }) {
-        reaps.entry(reap.victim.pid).or_default().push((event, reap));
+        reaps
+            .entry(reap.victim.pid)
+            .or_default()
+            .push((event, reap));
     }
     let mut found = Vec::new();
     for kill in kills(case) {
@@ -36,11 +39,7 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
         if reaped.is_empty() && took < SLOW_NS {
             continue;
         }
-        let stage = |wanted: OomReapStage| {
-            reaped
-                .iter()
-                .any(|(_, reap)| reap.stage == wanted)
-        };
+        let stage = |wanted: OomReapStage| reaped.iter().any(|(_, reap)| reap.stage == wanted);
         let memory = if stage(OomReapStage::Finish) {
             "its memory was freed all the same by the kernel's OOM reaper, after 2 s"
         } else if stage(OomReapStage::Skip) {
@@ -119,10 +118,7 @@ fn where_it_is<'a>(
                 (channel, _) => format!(" in {}", render::escape(channel)),
             };
             (
-                format!(
-                    ": its thread {} was blocked{inside}",
-                    thread.task.tid
-                ),
+                format!(": its thread {} was blocked{inside}", thread.task.tid),
                 Some(event),
             )
         }
@@ -182,7 +178,10 @@ pub(super) fn no_victim(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .about(case.pid1())
-            .not("an OOM killer that is switched off", "oom_kill_disable is not set")
+            .not(
+                "an OOM killer that is switched off",
+                "oom_kill_disable is not set",
+            )
             .confidence(match logged.is_some() && !protected.is_empty() {
                 true => Confidence::Proven,
                 false => Confidence::Likely,

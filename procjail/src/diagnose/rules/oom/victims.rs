@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::kill::{Kill, Limit, kills, own, percent};
+use super::kill::{Kill, Limit, ended, kills, makeup, own, percent};
 use super::shape::alike;
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
 use crate::event::{Event, What};
@@ -24,7 +24,13 @@ const TINY_BYTES: u64 = 16 << 20;
 
 pub(super) fn group(case: &Case) -> Vec<Finding> {
     let all = kills(case);
-    let set = case.header.jail.limits.get("memory.oom.group").map(String::as_str) == Some("1");
+    let set = case
+        .header
+        .jail
+        .limits
+        .get("memory.oom.group")
+        .map(String::as_str)
+        == Some("1");
     let counted = case.counter_growth(0, "memory.events:oom_group_kill") > Some(0);
     let logged = case
         .each(|what| match what {
@@ -38,10 +44,13 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
     let window = if known { 100 * AT_ONCE_NS } else { AT_ONCE_NS };
     let mut groups: Vec<Vec<Kill<'_>>> = Vec::new();
     for kill in all {
-        let goes_on = groups.last().and_then(|group| group.last()).is_some_and(|last| {
-            last.event.task.tid == kill.event.task.tid
-                && kill.event.time_ns.saturating_sub(last.event.time_ns) <= window
-        });
+        let goes_on = groups
+            .last()
+            .and_then(|group| group.last())
+            .is_some_and(|last| {
+                last.event.task.tid == kill.event.task.tid
+                    && kill.event.time_ns.saturating_sub(last.event.time_ns) <= window
+            });
         match groups.last_mut() {
             Some(group) if goes_on => group.push(kill),
             _ => groups.push(vec![kill]),
@@ -161,7 +170,7 @@ pub(super) fn invisible(case: &Case) -> Vec<Finding> {
         (Some((_, exit)), Some(lived_on)) => format!(
             "{pid1_name} went on for {} and {}",
             render::duration(lived_on),
-            case.ended(&exit.status)
+            ended(&exit.status)
         ),
         _ => format!("{pid1_name} was still running when the trace ended"),
     };
@@ -213,10 +222,26 @@ pub(super) fn many(case: &Case) -> Vec<Finding> {
     else {
         return Vec::new();
     };
+    let usage = kill.usage_bytes();
     let count = alike(case, kill);
-    let share = percent(own(&kill.oom.memory), kill.usage_bytes());
-    let together = own(&kill.oom.memory).saturating_mul(count as u64);
-    if count < MANY || share > 15 || together < kill.usage_bytes() / 2 {
+    let share = percent(own(&kill.oom.memory), usage);
+    // The victim may be the one that made them. What each had at its end is known of those that ended.
+    let ends: Vec<u64> = case
+        .processes()
+        .filter(|(id, process)| {
+            process.in_jail()
+                && process.task.comm == kill.oom.victim.comm
+                && case.alive_at(*id, kill.event.time_ns)
+        })
+        .filter_map(|(id, _)| case.exit(id))
+        .map(|(_, exit)| exit.max_rss_bytes)
+        .collect();
+    let together = ends.iter().fold(own(&kill.oom.memory), |sum, bytes| {
+        sum.saturating_add(*bytes)
+    });
+    let largest = ends.iter().copied().max().unwrap_or(0);
+    let heap = makeup(case, kill).is_none_or(|makeup| makeup.percent(makeup.kinds.anon) >= 50);
+    if count < MANY || share > 15 || percent(largest, usage) > 40 || together < usage / 2 || !heap {
         return Vec::new();
     }
     let program = render::escape(&kill.oom.victim.comm);
@@ -233,7 +258,7 @@ pub(super) fn many(case: &Case) -> Vec<Finding> {
             Finding::new(format!(
                 "{count} processes of {program} filled the limit together, about {} each: no single one is \
                  at fault, there are too many.",
-                render::bytes(own(&kill.oom.memory))
+                render::bytes(usage / count as u64)
             ))
             .shown_by(
                 kill.event,
@@ -278,10 +303,7 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
             continue;
         }
         let times: Vec<u64> = list.iter().map(|(_, lived)| *lived).collect();
-        let memory: Vec<u64> = list
-            .iter()
-            .map(|(kill, _)| own(&kill.oom.memory))
-            .collect();
+        let memory: Vec<u64> = list.iter().map(|(kill, _)| own(&kill.oom.memory)).collect();
         let alike = spread(&memory) <= 2.0;
         let parent = case.name(*creator);
         let mut finding = Finding::new(format!(
@@ -408,7 +430,7 @@ pub(super) fn earlier(case: &Case) -> Vec<Finding> {
             ))
             .shown_by(last.event, "the last OOM kill")
             .shown_by(event, "what led to the end")
-            .shown_by(end, format!("PID 1 {}", case.ended(&exit.status)))
+            .shown_by(end, format!("PID 1 {}", ended(&exit.status)))
             .not(
                 "an end because of the OOM kill",
                 format!(
@@ -441,11 +463,7 @@ fn other_reason<'a>(
         }
         return Some((
             event,
-            format!(
-                "{} sent it {}",
-                case.who(&event.task),
-                signal.signal.name
-            ),
+            format!("{} sent it {}", case.who(&event.task), signal.signal.name),
         ));
     }
     let (event, stop) = case.stop_request()?;
