@@ -60,9 +60,14 @@ fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
                 )
                 && call.before_ns <= RECENT_NS
         };
+        let id = case.process_of(&event.task)?;
+        // An OOM victim's calls fail while it is dying.
+        if case.process(id).oom_kill.is_some() {
+            return None;
+        }
         Some(Refused {
             event,
-            id: case.process_of(&event.task)?,
+            id,
             call: calls.calls.iter().rev().find(is)?,
             count: calls.calls.iter().filter(is).count(),
         })

@@ -3,7 +3,11 @@
 
 mod evidence;
 mod fork;
+#[cfg(test)]
+mod fork_tests;
 mod memory;
+#[cfg(test)]
+mod memory_tests;
 mod oom;
 mod stop;
 

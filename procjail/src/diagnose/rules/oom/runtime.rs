@@ -16,7 +16,7 @@ pub(super) struct Heap {
     /// The option or variable with its value.
     setting: String,
     /// How far it may grow, bytes.
-    bytes: u64,
+    pub bytes: u64,
 }
 
 /// Memory beside the heap (code, threads, buffers) that a runtime needs at least, percent of its heap.

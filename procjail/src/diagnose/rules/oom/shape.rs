@@ -1,7 +1,7 @@
 //! What the memory at the limit was made of, and how it came there.
 
 use super::kill::{
-    FILE, KERNEL, Kill, Limit, Makeup, SHMEM, SOCK, held, kills, makeup, own, percent,
+    FILE, KERNEL, Kill, Limit, Makeup, SHMEM, SOCK, held, jail_level, kills, makeup, own, percent,
 };
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, MemorySample, What};
@@ -57,10 +57,13 @@ pub(super) fn innocent(case: &Case) -> Vec<Finding> {
         .filter(|hog| own(&hog.memory) >= usage / 4);
     let finding = match (bigger, &makeup) {
         (Some(hog), _) => {
-            let why = match hog.oom_score_adj < kill.oom.oom_score_adj {
+            let (hogs, victims) = (hog.oom_score_adj, kill.oom.oom_score_adj);
+            let why = match hogs < victims {
+                true if victims > 0 => format!(
+                    "; the victim's oom_score_adj of {victims} put it first (the other's is {hogs})"
+                ),
                 true => format!(
-                    ", which is protected by oom_score_adj {} (the victim's is {})",
-                    hog.oom_score_adj, kill.oom.oom_score_adj
+                    ", which its oom_score_adj of {hogs} protects (the victim's is {victims})"
                 ),
                 false => String::new(),
             };
@@ -466,25 +469,22 @@ fn grown(sample: &MemorySample) -> u64 {
         .saturating_add(sample.kinds.kernel)
 }
 
-/// The samples up to a kill, and the kill itself as the last: time and bytes.
+/// The jail's memory by the samples up to a kill, and at the kill itself.
 fn course<'a>(case: &'a Case, kill: &Kill<'a>) -> Vec<(&'a Event, u64)> {
     let mut course: Vec<(&Event, u64)> = case
         .memory_samples()
         .filter(|(event, _)| event.time_ns <= kill.event.time_ns)
         .map(|(event, sample)| (event, grown(sample)))
         .collect();
-    let (last, cache) = case
+    // At the kill only what is in use in all is known: the cache of the last sample is taken off.
+    let jail = jail_level(case, &kill.oom.chain).and_then(|own| kill.oom.chain.get(own));
+    let cache = case
         .memory_samples()
         .filter(|(event, _)| event.time_ns <= kill.event.time_ns)
         .last()
-        .map_or((0, 0), |(event, sample)| {
-            (
-                event.time_ns,
-                sample.usage_bytes.saturating_sub(grown(sample)),
-            )
-        });
-    if kill.event.time_ns > last {
-        course.push((kill.event, kill.usage_bytes().saturating_sub(cache)));
+        .map(|(_, sample)| sample.usage_bytes.saturating_sub(grown(sample)));
+    if let (Some(jail), Some(cache)) = (jail, cache) {
+        course.push((kill.event, jail.usage_bytes.saturating_sub(cache)));
     }
     course
 }
@@ -526,7 +526,9 @@ pub(super) fn spike(case: &Case) -> Vec<Finding> {
     }
     let finding = match leap(&course(case, &kill)) {
         Some((from, to, by)) if leapt(by) => {
-            let took = to.time_ns.saturating_sub(from.time_ns);
+            // Before the program there was nothing that could leap.
+            let since = from.time_ns.max(case.gate_ns());
+            let took = to.time_ns.saturating_sub(since);
             let verdict = spiked(by, took, limit);
             Finding::new(verdict)
                 .shown_by(from, "the jail's memory before the leap")
