@@ -28,10 +28,6 @@ pub struct JailOptions {
     #[arg(long, help_heading = "Jail")]
     init: bool,
 
-    /// Put the jail's cgroup below the cgroup PATH, which must exist and whose limits then apply too
-    #[arg(long, value_name = "PATH", value_parser = spec::cgroup_path, help_heading = "Limits")]
-    cgroup_parent: Option<PathBuf>,
-
     /// Network: the host's, or none but a loopback interface of its own
     #[arg(
         long,
@@ -72,6 +68,10 @@ pub struct JailOptions {
     /// Resource limit of each process (getrlimit(2)), such as nofile=64:1K or core=unlimited
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
     rlimit: Vec<Rlimit>,
+
+    /// Put the jail's cgroup below the cgroup PATH, which must exist and whose limits then apply too
+    #[arg(long, value_name = "PATH", value_parser = spec::cgroup_path, help_heading = "Limits")]
+    cgroup_parent: Option<PathBuf>,
 
     /// Use DIR as the root; it gets a minimal /dev and a new /proc
     #[arg(long, value_name = "DIR", value_parser = spec::plain_path, help_heading = "Files")]

@@ -85,6 +85,15 @@ pub fn kills(case: &Case) -> Vec<Kill<'_>> {
         .collect()
 }
 
+/// The first kill by a memory limit, which is what the memory's make-up is told of, and all such kills.
+pub fn limited(case: &Case) -> Option<(Kill<'_>, Vec<Kill<'_>>)> {
+    let all: Vec<Kill<'_>> = kills(case)
+        .into_iter()
+        .filter(|kill| matches!(kill.limit, Limit::Own(_) | Limit::Above(_)))
+        .collect();
+    Some((*all.first()?, all))
+}
+
 /// Level of the chain that is the jail's own cgroup; `None` if it has none with the memory controller.
 pub fn jail_level(case: &Case, chain: &[MemoryCgroup]) -> Option<usize> {
     chain

@@ -2,6 +2,7 @@
 //!
 //! [`limit`] finds the one verdict that explains a victim's end; all others qualify it.
 
+mod growth;
 mod kill;
 mod limit;
 mod runtime;
@@ -104,12 +105,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "mem-growth-spike",
         about: "memory leapt within a second before the OOM kill",
-        find: shape::spike,
+        find: growth::spike,
     },
     Rule {
         id: "mem-growth-leak",
         about: "memory grew steadily up to the OOM kill",
-        find: shape::leak,
+        find: growth::leak,
     },
     Rule {
         id: "oom-victim-stuck",

@@ -135,7 +135,7 @@ pub(super) fn heap(
         return options
             .chain(rest.iter().map(String::as_str))
             .filter_map(|option| java(option, limit))
-            .last();
+            .next_back();
     }
     if matches!(program, "node" | "nodejs") {
         let options = variable("NODE_OPTIONS")
@@ -144,7 +144,7 @@ pub(super) fn heap(
         return options
             .chain(rest.iter().map(String::as_str))
             .filter_map(node)
-            .last();
+            .next_back();
     }
     let value = variable("GOMEMLIMIT")?;
     let bytes = match value {
