@@ -182,25 +182,20 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
     )
 }
 
-/// What a victim had of the limit, for a sentence. Mapped files count only where they are what it had:
-/// those of programs and libraries are mostly charged to whoever read them first.
+/// What a victim had of the limit, for a sentence. What it had mapped counts only where it is most: files
+/// of programs and libraries, also those in tmpfs, are mostly charged to whoever read them first.
 fn share(kill: &Kill<'_>, limit: u64) -> String {
     let memory = &kill.oom.memory;
-    let own = memory
-        .anon_bytes
-        .saturating_add(memory.shmem_bytes)
-        .saturating_add(memory.page_table_bytes);
+    let own = memory.anon_bytes.saturating_add(memory.page_table_bytes);
+    let mapped = |bytes: u64| match percent(bytes, limit) >= 50 && percent(own, limit) < 50 {
+        true => bytes.min(limit),
+        false => 0,
+    };
     let (kind, bytes) = [
         ("heap and stack", memory.anon_bytes),
-        ("shared memory", memory.shmem_bytes),
         ("page tables", memory.page_table_bytes),
-        (
-            "mapped files",
-            match percent(memory.file_bytes, limit) >= 50 && percent(own, limit) < 50 {
-                true => memory.file_bytes.min(limit),
-                false => 0,
-            },
-        ),
+        ("mapped files", mapped(memory.file_bytes)),
+        ("shared memory", mapped(memory.shmem_bytes)),
     ]
     .into_iter()
     .max_by_key(|(_, bytes)| *bytes)
