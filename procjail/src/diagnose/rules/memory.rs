@@ -1,5 +1,7 @@
 //! Short of memory without an OOM kill: slowed down, refused, or killed by a program that watches.
 
+use std::collections::{HashMap, HashSet};
+
 use super::oom::ended;
 use crate::diagnose::{Case, Cause, Confidence, Finding, Rule, program_of};
 use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
@@ -351,22 +353,27 @@ const WATCHERS: &[(&str, &str)] = &[
 ];
 
 fn oomd(case: &Case) -> Vec<Finding> {
+    // One look at the senders: there may be as many as there are signals.
+    let senders: HashMap<(u32, u64), &str> = case
+        .each(|what| match what {
+            What::Sender(sender) => Some(program_of(&sender.exe)),
+            _ => None,
+        })
+        .map(|(event, program)| ((event.task.pid, event.task.start_ns), program))
+        .collect();
+    let mut seen: HashSet<u32> = HashSet::new();
     let mut victims: Vec<(&Event, &SignalGenerated, &(&str, &str))> = Vec::new();
     for (event, signal) in case.signals() {
         let fatal = matches!(signal.signal.number, libc::SIGKILL | libc::SIGTERM);
         if !fatal || event.task.in_jail || signal.code.number > 0 {
             continue;
         }
-        let exe = case
-            .sender(&event.task)
-            .map(|(_, sender)| program_of(&sender.exe));
+        let program = senders.get(&(event.task.pid, event.task.start_ns));
         let watcher = WATCHERS
             .iter()
-            .find(|(name, _)| event.task.comm == *name || exe == Some(*name));
+            .find(|(name, _)| event.task.comm == *name || program == Some(name));
         if let Some(watcher) = watcher
-            && !victims
-                .iter()
-                .any(|(_, known, _)| known.target.pid == signal.target.pid)
+            && seen.insert(signal.target.pid)
         {
             victims.push((event, signal, watcher));
         }

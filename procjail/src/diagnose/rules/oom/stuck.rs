@@ -182,7 +182,7 @@ pub(super) fn no_victim(case: &Case) -> Vec<Finding> {
                 "an OOM killer that is switched off",
                 "oom_kill_disable is not set",
             )
-            .confidence(match logged.is_some() && !protected.is_empty() {
+            .confidence(match !protected.is_empty() {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })

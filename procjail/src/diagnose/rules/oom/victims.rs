@@ -106,6 +106,9 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
 
 pub(super) fn shared_memory(case: &Case) -> Vec<Finding> {
     let all = kills(case);
+    if all.is_empty() {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     for (event, signal) in case.signals() {
         if signal.signal.number != libc::SIGKILL
