@@ -13,6 +13,8 @@ mod case;
 mod catalogue;
 mod engine;
 mod finding;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod model;
 pub mod rules;
 #[cfg(test)]

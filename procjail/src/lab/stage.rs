@@ -102,6 +102,11 @@ impl Stage {
         })
     }
 
+    /// The scenario that is played.
+    pub fn scenario(&self) -> &'static Scenario {
+        self.scenario
+    }
+
     /// The scenario's own directory on the host, removed afterwards.
     pub fn directory(&self) -> &Path {
         &self.directory

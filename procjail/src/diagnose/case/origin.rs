@@ -102,11 +102,12 @@ impl Case {
             if signal.sender_exiting && signal.sender_traces_target {
                 return Origin::TracerEnd;
             }
-            if to_itself && no_call {
-                return Origin::CpuLimit;
-            }
+            // Before the limit: the trigger of an OOM kill may share the victim's memory itself.
             if self.oom_kill_near(event) {
                 return Origin::OomSharedMemory;
+            }
+            if to_itself && no_call {
+                return Origin::CpuLimit;
             }
             return Origin::Kernel;
         }

@@ -2,6 +2,13 @@
 //! a scenario in [`crate::lab`].
 
 mod evidence;
+mod fork;
+#[cfg(test)]
+mod fork_tests;
+mod memory;
+#[cfg(test)]
+mod memory_tests;
+mod oom;
 mod stop;
 
 use super::Rule;
@@ -16,4 +23,10 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    stop::RULES,
+    oom::RULES,
+    memory::RULES,
+    fork::RULES,
+    evidence::RULES,
+];

@@ -4,6 +4,8 @@
 //! on stdout when what it is about has begun, where somebody outside waits for it.
 
 mod basics;
+mod fork;
+mod memory;
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,6 +22,11 @@ impl Arguments<'_> {
             .unwrap_or_else(|| usage())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text at `index`.
     pub fn text(&self, index: usize) -> &str {
         self.0.get(index).map_or_else(|| usage(), String::as_str)
@@ -29,7 +36,7 @@ impl Arguments<'_> {
 /// One misbehaviour: its name, and what it does. What it returns is the exit code.
 pub type Act = (&'static str, fn(&Arguments<'_>) -> i32);
 
-const ACTS: &[&[Act]] = &[basics::ACTS];
+const ACTS: &[&[Act]] = &[basics::ACTS, memory::ACTS, fork::ACTS];
 
 /// Misbehaves as asked and ends the process.
 pub fn run(arguments: &[String]) -> ! {

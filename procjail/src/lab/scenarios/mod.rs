@@ -1,7 +1,15 @@
 //! The scenarios, one file for each family of rules.
 
+mod fork;
+mod memory;
+mod oom;
 mod stop;
 
 use super::Scenario;
 
-pub(super) const FAMILIES: &[&[Scenario]] = &[stop::SCENARIOS];
+pub(super) const FAMILIES: &[&[Scenario]] = &[
+    stop::SCENARIOS,
+    oom::SCENARIOS,
+    memory::SCENARIOS,
+    fork::SCENARIOS,
+];
