@@ -236,9 +236,11 @@ pub mod call_failure {
     pub const IGNORED: u8 = 0;
     /// An error is kept.
     pub const KEPT: u8 = 1;
+    /// The same, and EAGAIN is one: a fork that was refused.
+    pub const KEPT_EAGAIN: u8 = 2;
     /// An error is kept together with a path, which is the first argument; the second with this number
     /// plus one, the third with this plus two.
-    pub const PATH: u8 = 2;
+    pub const PATH: u8 = 3;
 }
 
 /// Which system calls the programs look at, by number on this architecture.

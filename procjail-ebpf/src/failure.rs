@@ -17,9 +17,10 @@ const PROCESSES: u32 = 512;
 #[map]
 static FAILURES: Array<FailedCalls> = Array::with_max_entries(PROCESSES, 0);
 
-/// `EINTR`, `EAGAIN`, `ENOTTY` and `EINPROGRESS`: ordinary answers.
+/// `EINTR`, `ENOTTY` and `EINPROGRESS`: ordinary answers. `EAGAIN` is one of most calls.
 const EINTR: i64 = 4;
-const EAGAIN: i64 = 11;
+/// See [`call_failure::KEPT_EAGAIN`].
+pub const EAGAIN: i64 = 11;
 const ENOTTY: i64 = 25;
 const EINPROGRESS: i64 = 115;
 /// The greatest error number that a program can see; those behind it are the kernel's own (ERESTART…).
@@ -30,9 +31,14 @@ const LAST: i64 = 133;
 pub fn is_error(result: i64) -> bool {
     (-LAST..0).contains(&result)
         && result != -EINTR
-        && result != -EAGAIN
         && result != -ENOTTY
         && result != -EINPROGRESS
+}
+
+/// Whether it is for a call with that entry of [`SyscallTable::failure`](procjail_common::SyscallTable).
+#[inline(always)]
+pub fn is_kept(how: u8, result: i64) -> bool {
+    how != call_failure::IGNORED && (result != -EAGAIN || how == call_failure::KEPT_EAGAIN)
 }
 
 #[inline(always)]

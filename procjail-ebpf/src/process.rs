@@ -14,6 +14,9 @@ use crate::{
     failure, read, scope, syscall, task,
 };
 
+/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
+
 /// Thread groups whose end was told, where the kernel doesn't say which thread was the last.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
@@ -83,7 +86,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             let argument = task::register(thread, offset!(regs_arg0)) as u32;
             let _ = ARGUMENTS.insert(signal, argument, 0);
         }
-        if !flag(scope_flags::THREADS) {
+        if !flag(scope_flags::THREADS) && !leaves_the_rest(thread, signal) {
             return Err(Skip);
         }
     }
@@ -116,11 +119,18 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     Ok(())
 }
 
+/// Whether a thread that ends leaves a process behind that is not what it was: its leader is gone, which
+/// stays as a zombie, or a signal ended the thread alone (a seccomp filter does that).
+#[inline(always)]
+fn leaves_the_rest(thread: u64, signal: u64) -> bool {
+    let flags: u32 = read::kernel(signal, offset!(signal_flags));
+    let code: i32 = read::kernel(thread, offset!(task_exit_code));
+    flags & SIGNAL_GROUP_EXIT == 0 && (code & 0x7f != 0 || !is_thread(thread))
+}
+
 /// What wait(2) will tell of a process, as in wait_task_zombie().
 #[inline(always)]
 fn status(signal: u64, leader: u64) -> i32 {
-    /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
-    const SIGNAL_GROUP_EXIT: u32 = 0x4;
     let flags: u32 = read::kernel(signal, offset!(signal_flags));
     if flags & SIGNAL_GROUP_EXIT != 0 {
         read::kernel(signal, offset!(signal_group_exit_code))

@@ -19,6 +19,9 @@ use crate::{
     failure, read, scope, task,
 };
 
+/// No child to wait for.
+const ECHILD: i64 = 10;
+
 /// A call that changes mounts, between its entry and its return.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -100,7 +103,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             return Err(Skip);
         }
         let how = entry(&raw const SYSCALLS.failure, u64::from(number));
-        if how == call_failure::IGNORED {
+        if !failure::is_kept(how, result) {
             return Err(Skip);
         }
         return failure::note(regs, number, how, result);
@@ -113,6 +116,10 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     if class <= syscall_class::EXECVEAT {
         return try_exec_failed(task, regs, class, result);
+    }
+    if result == -ECHILD {
+        // Nobody to wait for: perhaps another took the child's status first.
+        return failure::note(regs, number, call_failure::KEPT, result);
     }
     let waitid = class == syscall_class::WAITID;
     let reaped = if waitid {

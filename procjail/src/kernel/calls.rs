@@ -77,6 +77,9 @@ const PATHS: &[(u8, &[&str])] = &[
     (2, &["symlinkat"]),
 ];
 
+/// Calls that make a process: EAGAIN is a limit that was hit.
+const FORKS: &[&str] = &["clone", "clone3", "fork", "vfork"];
+
 /// Calls whose errors say nothing: a wait that timed out, and what the kernel returns to restore the
 /// registers.
 const IGNORED: &[&str] = &[
@@ -99,6 +102,9 @@ pub fn table(mounts: bool) -> SyscallTable {
                 call_failure::PATH + argument,
             );
         }
+    }
+    for name in FORKS {
+        set(&mut table.failure, number(name), call_failure::KEPT_EAGAIN);
     }
     for name in IGNORED {
         set(&mut table.failure, number(name), call_failure::IGNORED);
@@ -155,6 +161,7 @@ mod tests {
         assert_eq!(failure(libc::SYS_chdir), call_failure::PATH);
         assert_eq!(failure(libc::SYS_futex), call_failure::IGNORED);
         assert_eq!(failure(libc::SYS_connect), call_failure::KEPT);
+        assert_eq!(failure(libc::SYS_clone3), call_failure::KEPT_EAGAIN);
         let unshare = libc::SYS_unshare as usize;
         assert_eq!(
             u32::from(with.class[unshare] - syscall_class::MOUNTS),
@@ -167,7 +174,8 @@ mod tests {
     fn every_name_is_a_call_of_some_architecture() {
         // Those of other architectures and of newer kernels; a slip of the pen is none of them.
         let elsewhere = ["fstatat"];
-        let names = PATHS.iter().flat_map(|(_, names)| *names).chain(IGNORED);
+        let names = PATHS.iter().flat_map(|(_, names)| *names);
+        let names = names.chain(FORKS).chain(IGNORED);
         for name in names {
             if cfg!(target_arch = "x86_64") && !elsewhere.contains(name) {
                 assert!(number(name).is_some(), "{name}");
