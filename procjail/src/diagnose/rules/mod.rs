@@ -2,6 +2,8 @@
 //! a scenario in [`crate::lab`].
 
 mod evidence;
+mod kill;
+mod signal;
 mod stop;
 
 use super::Rule;
@@ -16,4 +18,4 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[stop::RULES, kill::RULES, signal::RULES, evidence::RULES];

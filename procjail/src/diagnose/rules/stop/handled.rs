@@ -1,0 +1,468 @@
+//! The stop signal was taken, by a handler or by waiting for it, and the stop failed all the same.
+
+use super::attempt::Attempt;
+use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
+use super::programs::{Kind, kind};
+use super::reached::{SIGNALS, not_forwarding, sent_name};
+use super::{Verdict, asked, ends, finding, target};
+use crate::diagnose::{Case, Finding, Origin, ProcessId};
+use crate::event::{CpuThrottling, Event};
+use crate::render;
+
+/// The process took the signal and outlived the window.
+pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+    let untold: Vec<ProcessId> = survivors(case, attempt, holdout.process)
+        .into_iter()
+        .filter(|id| !was_asked(case, attempt, *id))
+        .collect();
+    let kind = kind(case, holdout.process);
+    let told = passes_on(case, attempt, holdout.process);
+    if let Some(throttled) = throttled(case, attempt, holdout) {
+        return throttled;
+    }
+    if !told && !untold.is_empty() && holdout.is_pid1() && kind == Kind::Wrapper {
+        return not_forwarding(case, attempt, &untold);
+    }
+    if !told && !untold.is_empty() && kind == Kind::Shell {
+        return trap_deferred(case, attempt, holdout, untold[0]);
+    }
+    let steps = progress(case, attempt, holdout);
+    let half_ns = attempt.asked.time_ns + attempt.lasted_ns(case) / 2;
+    let quiet = steps.iter().all(|event| event.time_ns < half_ns);
+    if told
+        && quiet
+        && let Some(missed) = untold.first()
+    {
+        return target::missed(case, attempt, holdout, *missed);
+    }
+    match quiet {
+        true => no_exit(case, attempt, holdout, &steps, &untold),
+        false => slow(case, attempt, holdout, &steps),
+    }
+}
+
+/// A process sent signals on, within the attempt, to any other.
+fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) -> bool {
+    case.sent(process).any(|(event, signal)| {
+        attempt.spans(case, event)
+            && signal.signal.number != libc::SIGCHLD
+            && case.process_of(&signal.target) != Some(process)
+    })
+}
+
+/// What the jail got done from when the signal was taken until the end: processes and threads that
+/// ended.
+fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Vec<&'a Event> {
+    let from = holdout.since_ns(attempt);
+    let to = attempt.end_ns(case);
+    let within = |event: &Event| event.time_ns > from && event.time_ns < to;
+    let mut steps: Vec<&Event> = case
+        .deaths()
+        .into_iter()
+        .filter_map(|id| case.exit(id))
+        .chain(case.thread_exits(holdout.process))
+        .map(|(event, _)| event)
+        .filter(|event| within(event))
+        .collect();
+    steps.sort_by_key(|event| event.seq);
+    steps
+}
+
+/// [`finding`], with how the signal was taken.
+fn taken(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, verdict: String) -> Finding {
+    let (_, name) = sent_name(attempt, holdout);
+    let finding = finding(case, attempt, holdout, verdict);
+    match &holdout.fate {
+        Fate::Handled(event) => finding.shown_by(
+            event,
+            format!("{} ran its handler for {name}", case.name(holdout.process)),
+        ),
+        _ => finding.fact(format!(
+            "{} blocks {name} and waits for it (sigwait, signalfd): it is no longer pending",
+            case.name(holdout.process)
+        )),
+    }
+}
+
+/// A handler that doesn't lead to an end.
+fn no_exit(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    steps: &[&Event],
+    untold: &[ProcessId],
+) -> Verdict {
+    let who = case.name(holdout.process);
+    let (_, name) = sent_name(attempt, holdout);
+    let took = match &holdout.fate {
+        Fate::Handled(event) => format!("{who} ran its handler for {name} at {}", case.at(event)),
+        _ => format!("{who} took {name}"),
+    };
+    let verdict = format!(
+        "{took}, and went on as before: it did not end. {}.",
+        attempt.killed(case, "It was")
+    );
+    let mut finding = taken(case, attempt, holdout, verdict);
+    let same = same_as_before(case, attempt, holdout.process);
+    if let Some((event, text)) = &same {
+        finding = finding
+            .shown_by(event, text)
+            .proven()
+            .not(
+                "a shutdown that needs more time",
+                "nothing ended in the second half of the window, and its threads did the same at the end as \
+                 in its middle",
+            );
+    }
+    if let Some(last) = steps.last() {
+        finding = finding.shown_by(last, "the last that ended before the kill");
+    } else {
+        finding = finding.fact("no process or thread of it ended between the handler and the kill");
+    }
+    if !untold.is_empty() {
+        finding = finding.fact(format!("{} got no signal from it", case.names(untold)));
+    }
+    let finding = ends(case, attempt, finding)
+        .not("an ignored or blocked signal", "it was taken")
+        .relies_on_all(&["exit"])
+        .fix(
+            "Let the handler end the program's main loop (set a flag that it looks at, wake it, close the \
+             listener), and give its shutdown a deadline of its own. Look for threads that keep the process \
+             alive: non-daemon threads, kept-alive connections.",
+        );
+    ("term-handler-no-exit", finding)
+}
+
+/// The threads do the same at the end of the window as in its middle.
+fn same_as_before<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'_>,
+    process: ProcessId,
+) -> Option<(&'a Event, String)> {
+    let doing = |threads: &[&crate::event::ThreadState]| -> Vec<(u32, String, String)> {
+        threads
+            .iter()
+            .map(|thread| {
+                let call = thread.syscall.as_ref().map(|call| call.name.clone());
+                (
+                    thread.task.tid,
+                    thread.wait_channel.clone(),
+                    call.unwrap_or_default(),
+                )
+            })
+            .collect()
+    };
+    let looks: Vec<_> = looks(case, attempt)
+        .map(|(event, snapshot)| (event, threads_of(case, snapshot, process)))
+        .filter(|(_, threads)| !threads.is_empty())
+        .collect();
+    let [.., (_, before), (event, after)] = looks.as_slice() else {
+        return None;
+    };
+    if doing(before) != doing(after) {
+        return None;
+    }
+    let main = after.first()?;
+    let place = match (&main.syscall, main.wait_channel.as_str()) {
+        (Some(call), _) => format!("in {}", render::escape(&call.name)),
+        (None, "") => format!("running (state {})", render::escape(&main.state)),
+        (None, channel) => format!("waiting in {}", render::escape(channel)),
+    };
+    Some((
+        event,
+        format!(
+            "its {} the same as before: {place}",
+            match after.len() {
+                1 => "thread does".to_owned(),
+                threads => format!("{threads} threads do"),
+            }
+        ),
+    ))
+}
+
+/// A shutdown under way.
+fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Event]) -> Verdict {
+    let who = case.name(holdout.process);
+    let left = survivors(case, attempt, holdout.process).len() as u64;
+    let done = render::plural(
+        steps.len() as u64,
+        "process or thread",
+        "processes and threads",
+    );
+    let verdict = format!(
+        "The shutdown of {who} was under way: {done} had ended, {left} below it were left. It needed more \
+         than {}, and {}.",
+        render::duration(attempt.lasted_ns(case)),
+        match attempt.kill {
+            Some(_) => "was killed when the stop window was over",
+            None => "was killed",
+        }
+    );
+    let mut finding = taken(case, attempt, holdout, verdict);
+    for step in steps.iter().take(3) {
+        finding = finding.shown_by(step, format!("{} ended", case.task_name(&step.task)));
+    }
+    if let Some(last) = steps.last().filter(|_| steps.len() > 3) {
+        finding = finding.shown_by(
+            last,
+            format!(
+                "{} ended, the last before the kill",
+                case.task_name(&last.task)
+            ),
+        );
+    }
+    let finding = ends(case, attempt, finding)
+        .proven()
+        .not(
+            "a program that does not react",
+            "what it has to end went on ending until the kill",
+        )
+        .not(
+            "a shutdown that would never have ended",
+            "that can't be told: it made progress when it was killed",
+        )
+        .fix(
+            "Give it more time (procjail --stop-timeout, terminationGracePeriodSeconds), or make it faster: \
+             end what is independent at the same time, not one after the other.",
+        );
+    ("term-slow-shutdown", finding)
+}
+
+/// The CPU limit held it back for most of the window.
+pub(super) fn throttled(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+) -> Option<Verdict> {
+    let readings: Vec<(&Event, &CpuThrottling)> = looks(case, attempt)
+        .filter_map(|(event, snapshot)| Some((event, snapshot.cpu.as_ref()?)))
+        .collect();
+    let ((from, before), (to, after)) = (readings.first()?, readings.last()?);
+    let span_ns = to.time_ns.saturating_sub(from.time_ns);
+    let periods = after.periods.saturating_sub(before.periods);
+    let throttled = after
+        .throttled_periods
+        .saturating_sub(before.throttled_periods);
+    let throttled_ns = after.throttled_ns.saturating_sub(before.throttled_ns);
+    let used_ns = after.used_ns.saturating_sub(before.used_ns);
+    if periods == 0 || throttled * 2 <= periods || throttled_ns * 2 <= span_ns {
+        return None;
+    }
+    let who = case.name(holdout.process);
+    let verdict = format!(
+        "The shutdown of {who} got only {} of CPU time in {}: the CPU limit stopped it in {throttled} of \
+         {periods} periods, for {}. {}.",
+        render::duration(used_ns),
+        render::duration(span_ns),
+        render::duration(throttled_ns),
+        attempt.killed(case, "It was")
+    );
+    let runs = last_look(case, attempt, holdout.process)
+        .is_some_and(|(_, threads)| threads.iter().any(|thread| thread.state == "R"));
+    let finding = match holdout.fate {
+        Fate::Queued => finding(case, attempt, holdout, verdict),
+        _ => taken(case, attempt, holdout, verdict),
+    };
+    let limit = case
+        .header
+        .jail
+        .limits
+        .iter()
+        .find(|(file, _)| file.starts_with("cpu.max") || file.starts_with("cpu.cfs_quota"));
+    let mut finding = finding
+        .shown_by(from, "the CPU limit's counters at the start of the window")
+        .shown_by(
+            to,
+            format!("{throttled} of {periods} periods throttled since"),
+        );
+    if let Some((file, value)) = limit {
+        finding = finding.fact(format!(
+            "the limit: {} = {}",
+            render::escape(file),
+            render::escape(value)
+        ));
+    }
+    if runs {
+        finding = finding.proven().not(
+            "waiting for a disk, a lock or the network",
+            "it has a thread that wants to run (state R)",
+        );
+    }
+    let finding = ends(case, attempt, finding).fix(
+        "Raise the CPU limit (procjail --cpus, cpu.max), or allow bursts (cpu.max.burst): the shutdown needs CPU \
+         time too.",
+    );
+    Some(("term-shutdown-cpu-throttled", finding))
+}
+
+/// The shell took the signal; its trap waits for the foreground command.
+fn trap_deferred(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    command: ProcessId,
+) -> Verdict {
+    let who = case.name(holdout.process);
+    let (_, name) = sent_name(attempt, holdout);
+    let verdict = format!(
+        "{who} took {name} but runs its trap only when {}, its foreground command, ends: that one never got \
+         the signal. {}.",
+        case.name(command),
+        attempt.killed(case, "Both were")
+    );
+    let finding = taken(case, attempt, holdout, verdict);
+    (
+        "term-shell-trap-deferred",
+        deferred(case, attempt, holdout.process, finding, command),
+    )
+}
+
+fn deferred(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    shell: ProcessId,
+    finding: Finding,
+    command: ProcessId,
+) -> Finding {
+    let finding = finding.fact(format!(
+        "{} sent no signal to {} meanwhile",
+        case.name(shell),
+        case.name(command)
+    ));
+    ends(case, attempt, finding)
+        .proven()
+        .not("a shell without a trap", "its handler ran")
+        .not(
+            "a trap that does nothing",
+            "a shell that is not waiting for a foreground command runs its trap at once, and that shows",
+        )
+        .relies_on_all(SIGNALS)
+        .fix(
+            "Run the command in the background and wait for it (`PROGRAM & wait $!`): a trap interrupts wait, \
+             but not a foreground command. Or `exec PROGRAM`.",
+        )
+}
+
+/// PID 1 ended by itself: too early for those below it, or late because its trap had to wait.
+pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
+    let pid1 = attempt.pid1;
+    let (exit_event, exit) = case.exit(pid1)?;
+    exit.status.code?;
+    let holdout = Holdout::of(case, attempt);
+    // Whoever it passed the signal on to may be alive still; what counts is PID 1.
+    let took = attempt.sent.and_then(|(sent, _)| {
+        case.delivered(pid1)
+            .find(|(taken, what)| {
+                what.signal.number == attempt.signal.number && taken.time_ns >= sent.time_ns
+            })
+            .map(|(taken, _)| taken)
+    });
+    let passed = passes_on(case, attempt, pid1);
+    let kind = kind(case, pid1);
+    let killed: Vec<ProcessId> = survivors(case, attempt, pid1)
+        .into_iter()
+        .filter(|id| {
+            case.killing_signal(*id).is_some_and(|(event, signal)| {
+                case.origin(event, signal) == Origin::PidNamespaceEnd
+            })
+        })
+        .collect();
+    let took = took?;
+    if killed.is_empty() {
+        return late_trap(case, attempt, took, exit_event)
+            .filter(|_| kind == Kind::Shell && !passed);
+    }
+    let id = match kind {
+        Kind::Shell => "term-shell-wait-interrupted",
+        Kind::Wrapper => "term-wrapper-exits-first",
+        Kind::Other if passed => "term-wrapper-exits-first",
+        Kind::Other => return None,
+    };
+    let who = case.name(pid1);
+    let signal = render::escape(&attempt.signal.name);
+    let after = case.between(took, exit_event);
+    let status = case.ended(&exit.status);
+    let victims = case.names(&killed);
+    let verdict = match (kind, passed) {
+        (Kind::Shell, true) => format!(
+            "The trap of {who} passed {signal} on, but interrupted the shell's wait: it {status} {after} \
+             later, and {victims} was killed in the middle of its shutdown."
+        ),
+        (Kind::Shell, false) => format!(
+            "The trap of {who} ended the shell at {signal} ({status}) without waiting for {victims}, which \
+             was killed with it."
+        ),
+        (_, true) => format!(
+            "{who} passed {signal} on and {status} {after} later, before {victims}, which was killed with \
+             the PID namespace in the middle of its shutdown."
+        ),
+        (_, false) => format!(
+            "{who} {status} {after} after {signal} without waiting for {victims}, which was killed with the \
+             PID namespace."
+        ),
+    };
+    let mut finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
+        .shown_by(took, format!("{who} ran its handler for {signal}"));
+    if let Some((event, _)) = holdout.sent.filter(|_| !holdout.is_pid1()) {
+        finding = finding.shown_by(
+            event,
+            format!("it passed the signal on to {}", case.name(holdout.process)),
+        );
+    }
+    let finding = finding
+        .shown_by(exit_event, format!("{who} {status}; {victims} still runs"))
+        .proven()
+        .not("the stop window", "PID 1 ended by itself, before it was over")
+        .not(
+            "an OOM kill of the rest",
+            "the SIGKILL comes from the end of PID 1's namespace",
+        )
+        .fix(match kind {
+            Kind::Shell => {
+                "Wait again after the trap has run, until the program is gone: `while kill -0 $pid; do wait \
+                 $pid; done`. Or `exec PROGRAM`, or an init at PID 1."
+            }
+            _ => {
+                "Run the program itself instead of the wrapper, or put an init at PID 1 that waits for all \
+                 (tini, dumb-init, procjail --init)."
+            }
+        });
+    Some((id, finding))
+}
+
+/// The trap ran only after the foreground command had ended: late, but the shell stopped.
+fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> Option<Verdict> {
+    const SHORT_NS: u64 = 200_000_000;
+    let pid1 = attempt.pid1;
+    let (reap, command) = case
+        .process(pid1)
+        .children
+        .iter()
+        .filter(|child| case.born_ns(**child) <= attempt.asked.time_ns)
+        .filter_map(|child| Some((case.reap(*child)?.0, *child)))
+        .filter(|(reap, _)| reap.seq > took.seq && reap.seq < exit.seq)
+        .max_by_key(|(reap, _)| reap.seq)?;
+    let waited = reap.time_ns.saturating_sub(took.time_ns);
+    let then = exit.time_ns.saturating_sub(reap.time_ns);
+    if waited < SHORT_NS || then > SHORT_NS || was_asked(case, attempt, command) {
+        return None;
+    }
+    let who = case.name(pid1);
+    let signal = render::escape(&attempt.signal.name);
+    let verdict = format!(
+        "{who} took {signal} but ran its trap only {} later, when {}, its foreground command, had ended.",
+        render::duration(waited),
+        case.name(command)
+    );
+    let finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
+        .shown_by(took, format!("{who} ran its handler for {signal}"))
+        .shown_by(reap, format!("{} had ended by itself", case.name(command)))
+        .shown_by(
+            exit,
+            format!("{who} ended {} after that", render::duration(then)),
+        );
+    Some((
+        "term-shell-trap-deferred",
+        deferred(case, attempt, pid1, finding, command),
+    ))
+}
