@@ -20,7 +20,6 @@ pub(super) const ACTS: &[Act] = &[
     ("stop-slowly", stop_slowly),
     ("stop-busily", stop_busily),
     ("block", block),
-    ("wait-signal", wait_signal),
     ("handle-quit", handle_quit),
     ("stopped-child", stopped_child),
     ("vfork", vfork),
@@ -113,10 +112,14 @@ fn shell(_: &Arguments<'_>) -> i32 {
     0
 }
 
-/// `trap 'exit 0' TERM; app`: the trap runs when the command in the foreground has ended.
-fn shell_trap(_: &Arguments<'_>) -> i32 {
+/// `MS`, as `trap 'exit 0' TERM; app`: the trap runs when the command in the foreground has ended.
+fn shell_trap(arguments: &Arguments<'_>) -> i32 {
     on(libc::SIGTERM, note);
-    let app = plain_child("app");
+    let app = child("app", || {
+        set(libc::SIGTERM, libc::SIG_DFL);
+        sleep_ms(arguments.number(0));
+        std::process::exit(0)
+    });
     say("ready");
     wait_for(app);
     0
@@ -286,14 +289,6 @@ fn wait_for_signal(signal: i32) {
 fn block(_: &Arguments<'_>) -> i32 {
     block_signal(libc::SIGTERM);
     say("ready");
-    sleep_forever()
-}
-
-/// Blocks SIGTERM and waits for it, as many daemons do; and then goes on.
-fn wait_signal(_: &Arguments<'_>) -> i32 {
-    block_signal(libc::SIGTERM);
-    say("ready");
-    wait_for_signal(libc::SIGTERM);
     sleep_forever()
 }
 

@@ -8,12 +8,13 @@ use crate::lab::{Failure, Need, Scenario, Stage};
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "kill-after-grace",
-        about: "asked to stop, and killed when the stop window is over",
+        about: "asked to stop, passed on to one process but not to the other, and killed at the end",
         takes_ms: 700,
         options: &["--stop-timeout", "400ms"],
-        app: &["handle-only"],
+        app: &["forward-to-one"],
+        program: "manager",
         outside: stop,
-        also: &["term-handler-no-exit", "exit-137-not-oom"],
+        also: &["term-wrong-target", "exit-137-not-oom"],
         never: &["kill-external", "kill-cgroup-kill", "kill-pidns-teardown"],
         ..Scenario::PLAIN
     },
@@ -22,6 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a process outside the jail sends SIGKILL",
         takes_ms: 300,
         app: &["sleep"],
+        program: "app",
         outside: kill,
         also: &["exit-137-not-oom", "term-not-sent"],
         never: &["kill-after-grace", "kill-internal", "kill-cgroup-kill"],
@@ -32,6 +34,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a manager kills its worker, which does not answer",
         takes_ms: 400,
         app: &["kill-worker"],
+        program: "manager",
         never: &["kill-external", "kill-broadcast", "exit-137-not-oom"],
         ..Scenario::PLAIN
     },
@@ -41,6 +44,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 300,
         needs: &[Need::Linux(5, 14)],
         app: &["workers", "3"],
+        program: "manager",
         outside: cgroup_kill,
         also: &["exit-137-not-oom"],
         never: &["kill-after-grace", "kill-external", "kill-broadcast"],
@@ -51,6 +55,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a process calls kill(-1, SIGKILL)",
         takes_ms: 300,
         app: &["kill-all"],
+        program: "manager",
         never: &["kill-internal", "kill-cgroup-kill", "kill-pidns-teardown"],
         ..Scenario::PLAIN
     },
@@ -59,6 +64,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "PID 1 ends while its workers run; the kernel kills them",
         takes_ms: 300,
         app: &["leave-workers", "3"],
+        program: "manager",
         never: &["kill-internal", "kill-kernel-other", "kill-ptrace-exitkill"],
         ..Scenario::PLAIN
     },
@@ -67,6 +73,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the thread that made a process ends, and takes it along; the parent process lives on",
         takes_ms: 400,
         app: &["parent-death"],
+        program: "manager",
         never: &["kill-internal", "kill-pidns-teardown"],
         ..Scenario::PLAIN
     },
@@ -75,6 +82,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a debugger ends, and what it traced ends with it",
         takes_ms: 300,
         app: &["tracer"],
+        program: "manager",
         never: &["kill-kernel-other", "kill-pidns-teardown", "kill-pdeathsig"],
         ..Scenario::PLAIN
     },
@@ -84,6 +92,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 300,
         options: &["--memory", "64M"],
         app: &["sleep"],
+        program: "app",
         outside: kill,
         also: &["kill-external"],
         ..Scenario::PLAIN

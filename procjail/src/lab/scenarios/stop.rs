@@ -11,6 +11,7 @@ const WINDOW: &[&str] = &["--stop-timeout", "600ms"];
 const STOP: Scenario = Scenario {
     takes_ms: 900,
     options: WINDOW,
+    program: "app",
     outside: stop,
     also: &["kill-after-grace"],
     never: &["kill-external", "kill-internal"],
@@ -45,10 +46,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "term-shell-trap-deferred",
-        about: "a shell's trap waits for the command in the foreground, which never ends",
-        app: &["shell-trap"],
+        about: "a shell's trap waits until the command in the foreground has ended",
+        options: &["--stop-timeout", "5s"],
+        app: &["shell-trap", "800"],
         program: "bash",
+        also: &[],
         never: &[
+            "kill-after-grace",
             "term-stuck-in-shell",
             "term-handler-no-exit",
             "term-shell-wait-interrupted",

@@ -33,7 +33,6 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
     let kills = case.oom_kills().count();
     let counter = case.counter_growth(0, "memory.events:oom_kill");
     let mut finding = Finding::new(verdict)
-        .about([pid1])
         .because_of(Cause::Process(pid1))
         .shown_by(
             death.event,

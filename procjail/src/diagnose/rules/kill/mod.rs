@@ -80,10 +80,11 @@ pub(super) struct Death<'a> {
     pub origin: Origin,
 }
 
-/// The processes of the jail that were ended by a signal whose sending was seen, in order of their
-/// ends.
+/// The processes of the jail that were ended by a signal whose sending was seen, in the order of the
+/// signals.
 pub(super) fn deaths(case: &Case) -> Vec<Death<'_>> {
-    case.deaths()
+    let mut deaths: Vec<Death<'_>> = case
+        .deaths()
         .into_iter()
         .filter_map(|process| {
             let (event, signal) = case.killing_signal(process)?;
@@ -94,7 +95,9 @@ pub(super) fn deaths(case: &Case) -> Vec<Death<'_>> {
                 origin: case.origin(event, signal),
             })
         })
-        .collect()
+        .collect();
+    deaths.sort_by_key(|death| death.event.seq);
+    deaths
 }
 
 /// The victims of some deaths.
@@ -116,6 +119,7 @@ fn shown(case: &Case, finding: Finding, deaths: &[&Death<'_>], how: &str) -> Fin
             ),
         );
     }
+    finding = finding.in_order();
     match deaths.len().saturating_sub(SHOWN) {
         0 => finding,
         rest => finding.fact(format!("and {rest} more in the same way")),

@@ -44,9 +44,10 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     };
     let lasted = render::duration(attempt.lasted_ns(case));
     let signal = render::escape(&attempt.signal.name);
-    let with = match others.len() {
-        0 => String::new(),
-        _ => format!(" and {}", case.names(&others)),
+    let all: Vec<ProcessId> = std::iter::once(attempt.pid1).chain(others).collect();
+    let from = match by_launcher || forced.task.pid == attempt.asked.task.pid {
+        true => String::new(),
+        false => format!(" from {}", case.who(&forced.task)),
     };
     let at = case.at(attempt.asked);
     let end = match attempt.kill {
@@ -57,13 +58,12 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
         None => "as it still ran",
     };
     let verdict = format!(
-        "Stopped by {stopper}: asked at {at} ({signal}), then SIGKILL to {}{with} {lasted} later, {end}.",
-        case.name(attempt.pid1)
+        "Stopped by {stopper}: asked at {at} ({signal}), then SIGKILL{from} to {} {lasted} later, {end}.",
+        case.names(&all)
     );
     let mut finding = Finding::new(verdict)
         .proven()
-        .about([attempt.pid1])
-        .about(others)
+        .about(all)
         .because_of(Cause::Process(attempt.pid1))
         .shown_by(attempt.asked, format!("{signal} was asked for"));
     finding = shown(

@@ -1,5 +1,7 @@
 //! Killed on somebody's decision, by a system call.
 
+use std::collections::HashSet;
+
 use super::stopped::is_grace;
 use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
@@ -81,15 +83,16 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
 /// Killed by one of its own: SIGKILL only, as other signals are how programs end their children.
 pub(super) fn internal(case: &Case) -> Vec<Finding> {
     let deaths = deaths(case);
-    let bursts = bursts(case, &deaths);
+    let in_bursts: HashSet<ProcessId> = bursts(case, &deaths)
+        .iter()
+        .flatten()
+        .map(|death| death.process)
+        .collect();
     let inside = deaths.iter().filter(|death| {
         matches!(death.origin, Origin::Process | Origin::Itself)
             && death.event.task.in_jail
             && death.signal.signal.number == libc::SIGKILL
-            && !bursts
-                .iter()
-                .flatten()
-                .any(|one| one.process == death.process)
+            && !in_bursts.contains(&death.process)
     });
     grouped(inside, |death| {
         let killer = case.process_of(&death.event.task);
@@ -323,7 +326,7 @@ enum Reach {
 }
 
 fn reach(case: &Case, event: &Event, victims: &[ProcessId]) -> Reach {
-    let hit: std::collections::HashSet<ProcessId> = victims.iter().copied().collect();
+    let hit: HashSet<ProcessId> = victims.iter().copied().collect();
     let sender = case.process_of(&event.task);
     let alive = |id: ProcessId| case.alive_at(id, event.time_ns);
     let living: Vec<ProcessId> = case

@@ -5,6 +5,7 @@ use crate::diagnose::{Case, ProcessId};
 use crate::event::{
     Disposition, Event, Moment, SignalGenerated, SignalResult, Snapshot, ThreadState,
 };
+use crate::render;
 
 /// What became of the stop signal.
 pub(super) enum Fate<'a> {
@@ -66,6 +67,12 @@ impl<'a> Holdout<'a> {
         self.path.len() == 1
     }
 
+    /// Number and name of the signal as it got it.
+    pub fn signal(&self, attempt: &Attempt<'_>) -> (i32, String) {
+        let signal = self.sent.map_or(attempt.signal, |(_, sent)| &sent.signal);
+        (signal.number, render::escape(&signal.name))
+    }
+
     /// When the signal came to it, nanoseconds of CLOCK_BOOTTIME.
     pub fn since_ns(&self, attempt: &Attempt<'_>) -> u64 {
         self.sent
@@ -76,6 +83,8 @@ impl<'a> Holdout<'a> {
 /// What was sent at the deadline tells whether it was still unwanted then.
 fn dropped<'a>(attempt: &Attempt<'_>) -> Fate<'a> {
     match attempt.late {
+        // The launcher waited to see whether the block is meant.
+        Some((_, signal)) if signal.blocked => Fate::Blocked(None),
         Some((_, signal)) if signal.result != SignalResult::Ignored => Fate::Unknown,
         Some((_, signal)) if signal.disposition == Disposition::Ignore => Fate::Ignored,
         _ => Fate::Dropped,

@@ -1,12 +1,13 @@
-//! The stop signal was taken, by a handler or by waiting for it, and the stop failed all the same.
+//! The stop signal was taken, by a handler or by waiting for it, and the process outlived the window
+//! all the same.
 
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
 use super::programs::{Kind, kind};
-use super::reached::{SIGNALS, not_forwarding, sent_name};
-use super::{Verdict, asked, ends, finding, target};
-use crate::diagnose::{Case, Finding, Origin, ProcessId};
-use crate::event::{CpuThrottling, Event};
+use super::reached::SIGNALS;
+use super::{Verdict, ended, ends, finding, target, until};
+use crate::diagnose::{Case, Finding, ProcessId};
+use crate::event::{CpuThrottling, Event, What};
 use crate::render;
 
 /// The process took the signal and outlived the window.
@@ -21,10 +22,12 @@ pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>
         return throttled;
     }
     if !told && !untold.is_empty() && holdout.is_pid1() && kind == Kind::Wrapper {
-        return not_forwarding(case, attempt, &untold);
+        return not_forwarding(case, attempt, &untold, |verdict| {
+            ends(case, attempt, taken(case, attempt, holdout, verdict))
+        });
     }
     if !told && !untold.is_empty() && kind == Kind::Shell {
-        return trap_deferred(case, attempt, holdout, untold[0]);
+        return ended::trap_deferred(case, attempt, holdout, untold[0]);
     }
     let steps = progress(case, attempt, holdout);
     let half_ns = attempt.asked.time_ns + attempt.lasted_ns(case) / 2;
@@ -42,7 +45,7 @@ pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>
 }
 
 /// A process sent signals on, within the attempt, to any other.
-fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) -> bool {
+pub(super) fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) -> bool {
     case.sent(process).any(|(event, signal)| {
         attempt.spans(case, event)
             && signal.signal.number != libc::SIGCHLD
@@ -69,9 +72,14 @@ fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
 }
 
 /// [`finding`], with how the signal was taken.
-fn taken(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, verdict: String) -> Finding {
-    let (_, name) = sent_name(attempt, holdout);
-    let finding = finding(case, attempt, holdout, verdict);
+pub(super) fn taken(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    verdict: String,
+) -> Finding {
+    let (_, name) = holdout.signal(attempt);
+    let finding = finding(case, attempt, holdout, verdict, "");
     match &holdout.fate {
         Fate::Handled(event) => finding.shown_by(
             event,
@@ -84,6 +92,39 @@ fn taken(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, verdict: Str
     }
 }
 
+/// A wrapper that doesn't handle the signal, or does and keeps it to itself.
+/// `start` makes the finding, with how it fared.
+pub(super) fn not_forwarding(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    untold: &[ProcessId],
+    start: impl FnOnce(String) -> Finding,
+) -> Verdict {
+    let signal = render::escape(&attempt.signal.name);
+    let verdict = format!(
+        "{} got {signal} and did not pass it on: {} never got a signal.{}",
+        case.name(attempt.pid1),
+        case.names(untold),
+        until(case, attempt, untold.len() + 1)
+    );
+    let finding = start(verdict)
+        .proven()
+        .fact(format!(
+            "no signal was sent to {} from the request to the kill",
+            case.names(untold)
+        ))
+        .not(
+            "a program that ignores the signal",
+            "it was never sent to the program",
+        )
+        .relies_on_all(SIGNALS)
+        .fix(
+            "Run the program itself instead of the wrapper's command (`node server.js` for `npm start`), \
+             or put an init that signals the whole group at PID 1 (tini -g, dumb-init).",
+        );
+    ("term-wrapper-not-forwarding", finding)
+}
+
 /// A handler that doesn't lead to an end.
 fn no_exit(
     case: &Case,
@@ -93,7 +134,7 @@ fn no_exit(
     untold: &[ProcessId],
 ) -> Verdict {
     let who = case.name(holdout.process);
-    let (_, name) = sent_name(attempt, holdout);
+    let (_, name) = holdout.signal(attempt);
     let took = match &holdout.fate {
         Fate::Handled(event) => format!("{who} ran its handler for {name} at {}", case.at(event)),
         _ => format!("{who} took {name}"),
@@ -184,25 +225,26 @@ fn same_as_before<'a>(
 fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Event]) -> Verdict {
     let who = case.name(holdout.process);
     let left = survivors(case, attempt, holdout.process).len() as u64;
-    let done = render::plural(
-        steps.len() as u64,
-        "process or thread",
-        "processes and threads",
-    );
+    let threads = steps
+        .iter()
+        .any(|step| matches!(&step.what, What::Exit(exit) if !exit.process));
+    let done = match threads {
+        true => render::plural(
+            steps.len() as u64,
+            "process or thread",
+            "processes and threads",
+        ),
+        false => render::plural(steps.len() as u64, "process", "processes"),
+    };
     let verdict = format!(
-        "The shutdown of {who} was under way: {done} had ended, {left} below it were left. It needed more \
-         than {}, and {}.",
-        render::duration(attempt.lasted_ns(case)),
-        match attempt.kill {
-            Some(_) => "was killed when the stop window was over",
-            None => "was killed",
-        }
+        "The shutdown of {who} was under way, but too slow: {done} had ended, {left} below it were left. {}.",
+        attempt.killed(case, "They were")
     );
     let mut finding = taken(case, attempt, holdout, verdict);
-    for step in steps.iter().take(3) {
+    for step in steps.iter().take(2) {
         finding = finding.shown_by(step, format!("{} ended", case.task_name(&step.task)));
     }
-    if let Some(last) = steps.last().filter(|_| steps.len() > 3) {
+    if let Some(last) = steps.last().filter(|_| steps.len() > 2) {
         finding = finding.shown_by(
             last,
             format!(
@@ -213,13 +255,10 @@ fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Eve
     }
     let finding = ends(case, attempt, finding)
         .proven()
+        .fact("whether it would have ended in the end can't be told")
         .not(
             "a program that does not react",
             "what it has to end went on ending until the kill",
-        )
-        .not(
-            "a shutdown that would never have ended",
-            "that can't be told: it made progress when it was killed",
         )
         .fix(
             "Give it more time (procjail --stop-timeout, terminationGracePeriodSeconds), or make it faster: \
@@ -260,7 +299,7 @@ pub(super) fn throttled(
     let runs = last_look(case, attempt, holdout.process)
         .is_some_and(|(_, threads)| threads.iter().any(|thread| thread.state == "R"));
     let finding = match holdout.fate {
-        Fate::Queued => finding(case, attempt, holdout, verdict),
+        Fate::Queued => finding(case, attempt, holdout, verdict, "queued"),
         _ => taken(case, attempt, holdout, verdict),
     };
     let limit = case
@@ -293,176 +332,4 @@ pub(super) fn throttled(
          time too.",
     );
     Some(("term-shutdown-cpu-throttled", finding))
-}
-
-/// The shell took the signal; its trap waits for the foreground command.
-fn trap_deferred(
-    case: &Case,
-    attempt: &Attempt<'_>,
-    holdout: &Holdout<'_>,
-    command: ProcessId,
-) -> Verdict {
-    let who = case.name(holdout.process);
-    let (_, name) = sent_name(attempt, holdout);
-    let verdict = format!(
-        "{who} took {name} but runs its trap only when {}, its foreground command, ends: that one never got \
-         the signal. {}.",
-        case.name(command),
-        attempt.killed(case, "Both were")
-    );
-    let finding = taken(case, attempt, holdout, verdict);
-    (
-        "term-shell-trap-deferred",
-        deferred(case, attempt, holdout.process, finding, command),
-    )
-}
-
-fn deferred(
-    case: &Case,
-    attempt: &Attempt<'_>,
-    shell: ProcessId,
-    finding: Finding,
-    command: ProcessId,
-) -> Finding {
-    let finding = finding.fact(format!(
-        "{} sent no signal to {} meanwhile",
-        case.name(shell),
-        case.name(command)
-    ));
-    ends(case, attempt, finding)
-        .proven()
-        .not("a shell without a trap", "its handler ran")
-        .not(
-            "a trap that does nothing",
-            "a shell that is not waiting for a foreground command runs its trap at once, and that shows",
-        )
-        .relies_on_all(SIGNALS)
-        .fix(
-            "Run the command in the background and wait for it (`PROGRAM & wait $!`): a trap interrupts wait, \
-             but not a foreground command. Or `exec PROGRAM`.",
-        )
-}
-
-/// PID 1 ended by itself: too early for those below it, or late because its trap had to wait.
-pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
-    let pid1 = attempt.pid1;
-    let (exit_event, exit) = case.exit(pid1)?;
-    exit.status.code?;
-    let holdout = Holdout::of(case, attempt);
-    // Whoever it passed the signal on to may be alive still; what counts is PID 1.
-    let took = attempt.sent.and_then(|(sent, _)| {
-        case.delivered(pid1)
-            .find(|(taken, what)| {
-                what.signal.number == attempt.signal.number && taken.time_ns >= sent.time_ns
-            })
-            .map(|(taken, _)| taken)
-    });
-    let passed = passes_on(case, attempt, pid1);
-    let kind = kind(case, pid1);
-    let killed: Vec<ProcessId> = survivors(case, attempt, pid1)
-        .into_iter()
-        .filter(|id| {
-            case.killing_signal(*id).is_some_and(|(event, signal)| {
-                case.origin(event, signal) == Origin::PidNamespaceEnd
-            })
-        })
-        .collect();
-    let took = took?;
-    if killed.is_empty() {
-        return late_trap(case, attempt, took, exit_event)
-            .filter(|_| kind == Kind::Shell && !passed);
-    }
-    let id = match kind {
-        Kind::Shell => "term-shell-wait-interrupted",
-        Kind::Wrapper => "term-wrapper-exits-first",
-        Kind::Other if passed => "term-wrapper-exits-first",
-        Kind::Other => return None,
-    };
-    let who = case.name(pid1);
-    let signal = render::escape(&attempt.signal.name);
-    let after = case.between(took, exit_event);
-    let status = case.ended(&exit.status);
-    let victims = case.names(&killed);
-    let verdict = match (kind, passed) {
-        (Kind::Shell, true) => format!(
-            "The trap of {who} passed {signal} on, but interrupted the shell's wait: it {status} {after} \
-             later, and {victims} was killed in the middle of its shutdown."
-        ),
-        (Kind::Shell, false) => format!(
-            "The trap of {who} ended the shell at {signal} ({status}) without waiting for {victims}, which \
-             was killed with it."
-        ),
-        (_, true) => format!(
-            "{who} passed {signal} on and {status} {after} later, before {victims}, which was killed with \
-             the PID namespace in the middle of its shutdown."
-        ),
-        (_, false) => format!(
-            "{who} {status} {after} after {signal} without waiting for {victims}, which was killed with the \
-             PID namespace."
-        ),
-    };
-    let mut finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
-        .shown_by(took, format!("{who} ran its handler for {signal}"));
-    if let Some((event, _)) = holdout.sent.filter(|_| !holdout.is_pid1()) {
-        finding = finding.shown_by(
-            event,
-            format!("it passed the signal on to {}", case.name(holdout.process)),
-        );
-    }
-    let finding = finding
-        .shown_by(exit_event, format!("{who} {status}; {victims} still runs"))
-        .proven()
-        .not("the stop window", "PID 1 ended by itself, before it was over")
-        .not(
-            "an OOM kill of the rest",
-            "the SIGKILL comes from the end of PID 1's namespace",
-        )
-        .fix(match kind {
-            Kind::Shell => {
-                "Wait again after the trap has run, until the program is gone: `while kill -0 $pid; do wait \
-                 $pid; done`. Or `exec PROGRAM`, or an init at PID 1."
-            }
-            _ => {
-                "Run the program itself instead of the wrapper, or put an init at PID 1 that waits for all \
-                 (tini, dumb-init, procjail --init)."
-            }
-        });
-    Some((id, finding))
-}
-
-/// The trap ran only after the foreground command had ended: late, but the shell stopped.
-fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> Option<Verdict> {
-    const SHORT_NS: u64 = 200_000_000;
-    let pid1 = attempt.pid1;
-    let (reap, command) = case
-        .process(pid1)
-        .children
-        .iter()
-        .filter(|child| case.born_ns(**child) <= attempt.asked.time_ns)
-        .filter_map(|child| Some((case.reap(*child)?.0, *child)))
-        .filter(|(reap, _)| reap.seq > took.seq && reap.seq < exit.seq)
-        .max_by_key(|(reap, _)| reap.seq)?;
-    let waited = reap.time_ns.saturating_sub(took.time_ns);
-    let then = exit.time_ns.saturating_sub(reap.time_ns);
-    if waited < SHORT_NS || then > SHORT_NS || was_asked(case, attempt, command) {
-        return None;
-    }
-    let who = case.name(pid1);
-    let signal = render::escape(&attempt.signal.name);
-    let verdict = format!(
-        "{who} took {signal} but ran its trap only {} later, when {}, its foreground command, had ended.",
-        render::duration(waited),
-        case.name(command)
-    );
-    let finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
-        .shown_by(took, format!("{who} ran its handler for {signal}"))
-        .shown_by(reap, format!("{} had ended by itself", case.name(command)))
-        .shown_by(
-            exit,
-            format!("{who} ended {} after that", render::duration(then)),
-        );
-    Some((
-        "term-shell-trap-deferred",
-        deferred(case, attempt, pid1, finding, command),
-    ))
 }

@@ -5,8 +5,11 @@
 //! a stop ended by force, and the kill follows from it.
 
 pub(super) mod attempt;
+mod ended;
 mod fate;
 mod handled;
+mod ignored;
+mod pending;
 mod programs;
 mod reached;
 mod target;
@@ -138,24 +141,24 @@ fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
         return None;
     }
     let holdout = Holdout::of(case, attempt);
-    if let Some(frozen) = reached::frozen(case, attempt, &holdout) {
+    if let Some(frozen) = pending::frozen(case, attempt, &holdout) {
         return Some(frozen);
     }
     match &holdout.fate {
         Fate::Dropped => Some(reached::dropped(case, attempt)),
-        Fate::Ignored => Some(reached::ignored(case, attempt, &holdout)),
+        Fate::Ignored => Some(ignored::ignored(case, attempt, &holdout)),
         Fate::Handled(_) | Fate::Blocked(Some(false)) => {
             Some(handled::outlived(case, attempt, &holdout))
         }
         Fate::Blocked(_) => Some(reached::blocked(case, attempt, &holdout)),
-        Fate::Queued => reached::queued(case, attempt, &holdout),
+        Fate::Queued => pending::queued(case, attempt, &holdout),
         Fate::Unknown => None,
     }
 }
 
 /// PID 1 ended by itself, or is still there: only some things can be wrong.
 fn not_forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
-    if let Some(verdict) = handled::ended(case, attempt) {
+    if let Some(verdict) = ended::ended(case, attempt) {
         return Some(verdict);
     }
     // Nobody killed it, and it does not stop: what became of the signal is worth telling all the same.
@@ -164,7 +167,7 @@ fn not_forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
         Fate::Dropped if attempt.sent.is_some() && holdout.is_pid1() => {
             Some(reached::dropped(case, attempt))
         }
-        Fate::Ignored if holdout.is_pid1() => Some(reached::ignored(case, attempt, &holdout)),
+        Fate::Ignored if holdout.is_pid1() => Some(ignored::ignored(case, attempt, &holdout)),
         _ => None,
     }
 }
@@ -173,40 +176,52 @@ fn had_time(attempt: &Attempt<'_>) -> bool {
     attempt.request.is_none_or(|request| request.timeout_ns > 0)
 }
 
-/// What all verdicts on an attempt have: whose end it explains, the request, the way of the signal.
-fn finding(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, verdict: String) -> Finding {
+/// What all verdicts on an attempt have: whose end it explains, the request, the way of the signal, and
+/// how it `fared` at its end, if that is no event of its own.
+fn finding(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    verdict: String,
+    fared: &str,
+) -> Finding {
     let mut finding = Finding::new(verdict);
     if attempt.forced.is_some() {
         finding = finding.about(holdout.path.iter().copied());
     }
     finding = asked(case, attempt, finding);
+    let name = render::escape(&attempt.signal.name);
     if let Some(held) = attempt.held.filter(|_| attempt.sent.is_none()) {
         finding = finding.shown_by(
             held,
             format!(
-                "procjail looked, saw no handler for {}, and held it back until there is one",
-                render::escape(&attempt.signal.name)
+                "procjail looked, saw no handler for {name}, and held it back until there is one"
             ),
         );
     }
-    if let Some((event, _)) = attempt
-        .sent
-        .filter(|(event, _)| event.seq != attempt.asked.seq)
-    {
-        finding = finding.shown_by(
-            event,
-            format!(
-                "{} was sent to {}",
-                render::escape(&attempt.signal.name),
-                case.name(attempt.pid1)
-            ),
-        );
+    let fared = match fared {
+        "" => String::new(),
+        fared => format!(": {fared}"),
+    };
+    let own = holdout.is_pid1();
+    if let Some((event, _)) = attempt.sent {
+        let seen = event.seq == attempt.asked.seq;
+        let text = match own {
+            true => format!("{name} to {}{fared}", case.name(attempt.pid1)),
+            false => format!("{name} to {}", case.name(attempt.pid1)),
+        };
+        if !seen || (own && !fared.is_empty()) {
+            finding = finding.shown_by(event, text);
+        }
     }
-    if let Some((event, signal)) = holdout.sent.filter(|_| !holdout.is_pid1()) {
+    if let Some((event, _)) = attempt.late.filter(|_| own && !fared.is_empty()) {
+        finding = finding.shown_by(event, format!("{name}, sent when the time was up{fared}"));
+    }
+    if let Some((event, signal)) = holdout.sent.filter(|_| !own) {
         finding = finding.shown_by(
             event,
             format!(
-                "{} passed {} on to {}",
+                "{} passed {} on to {}{fared}",
                 case.task_name(&event.task),
                 render::escape(&signal.signal.name),
                 case.name(holdout.process)
@@ -234,17 +249,31 @@ fn asked(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
     finding.shown_by(attempt.asked, text)
 }
 
-/// The end by force, as the last piece of evidence.
+/// The end by force, as the last event.
 fn ends(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
-    match attempt.forced {
+    let finding = match attempt.forced {
         Some(event) => finding.shown_by(
             event,
             format!(
-                "{} ended the attempt with SIGKILL, after {}",
+                "{} sent SIGKILL, after {}",
                 case.who(&event.task),
                 render::duration(attempt.lasted_ns(case))
             ),
         ),
         None => finding,
+    };
+    finding.in_order()
+}
+
+/// How it ended for some processes, as a sentence; empty if nobody was killed.
+fn until(case: &Case, attempt: &Attempt<'_>, processes: usize) -> String {
+    let who = match processes {
+        0 | 1 => "It was",
+        2 => "Both were",
+        _ => "All were",
+    };
+    match attempt.forced {
+        Some(_) => format!(" {}.", attempt.killed(case, who)),
+        None => String::new(),
     }
 }

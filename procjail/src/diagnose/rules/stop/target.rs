@@ -33,7 +33,7 @@ pub(super) fn missed(
         case.name(missed),
         attempt.killed(case, "It was")
     );
-    let mut finding = finding(case, attempt, holdout, verdict);
+    let mut finding = finding(case, attempt, holdout, verdict, "");
     if let Some((event, ..)) = told {
         finding = finding.shown_by(event, format!("{name} to {others}"));
     }
@@ -87,6 +87,7 @@ pub(super) fn wrong(case: &Case) -> Option<Verdict> {
             ),
         )
         .proven()
+        .in_order()
         .fact(format!("{} got no stop signal", case.pid1_name()))
         .relies_on_all(SIGNALS)
         .fix("Send the stop signal to the main process: look at the PID file, or at what the script takes for its PID.");
