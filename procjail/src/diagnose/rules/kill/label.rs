@@ -39,7 +39,7 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
             format!(
                 "SIGKILL to {} from {}",
                 case.name(pid1),
-                case.who(&death.event.task)
+                case.task_name(&death.event.task)
             ),
         );
     finding = match (kills, counter) {
@@ -64,15 +64,18 @@ fn sender(case: &Case, attempt: Option<&Attempt<'_>>, death: &Death<'_>) -> Stri
     match death.origin {
         Origin::CpuLimit => "the CPU time limit (RLIMIT_CPU) sent it".to_owned(),
         Origin::CgroupKill | Origin::Process if is_grace(case, attempt, death) => {
-            format!("{} sent it to end the stop", case.who(&death.event.task))
+            format!(
+                "{} sent it to end the stop",
+                case.task_name(&death.event.task)
+            )
         }
         Origin::CgroupKill => format!(
             "{} sent it by a write to cgroup.kill",
-            case.who(&death.event.task)
+            case.task_name(&death.event.task)
         ),
         Origin::PidNamespaceEnd => "the end of the outer PID namespace sent it".to_owned(),
         Origin::ParentDeath => "the end of its parent sent it (PR_SET_PDEATHSIG)".to_owned(),
         Origin::TracerEnd => "the end of its tracer sent it".to_owned(),
-        _ => format!("{} sent it", case.who(&death.event.task)),
+        _ => format!("{} sent it", case.task_name(&death.event.task)),
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
         case,
         finding,
         &same,
-        &format!(", from {}", case.who(&forced.task)),
+        &format!(", from {}", case.task_name(&forced.task)),
     );
     if let Some((event, kill)) = attempt.kill {
         finding = finding.shown_by(

@@ -34,6 +34,9 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
             && death.event.task.jail_pid.is_none()
             && is_ordinary(death.signal.signal.number)
             && !is_grace(case, attempt.as_ref(), death)
+            && !attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.includes(case, death.event, death.signal))
             && !OOM_DAEMONS.contains(&death.event.task.comm.as_str())
     });
     grouped(outside, |death| {
@@ -58,7 +61,12 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
                 "the end of a stop window",
                 "procjail did not send it, and no stop signal from the same sender came before",
             );
-        finding = shown(case, finding, &group, &format!(", from {who}"));
+        finding = shown(
+            case,
+            finding,
+            &group,
+            &format!(", from {}", case.task_name(&first.event.task)),
+        );
         if let Some((event, _)) = case.sender(&first.event.task) {
             finding = finding.shown_by(event, "who the sender is, as recorded at that moment");
         }

@@ -57,7 +57,12 @@ impl<'a> Attempt<'a> {
                     "stop-timeout" | "second-signal" | "stop-signal"
                 )
         });
-        let forced = forced(case, pid1, asked).or(kill.map(|(event, _)| event));
+        // The kill may have come too late.
+        let ended = case.exit(pid1).map_or(u64::MAX, |(event, _)| event.seq);
+        let kill = kill.filter(|(event, _)| killed(case, pid1) || event.seq < ended);
+        let forced = forced(case, pid1, asked).or(kill
+            .filter(|(event, _)| event.seq < ended)
+            .map(|(event, _)| event));
         let forwarded = |action| {
             case.forwards()
                 .find(|(event, forwarded)| {
@@ -139,6 +144,29 @@ impl<'a> Attempt<'a> {
         self.end_ns(case).saturating_sub(self.asked.time_ns)
     }
 
+    /// There was time to see what becomes of the signal once it is taken: not where a second request ended
+    /// the window early.
+    pub fn waited(&self, case: &Case) -> bool {
+        match (self.request, self.kill) {
+            (Some(request), Some((_, kill))) if kill.reason == "second-signal" => {
+                self.lasted_ns(case) >= request.timeout_ns / 2
+            }
+            _ => true,
+        }
+    }
+
+    /// A signal belongs to the request: whoever asks the launcher may ask its whole process group, and
+    /// with it the jail, as timeout(1) does.
+    pub fn includes(&self, case: &Case, event: &Event, signal: &SignalGenerated) -> bool {
+        const TOGETHER_NS: u64 = 100_000_000;
+        let from = self.asked.time_ns.saturating_sub(TOGETHER_NS);
+        let to = self.end_ns(case).saturating_add(TOGETHER_NS);
+        let number = signal.signal.number;
+        number != libc::SIGKILL
+            && (asks_to_stop(number) || number == self.signal.number || number == libc::SIGHUP)
+            && (from..=to).contains(&event.time_ns)
+    }
+
     /// An event lies within it.
     pub fn spans(&self, case: &Case, event: &Event) -> bool {
         (self.asked.time_ns..=self.end_ns(case)).contains(&event.time_ns)
@@ -161,13 +189,17 @@ impl<'a> Attempt<'a> {
     }
 }
 
+/// SIGKILL ended PID 1.
+fn killed(case: &Case, pid1: ProcessId) -> bool {
+    case.status(pid1)
+        .and_then(|status| status.signal.as_ref())
+        .is_some_and(|signal| signal.number == libc::SIGKILL)
+}
+
 /// PID 1's end by somebody's SIGKILL, after a request.
 fn forced<'a>(case: &'a Case, pid1: ProcessId, asked: &Event) -> Option<&'a Event> {
     let end = case.exit(pid1).map_or(u64::MAX, |(event, _)| event.seq);
-    let other = case
-        .status(pid1)
-        .is_some_and(|status| status.signal.as_ref().map(|one| one.number) != Some(libc::SIGKILL));
-    if other {
+    if case.status(pid1).is_some() && !killed(case, pid1) {
         return None;
     }
     case.received(pid1)

@@ -139,6 +139,9 @@ fn fate<'a>(
                 // Unblocked without a handler: dropped only then.
                 Some(_) if case.process(process).is_pid1() => Fate::Dropped,
                 Some(_) => Fate::Unknown,
+                None if signal.blocked && queued_again(case, process, number, event) => {
+                    Fate::Blocked(Some(false))
+                }
                 None if signal.blocked => {
                     Fate::Blocked(still_pending(case, attempt, process, number))
                 }
@@ -146,6 +149,16 @@ fn fate<'a>(
             }
         }
     }
+}
+
+/// A standard signal is queued once: if it was queued again without a handler having run, somebody had
+/// waited for the first.
+fn queued_again(case: &Case, process: ProcessId, number: i32, first: &Event) -> bool {
+    case.received(process).any(|(event, signal)| {
+        event.seq > first.seq
+            && signal.signal.number == number
+            && signal.result == SignalResult::Delivered
+    })
 }
 
 /// Whether the last look at a process shows the signal pending.

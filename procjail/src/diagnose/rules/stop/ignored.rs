@@ -3,8 +3,9 @@
 use super::attempt::Attempt;
 use super::fate::{Holdout, has, looks, threads_of};
 use super::{Verdict, ends, finding, until};
-use crate::diagnose::{Case, ProcessId};
+use crate::diagnose::{Case, ProcessId, program_of};
 use crate::event::{Disposition, Event};
+use crate::render;
 
 /// SIG_IGN. It survives an exec, a handler doesn't: so a program may have inherited it.
 pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
@@ -46,13 +47,21 @@ pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
             )
     };
     if before.is_some() || parent.is_some() || (again && !first) {
-        let from = match (&before, parent) {
-            (Some(_), _) if again => "the program that ran in this process before".to_owned(),
-            (_, Some(parent)) => case.name(parent),
-            _ => case.process(process).creator.map_or_else(
-                || "what started it".to_owned(),
-                |creator| case.name(creator),
-            ),
+        let from = match (again, parent.or(case.process(process).creator)) {
+            (true, _) => {
+                let earlier = case.execs(process).rev().nth(1);
+                earlier.map_or_else(
+                    || "the program before it".to_owned(),
+                    |(_, exec)| {
+                        format!(
+                            "{}, which ran in this process before",
+                            render::escape(program_of(&exec.filename))
+                        )
+                    },
+                )
+            }
+            (false, Some(parent)) => case.name(parent),
+            (false, None) => "what started it".to_owned(),
         };
         let verdict = format!(
             "{who} runs with {name} ignored, which it inherited from {from}: an exec resets handlers, but \

@@ -147,6 +147,7 @@ fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
     match &holdout.fate {
         Fate::Dropped => Some(reached::dropped(case, attempt)),
         Fate::Ignored => Some(ignored::ignored(case, attempt, &holdout)),
+        Fate::Handled(_) | Fate::Blocked(Some(false)) if !attempt.waited(case) => None,
         Fate::Handled(_) | Fate::Blocked(Some(false)) => {
             Some(handled::outlived(case, attempt, &holdout))
         }

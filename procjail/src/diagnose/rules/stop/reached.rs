@@ -26,7 +26,7 @@ pub(super) fn dropped(case: &Case, attempt: &Attempt<'_>) -> Verdict {
         Kind::Wrapper if !untold.is_empty() => not_forwarding(case, attempt, &untold, |verdict| {
             at_pid1(case, attempt, verdict)
         }),
-        _ if !caught.is_empty() => mismatch(case, attempt, &caught),
+        Kind::Other if !caught.is_empty() => mismatch(case, attempt, &caught),
         _ => pid1_default(case, attempt),
     }
 }
@@ -112,18 +112,13 @@ fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> V
     ("term-stuck-in-shell", finding)
 }
 
-/// Other signals that ask to stop and that PID 1 has handlers for.
+/// Other signals that ask to stop and that PID 1 has handlers for. Interpreters have one for SIGINT
+/// whatever they run, so that alone says little about a program that doesn't handle SIGTERM.
 fn caught_instead<'a>(case: &'a Case, attempt: &Attempt<'_>) -> Vec<&'a Signal> {
     let asks = |number: i32| {
-        matches!(
-            number,
-            libc::SIGTERM
-                | libc::SIGINT
-                | libc::SIGQUIT
-                | libc::SIGWINCH
-                | libc::SIGUSR1
-                | libc::SIGUSR2
-        ) || number == libc::SIGRTMIN() + 3
+        matches!(number, libc::SIGTERM | libc::SIGQUIT | libc::SIGWINCH)
+            || number == libc::SIGRTMIN() + 3
+            || (number == libc::SIGINT && attempt.signal.number != libc::SIGTERM)
     };
     let seen = looks(case, attempt)
         .flat_map(|(_, snapshot)| threads_of(case, snapshot, attempt.pid1))
