@@ -185,8 +185,7 @@ fn orphaned(case: &Case) -> Vec<Finding> {
     };
     let stopped = case
         .received(first.process)
-        .filter(|(event, signal)| event.seq < first.event.seq && is_stop(signal))
-        .last();
+        .rfind(|(event, signal)| event.seq < first.event.seq && is_stop(signal));
     let parent = case.task_name(&first.event.task);
     let verdict = format!(
         "{} was stopped when {parent} ended: with nobody left to continue its process group, the kernel \

@@ -15,8 +15,10 @@ pub(super) enum Fate<'a> {
     Ignored,
     /// A handler ran.
     Handled(&'a Event),
-    /// It is blocked. Whether it was still pending at the end, if that is known.
-    Blocked(Option<bool>),
+    /// Somebody waited for it (sigwait(3), signalfd(2)), and took it.
+    Awaited,
+    /// It is blocked, and was not taken as far as is known.
+    Blocked,
     /// It is queued, and nobody came to take it.
     Queued,
     /// The trace doesn't tell.
@@ -84,7 +86,7 @@ impl<'a> Holdout<'a> {
 fn dropped<'a>(attempt: &Attempt<'_>) -> Fate<'a> {
     match attempt.late {
         // The launcher waited to see whether the block is meant.
-        Some((_, signal)) if signal.blocked => Fate::Blocked(None),
+        Some((_, signal)) if signal.blocked => Fate::Blocked,
         Some((_, signal)) if signal.result != SignalResult::Ignored => Fate::Unknown,
         Some((_, signal)) if signal.disposition == Disposition::Ignore => Fate::Ignored,
         _ => Fate::Dropped,
@@ -139,12 +141,15 @@ fn fate<'a>(
                 // Unblocked without a handler: dropped only then.
                 Some(_) if case.process(process).is_pid1() => Fate::Dropped,
                 Some(_) => Fate::Unknown,
-                None if signal.blocked && queued_again(case, process, number, event) => {
-                    Fate::Blocked(Some(false))
+                // The default action ends it; that it is not over yet has another reason.
+                None if signal.exiting => Fate::Queued,
+                // A thread that waits for a signal has it unblocked for as long.
+                None if queued_again(case, process, number, event)
+                    || still_pending(case, attempt, process, number) == Some(false) =>
+                {
+                    Fate::Awaited
                 }
-                None if signal.blocked => {
-                    Fate::Blocked(still_pending(case, attempt, process, number))
-                }
+                None if signal.blocked => Fate::Blocked,
                 None => Fate::Queued,
             }
         }

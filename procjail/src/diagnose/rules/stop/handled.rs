@@ -86,7 +86,7 @@ pub(super) fn taken(
             format!("{} ran its handler for {name}", case.name(holdout.process)),
         ),
         _ => finding.fact(format!(
-            "{} blocks {name} and waits for it (sigwait, signalfd): it is no longer pending",
+            "{} waits for {name} (sigwait, signalfd) and took it: it is no longer pending",
             case.name(holdout.process)
         )),
     }

@@ -147,11 +147,9 @@ fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
     match &holdout.fate {
         Fate::Dropped => Some(reached::dropped(case, attempt)),
         Fate::Ignored => Some(ignored::ignored(case, attempt, &holdout)),
-        Fate::Handled(_) | Fate::Blocked(Some(false)) if !attempt.waited(case) => None,
-        Fate::Handled(_) | Fate::Blocked(Some(false)) => {
-            Some(handled::outlived(case, attempt, &holdout))
-        }
-        Fate::Blocked(_) => Some(reached::blocked(case, attempt, &holdout)),
+        Fate::Handled(_) | Fate::Awaited if !attempt.waited(case) => None,
+        Fate::Handled(_) | Fate::Awaited => Some(handled::outlived(case, attempt, &holdout)),
+        Fate::Blocked => Some(reached::blocked(case, attempt, &holdout)),
         Fate::Queued => pending::queued(case, attempt, &holdout),
         Fate::Unknown => None,
     }

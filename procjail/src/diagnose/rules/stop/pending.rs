@@ -21,12 +21,11 @@ fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<
     let since = holdout.since_ns(attempt);
     let last = case
         .received(process)
-        .filter(|(event, signal)| {
+        .rfind(|(event, signal)| {
             event.time_ns <= since
                 && signal.result != SignalResult::Ignored
                 && (stops(signal) || signal.signal.number == libc::SIGCONT)
         })
-        .last()
         .filter(|(_, signal)| stops(signal));
     let look = last_look(case, attempt, process).filter(|(_, threads)| {
         threads
@@ -92,10 +91,7 @@ fn stops(signal: &SignalGenerated) -> bool {
 /// Frozen: nothing in the jail runs, so nothing of what it does counts.
 pub(super) fn frozen(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Verdict> {
     // What was dropped, ignored or taken is not what the thaw is waited for.
-    if !matches!(
-        holdout.fate,
-        Fate::Queued | Fate::Blocked(_) | Fate::Unknown
-    ) {
+    if !matches!(holdout.fate, Fate::Queued | Fate::Blocked | Fate::Unknown) {
         return None;
     }
     let half_ns = attempt.asked.time_ns + attempt.lasted_ns(case) / 2;
