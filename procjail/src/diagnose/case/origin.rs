@@ -126,10 +126,9 @@ impl Case {
 
     /// The OOM killer names its victim just after the signal, on the same processor.
     fn is_oom_victim(&self, event: &Event, signal: &SignalGenerated) -> bool {
-        self.oom_kills().any(|(kill, oom)| {
-            oom.victim.pid == signal.target.pid
-                && kill.time_ns.abs_diff(event.time_ns) <= OOM_WINDOW_NS
-        })
+        self.process_of(&signal.target)
+            .and_then(|target| self.process(target).oom_kill)
+            .is_some_and(|kill| self.event(kill).time_ns.abs_diff(event.time_ns) <= OOM_WINDOW_NS)
     }
 
     fn oom_kill_near(&self, event: &Event) -> bool {

@@ -5,10 +5,12 @@ mod evidence;
 mod fork;
 #[cfg(test)]
 mod fork_tests;
+mod kill;
 mod memory;
 #[cfg(test)]
 mod memory_tests;
 mod oom;
+mod signal;
 mod stop;
 
 use super::Rule;
@@ -28,5 +30,7 @@ const FAMILIES: &[&[Rule]] = &[
     oom::RULES,
     memory::RULES,
     fork::RULES,
+    kill::RULES,
+    signal::RULES,
     evidence::RULES,
 ];

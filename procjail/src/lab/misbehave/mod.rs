@@ -5,7 +5,10 @@
 
 mod basics;
 mod fork;
+mod kill;
 mod memory;
+mod signal;
+mod stop;
 
 use std::io::Write;
 use std::time::Duration;
@@ -36,7 +39,14 @@ impl Arguments<'_> {
 /// One misbehaviour: its name, and what it does. What it returns is the exit code.
 pub type Act = (&'static str, fn(&Arguments<'_>) -> i32);
 
-const ACTS: &[&[Act]] = &[basics::ACTS, memory::ACTS, fork::ACTS];
+const ACTS: &[&[Act]] = &[
+    basics::ACTS,
+    memory::ACTS,
+    fork::ACTS,
+    stop::ACTS,
+    kill::ACTS,
+    signal::ACTS,
+];
 
 /// Misbehaves as asked and ends the process.
 pub fn run(arguments: &[String]) -> ! {

@@ -1,8 +1,10 @@
 //! The scenarios, one file for each family of rules.
 
 mod fork;
+mod kill;
 mod memory;
 mod oom;
+mod signal;
 mod stop;
 
 use super::Scenario;
@@ -12,4 +14,6 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     oom::SCENARIOS,
     memory::SCENARIOS,
     fork::SCENARIOS,
+    kill::SCENARIOS,
+    signal::SCENARIOS,
 ];
