@@ -17,7 +17,9 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use case::{Builder, Case, Index, Notice, Origin, Process, ProcessId, program_of};
+pub use case::{
+    Builder, Case, Index, Notice, Origin, PassedOn, Passing, Process, ProcessId, is_bad, program_of,
+};
 pub use engine::explain;
 pub use finding::{Cause, Finding};
 pub use model::{

@@ -5,6 +5,7 @@
 mod decode;
 mod enrich;
 mod evidence;
+mod executed;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod kinds;
@@ -16,5 +17,6 @@ pub(crate) mod story;
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
+pub use executed::{ExecutedFile, FileForm, inspect};
 pub use kinds::KINDS;
 pub use model::*;

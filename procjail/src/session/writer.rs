@@ -4,6 +4,7 @@ use std::{io, rc::Rc, time::Duration};
 
 use super::{
     BoxedOutput,
+    executed::Files,
     reader::record_time_ns,
     spool::{Item, Spool},
 };
@@ -52,6 +53,7 @@ struct Writer {
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
     undecodable: u64,
+    files: Files,
 }
 
 /// Runs until the end of the spool.
@@ -62,6 +64,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
         failures: Vec::new(),
         pending: Vec::new(),
         undecodable: 0,
+        files: Files::default(),
     };
     loop {
         match spool.take(Duration::from_millis(500)) {
@@ -74,6 +77,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
                 writer.tick();
             }
             Some(Item::Launcher { time_ns, what }) => {
+                writer.files.launcher(&what);
                 writer.pending.push((time_ns, Source::Launcher(what)));
             }
             Some(Item::End { lost, outcome }) => {
@@ -124,7 +128,10 @@ impl Writer {
                 Source::Record { chunk, start, len } => {
                     match chunk.get(start..start + len).map(decode) {
                         Some(Ok(record)) => {
-                            if let Some(event) = self.enricher.record(record) {
+                            if let Some(mut event) = self.enricher.record(record) {
+                                if let What::ExecFailed(failed) = &mut event.what {
+                                    failed.file = self.files.look(&event.task, failed);
+                                }
                                 self.write(&event);
                             }
                         }

@@ -1,8 +1,14 @@
 //! The rules, one file for each family. To add one: a function and an entry in its file's `RULES`, and
 //! a scenario in [`crate::lab`].
 
+mod crash;
 mod evidence;
+mod exec;
+mod exit;
+mod limit;
+mod orphan;
 mod stop;
+mod zombie;
 
 use super::Rule;
 
@@ -16,4 +22,13 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    stop::RULES,
+    crash::RULES,
+    limit::RULES,
+    exec::RULES,
+    exit::RULES,
+    zombie::RULES,
+    orphan::RULES,
+    evidence::RULES,
+];

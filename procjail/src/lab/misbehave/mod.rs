@@ -4,6 +4,11 @@
 //! on stdout when what it is about has begun, where somebody outside waits for it.
 
 mod basics;
+mod crash;
+mod exec;
+mod exit;
+mod limit;
+mod zombie;
 
 use std::io::Write;
 use std::time::Duration;
@@ -29,7 +34,14 @@ impl Arguments<'_> {
 /// One misbehaviour: its name, and what it does. What it returns is the exit code.
 pub type Act = (&'static str, fn(&Arguments<'_>) -> i32);
 
-const ACTS: &[&[Act]] = &[basics::ACTS];
+const ACTS: &[&[Act]] = &[
+    basics::ACTS,
+    crash::ACTS,
+    exec::ACTS,
+    exit::ACTS,
+    limit::ACTS,
+    zombie::ACTS,
+];
 
 /// Misbehaves as asked and ends the process.
 pub fn run(arguments: &[String]) -> ! {
@@ -99,5 +111,13 @@ pub fn wait_for(pid: libc::pid_t) -> (libc::pid_t, i32) {
         if reaped >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
             return (reaped, status);
         }
+    }
+}
+
+/// The exit code by which a shell tells how a child ended.
+pub fn shell_code(status: i32) -> i32 {
+    match libc::WIFSIGNALED(status) {
+        true => 128 + libc::WTERMSIG(status),
+        false => libc::WEXITSTATUS(status),
     }
 }
