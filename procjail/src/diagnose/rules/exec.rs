@@ -141,9 +141,9 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
     let who = names(case, &ids);
     let own = case.process(first.id).is_pid1() && case.execs(first.id).next().is_none();
     let returned = match (own, ended.status.code) {
-        (true, _) => "so the jail's program never ran".to_owned(),
-        (false, Some(code)) => format!("so it returned {code}"),
-        (false, None) => format!("so it {}", render::status(&ended.status)),
+        (true, _) => "the jail's program never ran".to_owned(),
+        (false, Some(code)) => format!("it returned {code}"),
+        (false, None) => format!("it {}", case.did_end(&ended.status)),
     };
     let said = say(case, first, &who, &returned);
     let mut finding = Finding::new(said.verdict)
@@ -159,7 +159,7 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
         )
         .shown_by(
             exit,
-            format!("{} {}", case.name(first.id), render::status(&ended.status)),
+            format!("{} {}", case.name(first.id), case.did_end(&ended.status)),
         )
         .not(
             "a search through PATH that succeeded later",
@@ -197,9 +197,9 @@ fn say(case: &Case, failure: &Failure<'_>, who: &str, returned: &str) -> Said {
 fn not_found(failure: &Failure<'_>, path: &str, who: &str, returned: &str) -> Said {
     let name = program_of(path);
     let verdict = match failure.tried {
-        1 => format!("{who} could not execute {path}: it does not exist, {returned}."),
+        1 => format!("{who} could not execute {path}: it does not exist; {returned}."),
         count => format!(
-            "{who} could not execute {name}: it is in none of the {} places tried (PATH), {returned}.",
+            "{who} could not execute {name}: it is in none of the {} places tried (PATH); {returned}.",
             render::count(count as u64)
         ),
     };
@@ -231,7 +231,7 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
         (
             format!(
                 "{who} could not execute {path}: the file has Windows line endings, so the kernel looked for an \
-                 interpreter called \"{name}\\r\", {returned}."
+                 interpreter called \"{name}\\r\"; {returned}."
             ),
             "Convert the file to Unix line endings (sed -i 's/\\r$//', dos2unix), and keep them so in git \
              (*.sh text eol=lf in .gitattributes)."
@@ -241,7 +241,7 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
         (
             format!(
                 "{who} could not execute {path}: it is a dynamically linked program, and its loader {name} does \
-                 not exist here, {returned}."
+                 not exist here; {returned}."
             ),
             format!(
                 "Use a build for this image's C library (glibc's loader is not in musl images such as Alpine, \
@@ -295,7 +295,7 @@ fn wrong_machine(
         ),
     };
     Said {
-        verdict: format!("{who} could not execute {path}: {why}, {returned}."),
+        verdict: format!("{who} could not execute {path}: {why}; {returned}."),
         fix: "Use an image or a build for this machine (docker build --platform, the right package), or \
               install an emulator for it (binfmt_misc with qemu-user)."
             .to_owned(),
@@ -358,7 +358,7 @@ fn not_executable(
         _ => Vec::new(),
     };
     Said {
-        verdict: format!("{who} could not execute {path}: {why}, {returned}."),
+        verdict: format!("{who} could not execute {path}: {why}; {returned}."),
         fix: fix.to_owned(),
         facts,
         proven,

@@ -223,7 +223,7 @@ fn ended_after(case: &Case, group: &[Failed<'_>], what: &str, fix: &str) -> Opti
     let mut finding = Finding::new(format!(
         "{} {} {} after {what}: {}{path} failed with {}.",
         names(case, &ids),
-        render::status(status),
+        case.did_end(status),
         render::duration(call.before_ns),
         render::escape(&call.syscall.name),
         case.error(&call.error),

@@ -91,7 +91,7 @@ fn outlives(case: &Case) -> Vec<Finding> {
                 render::duration(lived_ns),
             ))
             .about(ids.clone())
-            .shown_by(end, format!("{} {}", case.name(creator), render::status(&ended.status)))
+            .shown_by(end, format!("{} {}", case.name(creator), case.did_end(&ended.status)))
             .relies_on_all(&["exit", "fork"])
             .fix(match detached {
                 true => "If it is not meant to stay: have the one that starts it stop it, or end it with the jail.",
@@ -147,7 +147,7 @@ fn session(case: &Case) -> Vec<Finding> {
                 .proven()
                 .about(ids.clone())
                 .shown_by(forked, format!("{who}, which is not of the jail, started {}", case.name(entry)))
-                .shown_by(end, format!("{} {}", case.name(entry), render::status(&ended.status)))
+                .shown_by(end, format!("{} {}", case.name(entry), case.did_end(&ended.status)))
                 .not("a child of PID 1's", "none of the processes that made it is PID 1")
                 .relies_on_all(&["exit", "fork"])
                 .fix(

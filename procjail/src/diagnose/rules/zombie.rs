@@ -171,7 +171,7 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
                 format!(
                     "{} {}; not collected for {}",
                     case.name(zombie.id),
-                    render::status(&ended.status),
+                    case.did_end(&ended.status),
                     render::duration(zombie.age_ns())
                 ),
             );
@@ -403,7 +403,7 @@ fn traced(case: &Case) -> Vec<Finding> {
                 ))
                 .proven()
                 .about(zombies.iter().map(|zombie| zombie.id))
-                .shown_by(exit, format!("{} {}; its parent is {parent}", case.name(first.id), render::status(&ended.status)))
+                .shown_by(exit, format!("{} {}; its parent is {parent}", case.name(first.id), case.did_end(&ended.status)))
                 .fact(format!("the SIGCHLD for it went to {name}, which is not its parent: that is its tracer"))
                 .not("a parent that does not wait", "the kernel does not give it a child that somebody traces")
                 .relies_on_all(&["reap"])
@@ -466,7 +466,7 @@ fn outside_parent(case: &Case) -> Vec<Finding> {
         .about([id])
         .shown_by(
             exit,
-            format!("{} {}; its parent is outside the jail", case.name(id), render::status(&ended.status)),
+            format!("{} {}; its parent is outside the jail", case.name(id), case.did_end(&ended.status)),
         )
         .not("PID 1's neglect", "only the parent may collect it, and that is not PID 1")
         .relies_on_all(&["free"])
@@ -499,7 +499,8 @@ fn pid1_unreaped(case: &Case) -> Vec<Finding> {
                 .exit(id)
                 .is_some_and(|(_, ended)| is_outside(case, &ended.parent));
             let released = match outside {
-                true => case.process(id).freed_ns,
+                // Its parent keeps it to the end, as far as the trace tells.
+                true => Some(case.process(id).freed_ns.unwrap_or(case.end_ns())),
                 false => None,
             };
             [Some(case.ended_ns(id)), released]
@@ -531,7 +532,7 @@ fn pid1_unreaped(case: &Case) -> Vec<Finding> {
         render::duration(held_ns),
     ))
     .about([pid1])
-    .shown_by(exit, format!("{} {}", case.name(pid1), render::status(&ended.status)))
+    .shown_by(exit, format!("{} {}", case.name(pid1), case.did_end(&ended.status)))
     .not("processes that are left in the jail", "all that the trace knows of had ended")
     .relies_on_all(&["exit", "fork"])
     .fix(format!(

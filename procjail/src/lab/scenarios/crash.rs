@@ -26,7 +26,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "segv-stack-overflow",
         about: "a function calls itself without end",
-        options: &["--rlimit", "core=0", "--rlimit", "stack=256K"],
+        options: &["--rlimit", "core=0", "--rlimit", "stack=1M"],
         app: &["overflow"],
         never: &["segv-fault", "abrt-self"],
         ..CRASH

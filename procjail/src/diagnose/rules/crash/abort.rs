@@ -79,7 +79,7 @@ fn pid1_aborted(case: &Case, pid1: ProcessId) -> Option<Finding> {
             "{} aborted itself; as the kernel discards SIGABRT for PID 1, abort() went on to an instruction \
              that faults, so that it {}.",
             case.name(pid1),
-            render::status(&ended.status),
+            case.did_end(&ended.status),
         ))
         .proven()
         .about([pid1])

@@ -68,7 +68,7 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
         }
         let status = case
             .status(child)
-            .map_or_else(|| "ended".to_owned(), render::status);
+            .map_or_else(|| "ended".to_owned(), |status| case.did_end(status));
         let by = match reap.task.tid == call.tid {
             true => "the same thread (a handler of SIGCHLD, or a loop that collects any child)"
                 .to_owned(),
@@ -168,11 +168,11 @@ pub(super) fn discarded(case: &Case) -> Vec<Finding> {
             "{} ignores SIGCHLD, so the kernel discards how its children end: {} {}, and no wait could tell.",
             case.name(parent),
             names(case, &children),
-            render::status(&ended.status),
+            case.did_end(&ended.status),
         ))
         .proven()
         .about(children.clone())
-        .shown_by(exit, format!("{} {}", case.name(first), render::status(&ended.status)))
+        .shown_by(exit, format!("{} {}", case.name(first), case.did_end(&ended.status)))
         .fact("its parent got no SIGCHLD for it, and the kernel released it at once without a wait")
         .not("a zombie", "the kernel has released it")
         .not("a wait elsewhere in the process", "no wait of the process returned it")
@@ -232,7 +232,7 @@ fn daemonized_by(case: &Case, pid1: ProcessId) -> Option<Finding> {
         names(case, &left),
     ))
     .about([pid1])
-    .shown_by(exit, format!("{name} {}", render::status(&ended.status)));
+    .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)));
     if let Some((event, _)) = case.exit(first) {
         finding = finding.shown_by(
             event,

@@ -82,6 +82,7 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
         limit::failures(case),
         loader(case),
         children::stolen(case),
+        children::discarded(case),
     ];
     if explained
         .iter()
@@ -109,7 +110,7 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
     ))
     .proven()
     .about(chain.iter().copied())
-    .shown_by(exit, format!("{name} {}", render::status(&ended.status)))
+    .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["reap"])
     .fix(match told.is_empty() {
@@ -290,7 +291,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
                 .not("a command that was not found", "its execve(2) succeeded")
             }
             None if !runs_others(&case.process(id).task.comm) => base(format!(
-                "{} started and returned 127 {} later: a shared library is missing, as far as can be told \
+                "{} returned 127 within {} of its start: a shared library is missing, as far as can be told \
                  (the loader's code for that is 127).",
                 case.name(id),
                 render::duration(age),

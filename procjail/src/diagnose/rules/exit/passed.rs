@@ -48,7 +48,7 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
             .about(chain.iter().copied())
             .shown_by(
                 exit,
-                format!("{} {}", case.name(origin), render::status(&ended.status)),
+                format!("{} {}", case.name(origin), case.did_end(&ended.status)),
             )
             .not(
                 format!("{signal} to {}", case.name(pid1)),
@@ -156,7 +156,7 @@ fn launders(
     let mut finding = Finding::new(format!("{how}{further}: the code says nothing of what happened."))
         .about(chain.iter().copied())
         .because_of(Cause::Process(passed.child))
-        .shown_by(died, format!("{child} {}", render::status(status)))
+        .shown_by(died, format!("{child} {}", case.did_end(status)))
         .shown_by(passed.reap, format!("{name} collected it"))
         .shown_by(
             passed.exit,
@@ -250,7 +250,7 @@ pub(super) fn zero(case: &Case) -> Vec<Finding> {
             ))
             .about([pid1])
             .because_of(Cause::Process(first))
-            .shown_by(died, format!("{} {}", case.name(first), render::status(status)))
+            .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
             .shown_by(reap, format!("{name} collected it, and so knew"))
             .shown_by(exit, format!("{name} returned {code}"))
             .at(exit.time_ns)
