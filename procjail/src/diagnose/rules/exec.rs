@@ -251,7 +251,7 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
     } else {
         (
             format!(
-                "{who} could not execute {path}: the interpreter of its first line, {name}, does not exist here, \
+                "{who} could not execute {path}: the interpreter of its first line, {name}, does not exist here; \
                  {returned}."
             ),
             format!(
