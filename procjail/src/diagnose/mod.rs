@@ -12,6 +12,8 @@
 mod case;
 mod engine;
 mod finding;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod model;
 pub mod rules;
 #[cfg(test)]

@@ -157,28 +157,28 @@ mod tests {
 
     #[test]
     fn a_script_is_read_and_its_interpreter_looked_for() {
-        // In the working directory, which is on a file system of its own as little as the sources.
-        let directory = tempfile::tempdir_in(".").unwrap();
-        let path = directory.path().canonicalize().unwrap().join("script");
-        std::fs::write(&path, "#!/nowhere/at/all\n").unwrap();
-        let Some(told) = files().look(&Task::default(), &failed(&path, libc::ENOENT)) else {
-            // The sources lie on another file system than the root.
-            assert!(
-                open(
-                    files().root.unwrap().as_raw_fd(),
-                    &path.display().to_string()
-                )
-                .is_none()
-            );
-            return;
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files {
+            root: local(&directory.path().display().to_string()),
+            ..Files::default()
         };
+        assert!(files.root.is_some(), "temporary files are on this machine");
+        let path = directory.path().join("script");
+        std::fs::write(&path, "#!/interpreter\n").unwrap();
+        let mut look = || {
+            files
+                .look(&Task::default(), &failed("/script".as_ref(), libc::ENOENT))
+                .unwrap()
+        };
+        let told = look();
         assert_eq!(told.form, FileForm::Script);
         assert_eq!(told.interpreter_exists, Some(false));
         assert_eq!(told.executable, Some(false));
-        let mode = PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).unwrap();
-        let told = files().look(&Task::default(), &failed(&path, libc::ENOENT));
-        assert_eq!(told.and_then(|told| told.executable), Some(true));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(directory.path().join("interpreter"), "").unwrap();
+        let told = look();
+        assert_eq!(told.interpreter_exists, Some(true));
+        assert_eq!(told.executable, Some(true));
     }
 
     #[test]

@@ -364,3 +364,7 @@ fn not_executable(
         proven,
     }
 }
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

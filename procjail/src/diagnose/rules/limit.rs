@@ -48,7 +48,9 @@ fn ended_by(case: &Case, numbers: &[i32], origin: Origin) -> Vec<(ProcessId, i32
         .filter_map(|id| {
             let (event, signal) = case.killing_signal(id)?;
             let number = signal.signal.number;
-            let fits = numbers.contains(&number) && case.origin(event, signal) == origin;
+            // Such limits act in the process itself; asking for the origin takes a while.
+            let own = event.task.pid == signal.target.pid && numbers.contains(&number);
+            let fits = own && case.origin(event, signal) == origin;
             fits.then_some((id, number))
         })
         .collect()
@@ -140,7 +142,7 @@ fn file_size(case: &Case) -> Vec<Finding> {
         .as_ref()
         .map_or("a write", |call| call.name.as_str());
     let finding = Finding::new(format!(
-        "{} wrote a file beyond its limit of file size{} and was ended for it (SIGXFSZ, 153 to a shell).",
+        "{} wrote more to a file than its limit{} allows, and was ended for it (SIGXFSZ, 153 to a shell).",
         names(case, &ids),
         size.unwrap_or_default()
     ))
@@ -221,7 +223,7 @@ fn ended_after(case: &Case, group: &[Failed<'_>], what: &str, fix: &str) -> Opti
     let status = case.status(first.id)?;
     let (exit, _) = case.exit(first.id)?;
     let mut finding = Finding::new(format!(
-        "{} {} {} after {what}: {}{path} failed with {}.",
+        "{} {}, {} after {what}: {}{path} failed with {}.",
         names(case, &ids),
         case.did_end(status),
         render::duration(call.before_ns),
@@ -280,9 +282,7 @@ fn no_space(case: &Case) -> Vec<Finding> {
 }
 
 fn descriptors(case: &Case) -> Vec<Finding> {
-    let limit = limit(case, "nofile", |count| {
-        format!(" of {}", render::count(count))
-    });
+    let limit = limit(case, "nofile", |count| format!("{} ", render::count(count)));
     failed(case, &[libc::EMFILE, libc::ENFILE])
         .iter()
         .filter_map(|group| {
@@ -290,7 +290,7 @@ fn descriptors(case: &Case) -> Vec<Finding> {
             let what = match whole {
                 true => "the whole machine had run out of open files".to_owned(),
                 false => format!(
-                    "it had reached its limit{} of open files",
+                    "it had reached its limit of {}open files",
                     limit.as_deref().unwrap_or_default()
                 ),
             };
@@ -309,3 +309,7 @@ fn descriptors(case: &Case) -> Vec<Finding> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "limit_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Orphans: processes that outlive who made them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::crash::names;
 use crate::diagnose::{Case, Finding, ProcessId, Rule};
@@ -22,19 +22,21 @@ pub(super) const RULES: &[Rule] = &[
 /// Who lives on for less is only about to end, nanoseconds.
 const LASTING_NS: u64 = 1_000_000_000;
 
-/// The process that came from outside at the root of a process's line, if it did.
-fn entered(case: &Case, id: ProcessId) -> Option<ProcessId> {
-    let mut id = id;
-    // Bounded: a line can't be longer than there are processes.
-    for _ in case.processes() {
-        let creator = case.process(id).creator?;
-        let process = case.process(creator);
-        if !process.in_jail() {
-            return (!case.is_launcher(&process.task)).then_some(id);
-        }
-        id = creator;
-    }
-    None
+/// A process, the one that it outlived, and by how much, nanoseconds.
+type Outliver = (ProcessId, ProcessId, u64);
+
+/// Processes that were started in the jail from outside, each with all below it.
+fn entered(case: &Case) -> Vec<(ProcessId, Vec<ProcessId>)> {
+    case.processes()
+        .filter(|(_, process)| {
+            process.in_jail()
+                && process.creator.is_some_and(|creator| {
+                    let creator = case.process(creator);
+                    !creator.in_jail() && !case.is_launcher(&creator.task)
+                })
+        })
+        .map(|(id, _)| (id, case.descendants(id)))
+        .collect()
 }
 
 /// How long a process lived on after another one's end, if it was long.
@@ -48,7 +50,11 @@ fn outlived(case: &Case, id: ProcessId, other: ProcessId) -> Option<u64> {
 
 fn outlives(case: &Case) -> Vec<Finding> {
     // By the names of both: a script that does it a thousand times is one verdict.
-    let mut alike: BTreeMap<(&str, &str), Vec<(ProcessId, ProcessId, u64)>> = BTreeMap::new();
+    let mut alike: BTreeMap<(&str, &str), Vec<Outliver>> = BTreeMap::new();
+    let sessions: HashSet<ProcessId> = entered(case)
+        .into_iter()
+        .flat_map(|(_, below)| below)
+        .collect();
     for (id, process) in case.processes().filter(|(_, process)| process.in_jail()) {
         let Some(creator) = process.creator.filter(|creator| {
             let creator = case.process(*creator);
@@ -57,7 +63,7 @@ fn outlives(case: &Case) -> Vec<Finding> {
             continue;
         };
         // What came from outside has a verdict of its own.
-        if let Some(ns) = outlived(case, id, creator).filter(|_| entered(case, id).is_none()) {
+        if let Some(ns) = outlived(case, id, creator).filter(|_| !sessions.contains(&id)) {
             let names = (
                 case.process(creator).task.comm.as_str(),
                 process.task.comm.as_str(),
@@ -117,14 +123,13 @@ fn outlives(case: &Case) -> Vec<Finding> {
 }
 
 fn session(case: &Case) -> Vec<Finding> {
-    let mut alike: BTreeMap<&str, Vec<(ProcessId, ProcessId, u64)>> = BTreeMap::new();
-    for (id, _) in case.processes().filter(|(_, process)| process.in_jail()) {
-        let Some(entry) = entered(case, id).filter(|entry| *entry != id) else {
-            continue;
-        };
-        if let Some(ns) = outlived(case, id, entry) {
-            let name = case.process(entry).task.comm.as_str();
-            alike.entry(name).or_default().push((id, entry, ns));
+    let mut alike: BTreeMap<&str, Vec<Outliver>> = BTreeMap::new();
+    for (entry, below) in entered(case) {
+        let name = case.process(entry).task.comm.as_str();
+        for id in below {
+            if let Some(ns) = outlived(case, id, entry) {
+                alike.entry(name).or_default().push((id, entry, ns));
+            }
         }
     }
     alike

@@ -273,21 +273,21 @@ fn below_parent(case: &Case) -> Vec<Finding> {
         .collect()
 }
 
-/// A main thread that a snapshot shows dead while others live.
-fn leader_in_snapshot(case: &Case, id: ProcessId) -> Option<(&Event, &ThreadState)> {
-    let pid = case.process(id).task.pid;
-    case.snapshots().find_map(|(event, snapshot)| {
-        let state = snapshot.threads.iter().find(|thread| {
-            thread.task.pid == pid
-                && thread.task.tid == pid
-                && thread.state == "Z"
-                && thread.threads > 1
-        })?;
-        Some((event, state))
-    })
+/// Main threads that snapshots show dead while others live, by host PID.
+fn dead_leaders(case: &Case) -> HashMap<u32, (&Event, &ThreadState)> {
+    let mut found = HashMap::new();
+    for (event, snapshot) in case.snapshots() {
+        for thread in &snapshot.threads {
+            let task = &thread.task;
+            if task.pid == task.tid && thread.state == "Z" && thread.threads > 1 {
+                found.entry(task.pid).or_insert((event, thread));
+            }
+        }
+    }
+    found
 }
 
-/// A thread of the process that a snapshot shows waiting in the kernel.
+/// A thread of the process that the last snapshot shows waiting in the kernel.
 fn stuck(case: &Case, id: ProcessId) -> Option<String> {
     let pid = case.process(id).task.pid;
     let (_, snapshot) = case.snapshots().last()?;
@@ -304,11 +304,12 @@ fn stuck(case: &Case, id: ProcessId) -> Option<String> {
 
 fn leader(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let seen = dead_leaders(case);
     for (id, process) in case.processes().filter(|(_, process)| process.in_jail()) {
         let left = case
             .thread_exits(id)
             .find(|(event, _)| event.task.tid == event.task.pid);
-        let seen = leader_in_snapshot(case, id);
+        let seen = seen.get(&process.task.pid).copied();
         let Some(event) = left
             .map(|(event, _)| event)
             .or(seen.map(|(event, _)| event))
@@ -552,3 +553,7 @@ fn pid1_unreaped(case: &Case) -> Vec<Finding> {
     }
     vec![finding]
 }
+
+#[cfg(test)]
+#[path = "zombie_tests.rs"]
+mod tests;

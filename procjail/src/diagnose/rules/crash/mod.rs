@@ -3,8 +3,10 @@
 mod abort;
 mod bus;
 mod fault;
-mod seccomp;
+pub(super) mod seccomp;
 mod segv;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

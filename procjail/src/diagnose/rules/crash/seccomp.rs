@@ -176,7 +176,7 @@ fn is_policy(call: &FailedCall) -> bool {
 }
 
 /// A process that ends badly just after a policy refused it a call.
-pub(super) fn refused(case: &Case) -> Vec<Finding> {
+pub(in crate::diagnose) fn refused(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
     for (event, failed) in case.each(|what| match what {

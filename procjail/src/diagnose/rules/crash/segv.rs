@@ -206,10 +206,8 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
     .shown_by(
         first.event,
         format!(
-            "a fault at 0x{:x}, {} from the stack pointer 0x{:x}",
-            fault.address,
-            render::bytes(fault.address.abs_diff(fault.stack_pointer)),
-            fault.stack_pointer
+            "a fault at 0x{:x}, with the stack pointer at 0x{:x}",
+            fault.address, fault.stack_pointer
         ),
     )
     .not(

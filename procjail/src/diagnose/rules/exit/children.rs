@@ -1,6 +1,6 @@
 //! Statuses that nobody gets, and children that outlive the main command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
@@ -107,7 +107,7 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
 fn unclaimed(case: &Case) -> HashMap<ProcessId, Vec<ProcessId>> {
     let mut found: HashMap<ProcessId, Vec<ProcessId>> = HashMap::new();
     // Who collects children that the trace can't name may have collected any of its own.
-    let unclear: Vec<u32> = case
+    let unclear: HashSet<u32> = case
         .each(|what| match what {
             What::Reap(reap) if reap.child.pid == 0 => Some(()),
             _ => None,

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 
 use super::children;
-use crate::diagnose::rules::{crash::names, exec, limit};
-use crate::diagnose::{Case, Finding, Passing, ProcessId};
+use crate::diagnose::rules::{crash::names, crash::seccomp, exec, limit};
+use crate::diagnose::{Case, Cause, Finding, Passing, ProcessId};
 use crate::event::FailedCall;
 use crate::render;
 
 /// Failed calls that are told with a code.
 const TOLD: usize = 3;
+/// A failed call so long before the end has little to do with it, nanoseconds.
+const RECENT_NS: u64 = 1_000_000_000;
 /// A loader gives up within this time, nanoseconds.
 const LOADER_NS: u64 = 1_000_000_000;
 
@@ -19,7 +21,12 @@ fn is_routine(call: &FailedCall) -> bool {
         call.error.number,
         libc::EAGAIN | libc::EINTR | libc::EINPROGRESS | libc::ETIMEDOUT | libc::ENOTTY
     ) || call.error.number == libc::ECHILD
-        || call.error.number >= 512
+        // Start-up code asks for what can't be changed, or is not there.
+        || matches!(
+            (call.syscall.name.as_str(), call.error.number),
+            ("rt_sigaction", libc::EINVAL) | ("lseek", libc::ESPIPE) | ("readlink", libc::EINVAL)
+        )
+        || matches!(call.syscall.name.as_str(), "prctl" | "arch_prctl" | "rseq")
 }
 
 /// A failed call in words: `bind: EADDRINUSE (Address already in use)`.
@@ -94,7 +101,8 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
     let calls = case.failed_calls(origin);
     let told = calls.map_or_else(Vec::new, |(_, failed)| telling(&failed.calls));
     let name = case.name(origin);
-    let last = told.first().map_or_else(String::new, |call| {
+    let recent = told.first().filter(|call| call.before_ns <= RECENT_NS);
+    let last = recent.map_or_else(String::new, |call| {
         format!(
             ", {} after {}",
             render::duration(call.before_ns),
@@ -113,7 +121,7 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
     .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["reap"])
-    .fix(match told.is_empty() {
+    .fix(match recent.is_none() {
         true => format!(
             "Read what {name} wrote last, and what its manual says of code {code}."
         ),
@@ -137,6 +145,12 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
             "a child's failure",
             "no child that it collected had ended badly just before",
         );
+    }
+    if seccomp::refused(case)
+        .iter()
+        .any(|refused| refused.subjects.contains(&origin))
+    {
+        finding = finding.because_of(Cause::Rule("seccomp-errno"));
     }
     for above in chain.iter().rev().skip(1) {
         if let Some((event, _)) = case.exit(*above) {

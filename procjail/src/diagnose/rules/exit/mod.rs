@@ -3,6 +3,8 @@
 mod children;
 mod code;
 mod passed;
+#[cfg(test)]
+mod tests;
 
 use crate::diagnose::Rule;
 

@@ -85,7 +85,7 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
                         && taken.signal.number == number
                         && taken.disposition == Disposition::Handler
                 })
-                .last();
+                .next_back();
             let finding = match took {
                 Some((event, _)) => base(format!(
                     "{code} is an exit code that {returned} returned after its handler took {signal}: it \
@@ -201,7 +201,6 @@ pub(super) fn zero(case: &Case) -> Vec<Finding> {
         .map_or(u64::MAX, |(event, _)| event.time_ns);
     let collected: Vec<_> = case
         .collected_by(pid1)
-        .into_iter()
         .filter(|(_, reap)| reap.seq < exit.seq)
         .collect();
     let last = collected.last().map(|(child, _)| *child);
