@@ -78,14 +78,11 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
         // A child that ended otherwise: another rule says so.
         Some(passed) if passed.how == Passing::Changed && has_signal(case, passed.child) => None,
         _ => {
-            let took = case
-                .delivered(origin)
-                .filter(|(event, taken)| {
-                    event.seq < exit.seq
-                        && taken.signal.number == number
-                        && taken.disposition == Disposition::Handler
-                })
-                .next_back();
+            let took = case.delivered(origin).rfind(|(event, taken)| {
+                event.seq < exit.seq
+                    && taken.signal.number == number
+                    && taken.disposition == Disposition::Handler
+            });
             let finding = match took {
                 Some((event, _)) => base(format!(
                     "{code} is an exit code that {returned} returned after its handler took {signal}: it \
