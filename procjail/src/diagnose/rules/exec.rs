@@ -30,6 +30,9 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
+/// Files of a kind that are told of, each with a verdict of its own. A script may name thousands.
+const MOST: usize = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     NotExecutable,
@@ -83,10 +86,25 @@ fn of(case: &Case, kind: Kind) -> Vec<Finding> {
             group.push(failure);
         }
     }
+    let telling = telling(case);
     groups
         .iter()
-        .filter_map(|group| finding(case, group))
+        .enumerate()
+        .filter(|(index, group)| {
+            *index < MOST || group.iter().any(|failure| telling.contains(&failure.id))
+        })
+        .filter_map(|(_, group)| finding(case, group))
         .collect()
+}
+
+/// The processes that PID 1's exit code stems from: they are told of in any case.
+fn telling(case: &Case) -> Vec<ProcessId> {
+    let mut chain = case
+        .pid1()
+        .map_or_else(Vec::new, |pid1| case.code_from(pid1));
+    let below = chain.last().and_then(|last| case.passed_on(*last));
+    chain.extend(below.map(|passed| passed.child));
+    chain
 }
 
 /// Why a process ended without the program it wanted. A search through PATH fails several times

@@ -109,3 +109,29 @@ fn a_jail_whose_program_never_ran_says_so() {
     assert!(found.verdict.contains("the jail's program never ran"));
     assert_eq!(scene.ids().len(), 1);
 }
+
+#[test]
+fn a_script_that_names_thousands_is_told_of_in_part() {
+    let pid1 = task(1, "sh");
+    let mut scene = Scene::new("sh");
+    for number in 2..102 {
+        let (child, ms) = (task(number, "sh"), u64::from(number) * 10);
+        scene
+            .fork(ms, &pid1, &child)
+            .exec_failed(
+                ms,
+                &child,
+                &format!("/nowhere/{number}"),
+                libc::ENOENT,
+                None,
+            )
+            .exit(ms + 1, &child, &pid1, 127 << 8)
+            .reap(ms + 2, &pid1, &child);
+    }
+    scene.end(1_020, &pid1, 127 << 8);
+    let found = scene.found();
+    assert_eq!(found.len(), 9);
+    // The one that PID 1 passed on is among them, and goes first.
+    let first = found.first().map(|one| one.verdict.as_str());
+    assert!(first.is_some_and(|verdict| verdict.contains("/nowhere/101")));
+}

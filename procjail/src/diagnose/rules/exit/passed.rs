@@ -173,7 +173,8 @@ fn launders(
             .iter()
             .any(|call| call.before_ns < passed.after_ns() && call.error.number != libc::ECHILD)
     });
-    if !failed_otherwise {
+    // Scripts live with commands that return a code other than 0; a killed one is no answer.
+    if !failed_otherwise && status.signal.is_some() {
         finding = finding.proven().not(
             "a failure of the wrapper's own",
             "it did nothing else between the two",
