@@ -98,6 +98,7 @@ impl Enricher {
             Record::ExecFailed(record) => What::ExecFailed(ExecFailed {
                 filename: text_of(&record.filename, record.filename_len as usize),
                 error: errno(record.errno),
+                file: None,
             }),
             Record::Exit(record) => What::Exit(self.exit(&record)),
             Record::Reap(record) => What::Reap(self.reap(&record)?),

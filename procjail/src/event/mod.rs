@@ -5,6 +5,7 @@
 mod decode;
 mod enrich;
 mod evidence;
+mod executed;
 mod failures;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -19,5 +20,6 @@ pub(crate) mod story;
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
+pub use executed::{ExecutedFile, FileForm, inspect};
 pub use kinds::KINDS;
 pub use model::*;

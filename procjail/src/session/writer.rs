@@ -4,6 +4,7 @@ use std::{collections::HashSet, io, rc::Rc, time::Duration};
 
 use super::{
     BoxedOutput,
+    executed::Files,
     reader::record_time_ns,
     spool::{Item, Spool},
 };
@@ -61,6 +62,7 @@ struct Writer {
     undecodable: u64,
     /// Host PIDs of all that were ever in the jail, for what only knows those.
     members: HashSet<u32>,
+    files: Files,
 }
 
 /// Runs until the end of the spool.
@@ -73,6 +75,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
         pending: Vec::new(),
         undecodable: 0,
         members: HashSet::new(),
+        files: Files::default(),
     };
     loop {
         match spool.take(Duration::from_millis(500)) {
@@ -85,6 +88,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
                 writer.tick();
             }
             Some(Item::Launcher { time_ns, what }) => {
+                writer.files.launcher(&what);
                 writer.pending.push((time_ns, Source::Launcher(what)));
             }
             Some(Item::KernelLog { time_ns, finding }) => {
@@ -152,6 +156,9 @@ impl Writer {
                             self.note_member(&record);
                             if let Some(mut event) = self.enricher.record(record) {
                                 self.symbols.see(&mut event);
+                                if let What::ExecFailed(failed) = &mut event.what {
+                                    failed.file = self.files.look(&event.task, failed);
+                                }
                                 self.write(&event);
                             }
                         }

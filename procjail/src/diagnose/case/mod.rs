@@ -1,12 +1,14 @@
 //! A trace as the rules see it: its events, and the processes, signals and cgroups they tell of.
 
 mod build;
+mod fate;
 mod origin;
 mod process;
 mod signals;
 mod words;
 
 pub use build::{Builder, SharedBuilder};
+pub use fate::{PassedOn, Passing, is_bad};
 pub use origin::Origin;
 pub use process::{Notice, Process, ProcessId};
 pub use words::program_of;

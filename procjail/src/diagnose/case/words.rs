@@ -102,6 +102,15 @@ impl Case {
         render::status(status)
     }
 
+    /// The same with its subject before it: `exited with 7`, `was killed by SIGSEGV`.
+    pub fn did_end(&self, status: &ExitStatus) -> String {
+        let how = render::status(status);
+        match status.signal.is_some() {
+            true => format!("was {how}"),
+            false => how,
+        }
+    }
+
     /// An error: `EACCES (Permission denied)`.
     pub fn error(&self, error: &Errno) -> String {
         render::error_number(error)

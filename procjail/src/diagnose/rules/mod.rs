@@ -1,17 +1,23 @@
 //! The rules, one file for each family. To add one: a function and an entry in its file's `RULES`, and
 //! a scenario in [`crate::lab`].
 
+mod crash;
 mod evidence;
+mod exec;
+mod exit;
 mod fork;
 #[cfg(test)]
 mod fork_tests;
 mod kill;
+mod limit;
 mod memory;
 #[cfg(test)]
 mod memory_tests;
 mod oom;
+mod orphan;
 mod signal;
 mod stop;
+mod zombie;
 
 use super::Rule;
 
@@ -32,5 +38,11 @@ const FAMILIES: &[&[Rule]] = &[
     fork::RULES,
     kill::RULES,
     signal::RULES,
+    crash::RULES,
+    limit::RULES,
+    exec::RULES,
+    exit::RULES,
+    zombie::RULES,
+    orphan::RULES,
     evidence::RULES,
 ];

@@ -4,11 +4,16 @@
 //! on stdout when what it is about has begun, where somebody outside waits for it.
 
 mod basics;
+mod crash;
+mod exec;
+mod exit;
 mod fork;
 mod kill;
+mod limit;
 mod memory;
 mod signal;
 mod stop;
+mod zombie;
 
 use std::io::Write;
 use std::time::Duration;
@@ -46,6 +51,11 @@ const ACTS: &[&[Act]] = &[
     stop::ACTS,
     kill::ACTS,
     signal::ACTS,
+    crash::ACTS,
+    exec::ACTS,
+    exit::ACTS,
+    limit::ACTS,
+    zombie::ACTS,
 ];
 
 /// Misbehaves as asked and ends the process.
@@ -116,5 +126,13 @@ pub fn wait_for(pid: libc::pid_t) -> (libc::pid_t, i32) {
         if reaped >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
             return (reaped, status);
         }
+    }
+}
+
+/// The exit code by which a shell tells how a child ended.
+pub fn shell_code(status: i32) -> i32 {
+    match libc::WIFSIGNALED(status) {
+        true => 128 + libc::WTERMSIG(status),
+        false => libc::WEXITSTATUS(status),
     }
 }

@@ -1,11 +1,17 @@
 //! The scenarios, one file for each family of rules.
 
+mod crash;
+mod exec;
+mod exit;
 mod fork;
 mod kill;
+mod limit;
 mod memory;
 mod oom;
+mod orphan;
 mod signal;
 mod stop;
+mod zombie;
 
 use super::Scenario;
 
@@ -16,4 +22,10 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     fork::SCENARIOS,
     kill::SCENARIOS,
     signal::SCENARIOS,
+    crash::SCENARIOS,
+    limit::SCENARIOS,
+    exec::SCENARIOS,
+    exit::SCENARIOS,
+    zombie::SCENARIOS,
+    orphan::SCENARIOS,
 ];
