@@ -146,7 +146,15 @@ impl Scene {
             process_group: 0,
             session: 0,
         };
-        self.at(ms, task, What::Exit(what))
+        let reaped = task.jail_pid == Some(1);
+        let exited = JailExited {
+            status: what.status.clone(),
+        };
+        self.at(ms, task, What::Exit(what));
+        if reaped {
+            self.at(ms, outside(4100, "procjail"), What::JailExited(exited));
+        }
+        self
     }
 
     pub fn reap(&mut self, ms: u64, parent: Task, child: Task) -> &mut Self {

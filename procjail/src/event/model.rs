@@ -137,7 +137,7 @@ pub struct ExecFailed {
     /// Why.
     pub error: Errno,
     /// What the file is; null if there is none, or if it could not be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub file: Option<ExecutedFile>,
 }
 

@@ -5,7 +5,7 @@ use super::{Act, Arguments, fail, say, sleep_forever, sleep_ms, wait_for};
 
 pub(super) const ACTS: &[Act] = &[
     ("kill-worker", kill_worker),
-    ("workers", workers),
+    ("idle-workers", workers),
     ("leave-workers", leave_workers),
     ("parent-death", parent_death),
     ("tracer", tracer),

@@ -8,7 +8,7 @@ use super::{Act, Arguments, fail, fork, shell_code, wait_for};
 pub(super) const ACTS: &[Act] = &[
     ("burn", burn),
     ("write-file", write_file),
-    ("fill", fill),
+    ("fill-disk", fill),
     ("open-files", open_files),
 ];
 

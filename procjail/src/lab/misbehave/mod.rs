@@ -136,3 +136,20 @@ pub fn shell_code(status: i32) -> i32 {
         false => libc::WEXITSTATUS(status),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_misbehaviour_has_a_name_of_its_own() {
+        let mut names: Vec<_> = ACTS.iter().flat_map(|family| family.iter()).collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        for pair in names.windows(2) {
+            let [(first, _), (second, _)] = pair else {
+                continue;
+            };
+            assert_ne!(first, second);
+        }
+    }
+}

@@ -43,7 +43,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "somebody writes to the cgroup's cgroup.kill",
         takes_ms: 300,
         needs: &[Need::Linux(5, 14)],
-        app: &["workers", "3"],
+        app: &["idle-workers", "3"],
         program: "manager",
         outside: cgroup_kill,
         also: &["exit-137-not-oom"],

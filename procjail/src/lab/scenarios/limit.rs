@@ -27,7 +27,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         id: "enospc",
         about: "a file system is full, and the program gives up",
         options: &["--tmpfs", "{dir}/shm:64K"],
-        app: &["fill", "{dir}/shm/file"],
+        app: &["fill-disk", "{dir}/shm/file"],
         outside: with_directory,
         never: &["rlimit-fsize", "emfile", "exit-own-code"],
         ..Scenario::PLAIN
