@@ -59,6 +59,8 @@ offsets! {
     task_sighand,
     /// `task_struct.blocked`.
     task_blocked,
+    /// `task_struct.real_blocked`: what is blocked but for the present wait in sigtimedwait(2).
+    task_real_blocked,
     /// `task_struct.cgroups`.
     task_cgroups,
     /// `task_struct.mm`.

@@ -145,7 +145,11 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
         |to: *mut SignalGenerated| {
             let signal_struct: u64 = read::kernel(target, offset!(task_signal));
             let index = (signal as u32).wrapping_sub(1) & 63;
-            let blocked: u64 = read::kernel(target, offset!(task_blocked));
+            // What a task waits for in sigtimedwait(2) is blocked as well: see sig_ignored() in
+            // kernel/signal.c.
+            let masked: u64 = read::kernel(target, offset!(task_blocked));
+            let awaited: u64 = read::kernel(target, offset!(task_real_blocked));
+            let blocked = masked | awaited;
             let mut flags = 0;
             if group != 0 {
                 flags |= signal_flags::GROUP;

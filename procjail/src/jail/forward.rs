@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::outcome::Observer;
@@ -29,9 +30,13 @@ pub(super) struct Dispositions {
 impl Dispositions {
     /// Those of a process; none if it is gone.
     pub fn of(pid: u32) -> Option<Dispositions> {
-        Some(Dispositions::parse(
-            &std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
-        ))
+        let mut now =
+            Dispositions::parse(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?);
+        if now.sleeping {
+            // While it waits, the kernel takes what it waits for out of the mask that it shows.
+            now.blocked |= awaited(pid).unwrap_or(0);
+        }
+        Some(now)
     }
 
     fn parse(status: &str) -> Dispositions {
@@ -53,6 +58,24 @@ impl Dispositions {
                 .is_some_and(|state| state.trim_start().starts_with('S')),
         }
     }
+}
+
+/// The signals that the main thread of a process waits for in sigtimedwait(2); none if it doesn't.
+///
+/// An init such as tini blocks all signals and waits for them so. In its wait they are blocked no longer,
+/// but not dropped either (`sig_ignored` in kernel/signal.c looks at `real_blocked`).
+fn awaited(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    let number: libc::c_long = words.next()?.parse().ok()?;
+    if number != libc::SYS_rt_sigtimedwait {
+        return None;
+    }
+    let set = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut mask = [0; 8];
+    memory.read_exact_at(&mut mask, set).ok()?;
+    Some(u64::from_ne_bytes(mask))
 }
 
 /// What becomes of a signal that is sent to the PID 1 of a namespace.

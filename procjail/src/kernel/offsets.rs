@@ -45,6 +45,7 @@ impl Layout {
             task_signal: "task_struct"."signal";
             task_sighand: "task_struct"."sighand";
             task_blocked: "task_struct"."blocked";
+            task_real_blocked: "task_struct"."real_blocked";
             task_cgroups: "task_struct"."cgroups";
             task_mm: "task_struct"."mm";
             task_thread_pid: "task_struct"."thread_pid";

@@ -96,6 +96,7 @@ pub const PROBES: &[Spec] = &[
             "task_signal",
             "task_sighand",
             "task_blocked",
+            "task_real_blocked",
             "signal_flags",
             "signal_group_exit_code",
             "sighand_action",

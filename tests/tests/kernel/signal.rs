@@ -202,6 +202,24 @@ fn a_signal_that_nobody_handles_is_held() {
     });
 }
 
+/// In sigwait(3) the mask that /proc shows lacks what is waited for.
+#[test]
+fn a_signal_that_is_waited_for_is_sent_at_once() {
+    scene(|scene| {
+        let running = scene
+            .trace(&["--stop-timeout", "20s"], &[&misbehave(), "wait-term"])
+            .spawn();
+        running.wait_for_line("ready");
+        let before = running.elapsed();
+        running.signal(libc::SIGTERM);
+        let finished = running.finish().expect_code(0);
+        assert_eq!(finished.stdout, "ready\n15\n");
+        let took = finished.elapsed - before;
+        assert!(took < Duration::from_secs(10), "not held: {took:?}");
+        assert!(finished.trace().kills().is_empty());
+    });
+}
+
 #[test]
 fn an_ignored_sigterm_ends_in_sigkill() {
     scene(|scene| {

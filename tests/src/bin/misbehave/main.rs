@@ -72,6 +72,7 @@ fn run(arguments: &Arguments) -> c_int {
         "handle-term" => signals::handle_term(arguments),
         "count-signals" => signals::count_signals(arguments),
         "block-term" => signals::block_term(arguments),
+        "wait-term" => signals::wait_term(),
         "tty" => signals::tty(),
         "stop-self" => signals::stop_self(),
         "kill-parent" => signals::kill_parent(),

@@ -86,6 +86,24 @@ pub fn count_signals(arguments: &Arguments) -> i32 {
     0
 }
 
+/// Blocks SIGTERM and waits for it in sigwait(3), as small inits do; prints it and exits with 0.
+pub fn wait_term() -> i32 {
+    mask(libc::SIG_BLOCK);
+    say("ready");
+    let mut taken = 0;
+    // SAFETY: the set is made by sigemptyset, and both live through the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        if libc::sigwait(&set, &mut taken) != 0 {
+            fail("sigwait");
+        }
+    }
+    say(&taken.to_string());
+    0
+}
+
 /// `MS`: blocks SIGTERM, waits, unblocks it with a handler, prints how often it came.
 pub fn block_term(arguments: &Arguments) -> i32 {
     install_counter(libc::SIGTERM);
