@@ -146,6 +146,7 @@ impl<'a> Window<'a> {
 
     /// Deals with a signal that the launcher got. Returns a reason if everything must be killed now.
     fn receive(&mut self, received: Received) -> Option<&'static str> {
+        tracing::debug!(?received, "signal");
         match stop_request(self.stop.as_ref().map(|(first, _)| first), &received) {
             Request::First => return self.open(received),
             Request::Second => return Some("second-signal"),
@@ -260,8 +261,7 @@ fn stop_request(first: Option<&Received>, received: &Received) -> Request {
         (SIGTERM | SIGINT | SIGQUIT | SIGHUP, None) => Request::First,
         (signal, Some(first))
             if signal == first.signal
-                && received.sender_pid == first.sender_pid
-                && received.sender_pid != 0
+                && same_sender(first, received)
                 && received.arrived.duration_since(first.arrived) < SAME_REQUEST =>
         {
             Request::Copy
@@ -269,6 +269,15 @@ fn stop_request(first: Option<&Received>, received: &Received) -> Request {
         (SIGTERM | SIGINT, Some(_)) => Request::Second,
         _ => Request::None,
     }
+}
+
+/// A process that signals the whole group is told with PID 0 to those that come after one of another PID
+/// namespace: the kernel takes the number out for that one (`send_signal_locked` in kernel/signal.c), and
+/// for all that follow. The terminal has none either, but another code.
+fn same_sender(first: &Received, second: &Received) -> bool {
+    let unnamed = |one: &Received| one.sender_pid == 0 && one.code == libc::SI_USER;
+    let named = first.sender_pid != 0 && first.sender_pid == second.sender_pid;
+    named || unnamed(first) || unnamed(second)
 }
 
 #[cfg(test)]
@@ -326,10 +335,15 @@ mod tests {
             ask(received(SIGTERM, 7, now + SAME_REQUEST)),
             Request::Second
         );
+        // To the process, then to its group.
+        assert_eq!(ask(received(SIGTERM, 0, soon)), Request::Copy);
         // The terminal: nobody types Ctrl-C twice by accident.
-        let typed = received(SIGINT, 0, now);
+        let typed = |arrived| Received {
+            code: libc::SI_KERNEL,
+            ..received(SIGINT, 0, arrived)
+        };
         assert_eq!(
-            stop_request(Some(&typed), &received(SIGINT, 0, soon)),
+            stop_request(Some(&typed(now)), &typed(soon)),
             Request::Second
         );
     }
