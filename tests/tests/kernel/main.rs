@@ -6,6 +6,7 @@ mod cgroup;
 mod cgroup_v2;
 mod evidence;
 mod jail;
+mod lab;
 mod launcher;
 mod mount;
 mod oom;
