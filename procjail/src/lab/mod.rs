@@ -71,6 +71,8 @@ pub enum Need {
     Swap,
     /// `/dev/fuse`.
     Fuse,
+    /// A directory for temporary files that is not in memory.
+    Disk,
 }
 
 /// All scenarios, by family.

@@ -21,6 +21,7 @@ impl Need {
             Self::Linux(major, minor) => linux_version() >= (major, minor),
             Self::SysResource => has_capability(CAP_SYS_RESOURCE),
             Self::Swap => has_swap(),
+            Self::Disk => has_disk(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
         };
         match has {
@@ -38,6 +39,7 @@ impl std::fmt::Display for Need {
             Self::Linux(major, minor) => write!(f, "Linux {major}.{minor}"),
             Self::SysResource => f.write_str("CAP_SYS_RESOURCE"),
             Self::Swap => f.write_str("a swap area"),
+            Self::Disk => f.write_str("a directory for temporary files that is on a disk"),
             Self::Fuse => f.write_str("/dev/fuse"),
         }
     }
@@ -77,6 +79,16 @@ fn has_capability(number: u32) -> bool {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .is_some_and(|mask| mask >> number & 1 == 1)
+}
+
+fn has_disk() -> bool {
+    use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+    /// `RAMFS_MAGIC` of include/uapi/linux/magic.h.
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    statfs(&std::env::temp_dir()).is_ok_and(|found| {
+        let kind = found.filesystem_type();
+        kind != TMPFS_MAGIC && kind != RAMFS_MAGIC
+    })
 }
 
 fn has_swap() -> bool {

@@ -59,6 +59,12 @@ const EXCEPTIONS: [(&str, &[Cgroups], &str); 5] = [
     ),
 ];
 
+/// Machines that play the lab's scenarios, which takes minutes: the oldest kernel and the one that most
+/// users have. The host plays them too.
+const LAB_MACHINES: [&str; 2] = ["5.10-v2", "6.12-v2"];
+/// How the names of their tests begin.
+const LAB: &str = "lab::";
+
 fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
     EXCEPTIONS
         .iter()
@@ -66,8 +72,11 @@ fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
         .map(|&(_, cgroups, reason)| (cgroups, reason))
 }
 
-/// Whether a test runs on machines of that arrangement.
-pub fn is_for(test: &str, cgroups: Cgroups) -> bool {
+/// Whether a test runs on the machine of that name and arrangement.
+pub fn is_for(test: &str, machine: &str, cgroups: Cgroups) -> bool {
+    if test.starts_with(LAB) && names().iter().any(|name| name == machine) {
+        return LAB_MACHINES.contains(&machine);
+    }
     exception(test).is_none_or(|(only, _)| only.contains(&cgroups))
 }
 
@@ -94,6 +103,11 @@ pub fn announce(tests: &[String]) {
         };
         println!("only on {place}: {test} ({reason})");
     }
+    let lab = tests.iter().filter(|test| test.starts_with(LAB)).count();
+    println!(
+        "only on {} and the host: the {lab} tests of {LAB} (they take minutes)",
+        LAB_MACHINES.join(", ")
+    );
 }
 
 #[cfg(test)]
@@ -103,10 +117,27 @@ mod tests {
 
     #[test]
     fn tests_are_for_what_their_module_says() {
-        assert!(!is_for("real_programs::redis", Cgroups::V2));
-        assert!(is_for("cgroup_v2::oom_group", Cgroups::V2));
-        assert!(!is_for("cgroup_v2::oom_group", Cgroups::Hybrid));
-        assert!(is_for("oom::x", Cgroups::V1));
+        assert!(!is_for("real_programs::redis", "6.1-v2", Cgroups::V2));
+        assert!(is_for("cgroup_v2::oom_group", "6.1-v2", Cgroups::V2));
+        assert!(!is_for(
+            "cgroup_v2::oom_group",
+            "6.1-hybrid",
+            Cgroups::Hybrid
+        ));
+        assert!(is_for("oom::x", "5.10-v1", Cgroups::V1));
+    }
+
+    #[test]
+    fn the_lab_is_for_some_machines_that_exist() {
+        assert!(
+            LAB_MACHINES
+                .iter()
+                .all(|machine| names().iter().any(|name| name == machine))
+        );
+        assert!(is_for("lab::fpe", "6.12-v2", Cgroups::V2));
+        assert!(!is_for("lab::fpe", "6.1-v2", Cgroups::V2));
+        // A kernel that the user brings.
+        assert!(is_for("lab::fpe", "vmlinuz-v2", Cgroups::V2));
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn boot_all(
             let wanted: Vec<&str> = tests
                 .iter()
                 .map(String::as_str)
-                .filter(|test| is_for(test, plan.cgroups))
+                .filter(|test| is_for(test, &plan.name, plan.cgroups))
                 .collect();
             done.push((index, boot(plan, programs, &wanted, cache)));
         }

@@ -33,6 +33,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         id: "mem-thrash-no-kill",
         about: "the program reads a file larger than its limit over and over",
         takes_ms: 4000,
+        needs: &[Need::Disk],
         options: &["--memory", "48M"],
         app: &["reread", "{dir}/file", "67108864", "2500"],
         outside: play,

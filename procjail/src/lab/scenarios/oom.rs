@@ -121,6 +121,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "oom-page-cache-unreclaimable",
         about: "a file locked in memory fills the limit",
+        needs: &[Need::Disk],
         options: &["--memory", "48M"],
         app: &["lock-file", "{dir}/file", "100663296"],
         outside: play,
