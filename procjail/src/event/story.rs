@@ -172,13 +172,13 @@ pub(crate) fn records() -> Vec<Record> {
         Record::SignalGenerated(forwarded),
         Record::SignalGenerated(cgroup_kill(at(35_010), init)),
         Record::SignalGenerated(cgroup_kill(at(35_011), cat)),
-        Record::Sender(Box::new(make::sender(
+        Record::Sender(Box::new(sender(
             at(20_001),
             bash,
             &["bash", "bin", "usr"],
             &["-bash"],
         ))),
-        Record::FailedCalls(Box::new(make::failed_calls(at(35_015), 2))),
+        Record::FailedCalls(Box::new(failed_calls(at(35_015), 2))),
         Record::SignalDelivered(killed(at(35_012), init, 9)),
         Record::SignalDelivered(killed(at(35_012), thread(cat, 9001), 9)),
         Record::Exit(exit(at(35_014), init, procjail, 9)),

@@ -30,7 +30,7 @@ pub struct Scenario {
     pub options: &'static [&'static str],
     /// Arguments of `procjail misbehave`, the program that runs in the jail; `{dir}` as above.
     pub app: &'static [&'static str],
-    /// The name under which the program appears, such as `sh`; its own if empty.
+    /// The name under which the program appears, such as `sh`; procjail itself if empty.
     pub program: &'static str,
     /// What happens outside the jail, from before its start to its end.
     pub outside: fn(&mut Stage) -> Result<(), Failure>,
@@ -49,7 +49,7 @@ impl Scenario {
         needs: &[],
         options: &[],
         app: &[],
-        program: "",
+        program: "app",
         outside: stage::watch,
         also: &[],
         never: &[],
