@@ -1,6 +1,6 @@
 //! `procjail run`: a jail without any probe.
 
-use super::{complain, options::JailOptions};
+use super::{complain, live::Live, options::JailOptions};
 use crate::{exit, jail::Jail};
 
 /// Run APP as PID 1 of a jail, untraced.
@@ -20,12 +20,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let Some(plan) = args.jail.compile()? else {
         return Ok(0);
     };
-    let mut jail = Jail::create(&plan, &())?;
-    if let Err(error) = jail.open_gate(&()) {
-        jail.abort("setup-failed", &());
+    let mut jail = Jail::create(&plan, &Live)?;
+    if let Err(error) = jail.open_gate(&Live) {
+        jail.abort("setup-failed", &Live);
         return Err(error.into());
     }
-    let outcome = jail.supervise(&());
+    let outcome = jail.supervise(&Live);
     if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
         complain(format_args!(
             "the OOM killer killed {kills} of the jail's processes; see procjail trace, or raise --memory"

@@ -9,6 +9,7 @@ mod need;
 mod run;
 mod scenarios;
 mod stage;
+mod stuck_fs;
 
 pub use run::{Ran, Verdict, run};
 pub use stage::{Failure, Stage};
