@@ -31,7 +31,7 @@ struct Mount {
 pub struct Servers {
     /// Who has `/dev/fuse` open, with the number of the connection where the kernel tells.
     daemons: Option<Vec<(Other, Option<u32>)>>,
-    control: Option<Option<fs::File>>,
+    control: Option<Option<File>>,
 }
 
 impl Servers {
@@ -115,9 +115,7 @@ impl Servers {
     }
 
     fn daemons(&mut self, connection: u32, namespace: &mut Option<Namespace>) -> Vec<Other> {
-        let all = self
-            .daemons
-            .get_or_insert_with(|| fuse_daemons(namespace));
+        let all = self.daemons.get_or_insert_with(|| fuse_daemons(namespace));
         let told = all.iter().any(|(_, of)| of.is_some());
         let serves = |of: &Option<u32>| match told {
             true => *of == Some(connection),
@@ -253,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_mount_is_read_with_its_odd_name() {
-        let line = "36 35 0:52 /sub /mnt/a\\040b rw,noatime master:1 - fuse.sshfs host:/x\\134y rw,fd=3";
+        let line =
+            "36 35 0:52 /sub /mnt/a\\040b rw,noatime master:1 - fuse.sshfs host:/x\\134y rw,fd=3";
         let expected = Mount {
             id: 36,
             minor: 52,

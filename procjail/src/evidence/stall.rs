@@ -96,15 +96,17 @@ impl<'a> Inquiry<'a> {
         memberships.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
-            let hierarchy = self.view.hierarchies.iter().find(|hierarchy| {
-                match controllers {
+            let hierarchy = self
+                .view
+                .hierarchies
+                .iter()
+                .find(|hierarchy| match controllers {
                     "" => hierarchy.controllers.is_empty(),
                     _ => {
                         controllers.split(',').any(|name| name == "freezer")
                             && hierarchy.controllers.iter().any(|name| name == "freezer")
                     }
-                }
-            })?;
+                })?;
             frozen_above(hierarchy, path)
         })
     }

@@ -114,7 +114,8 @@ fn thread(
     } else {
         (Vec::new(), String::new(), None)
     };
-    let stall = inquiry.map(|inquiry| inquiry.state(directory, &status, &call, &stack_text, &stack));
+    let stall =
+        inquiry.map(|inquiry| inquiry.state(directory, &status, &call, &stack_text, &stack));
     Some(ThreadState {
         task: status.task(start_ns),
         parent_pid: status.number("PPid"),

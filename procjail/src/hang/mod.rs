@@ -129,11 +129,13 @@ pub fn cause(thread: &ThreadState) -> Option<Cause<'_>> {
     if has_prefix(thread, SERVERS) {
         return Some(Cause::Server(file_system));
     }
-    if has(thread, &["de_thread"]) {
-        return Some(Cause::ExecDethread);
-    }
     if has(thread, &["exit_mmap", "unmap_vmas", "free_pgtables"]) {
         return Some(Cause::ExitMmap);
+    }
+    // Mostly a part of its only caller.
+    let innermost = thread.stack.first().map(String::as_str);
+    if has(thread, &["de_thread"]) || innermost == Some("begin_new_exec") {
+        return Some(Cause::ExecDethread);
     }
     if thread.state == "D" {
         return Some(
@@ -152,11 +154,15 @@ pub fn cause(thread: &ThreadState) -> Option<Cause<'_>> {
 
 /// A zombie is in the way only if nobody in the jail can reap it.
 fn dead<'a>(thread: &'a ThreadState, stall: &'a StallState) -> Option<Cause<'a>> {
-    // A main thread that left others behind; a thread that is not the main one.
-    if thread.threads > 1 || thread.task.tid != thread.task.pid {
+    let outside = |other: &&Other| !other.in_pid_namespace;
+    // Threads go by themselves, but for those whose tracer must hear of it.
+    if thread.task.tid != thread.task.pid {
+        return stall.tracer.as_ref().filter(outside).map(Cause::NotReaped);
+    }
+    // A main thread that left others behind.
+    if thread.threads > 1 {
         return None;
     }
-    let outside = |other: &&Other| !other.in_pid_namespace;
     // The tracer reaps before the parent can.
     let owner = stall.tracer.as_ref().or(stall.parent.as_ref());
     let is_pid_1 = stall.namespace_pids.get(JAIL_LEVEL) == Some(&1)
@@ -215,7 +221,16 @@ pub(crate) const FUSE: &[&str] = &[
 
 /// Clients of file servers: NFS and its RPC, SMB, Ceph, 9P.
 pub(crate) const SERVERS: &[&str] = &[
-    "nfs_", "nfs3_", "nfs4_", "rpc_wait", "__rpc_", "cifs_", "smb2_", "ceph_", "p9_client", "v9fs_",
+    "nfs_",
+    "nfs3_",
+    "nfs4_",
+    "rpc_wait",
+    "__rpc_",
+    "cifs_",
+    "smb2_",
+    "ceph_",
+    "p9_client",
+    "v9fs_",
 ];
 
 /// The block layer, and what file systems wait for it with.
@@ -235,7 +250,19 @@ const BLOCK: &[&str] = &[
 
 /// A module that drives a device, not a file system or a network protocol.
 fn is_driver(module: &str) -> bool {
-    !matches!(module, "fuse" | "nfs" | "nfsv4" | "nfsv3" | "sunrpc" | "cifs" | "overlay" | "ext4" | "xfs" | "btrfs")
+    !matches!(
+        module,
+        "fuse"
+            | "nfs"
+            | "nfsv4"
+            | "nfsv3"
+            | "sunrpc"
+            | "cifs"
+            | "overlay"
+            | "ext4"
+            | "xfs"
+            | "btrfs"
+    )
 }
 
 #[cfg(test)]

@@ -22,6 +22,13 @@ impl Need {
             Self::SysResource => has_capability(CAP_SYS_RESOURCE),
             Self::Swap => has_swap(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
+            // Not there in the root of the hierarchy.
+            Self::FreezerV1 => Path::new(super::FREEZER_V1)
+                .join("cgroup.clone_children")
+                .exists(),
+            Self::Disposable => {
+                std::env::var_os("PROCJAIL_LAB_DISPOSABLE").is_some_and(|value| value == "1")
+            }
         };
         match has {
             true => Ok(()),
@@ -39,6 +46,10 @@ impl std::fmt::Display for Need {
             Self::SysResource => f.write_str("CAP_SYS_RESOURCE"),
             Self::Swap => f.write_str("a swap area"),
             Self::Fuse => f.write_str("/dev/fuse"),
+            Self::FreezerV1 => f.write_str("the freezer of cgroup v1"),
+            Self::Disposable => {
+                f.write_str("a machine to be thrown away (PROCJAIL_LAB_DISPOSABLE=1)")
+            }
         }
     }
 }

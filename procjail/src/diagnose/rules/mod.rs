@@ -2,6 +2,7 @@
 //! a scenario in [`crate::lab`].
 
 mod evidence;
+mod hang;
 mod stop;
 
 use super::Rule;
@@ -16,4 +17,4 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[stop::RULES, hang::RULES, evidence::RULES];
