@@ -1,5 +1,6 @@
 //! What `run` says while its jail hangs: a line at a time, and never at the price of hanging itself.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -9,24 +10,40 @@ use crate::event::{Moment, What};
 use crate::hang;
 use crate::jail::Observer;
 
+/// How long the report at the end waits for a reader, a line.
+const PATIENCE_MS: u16 = 500;
+
 /// The user of an untraced jail, who wants to know only what it waits for.
-pub struct Live;
+#[derive(Default)]
+pub struct Live {
+    /// The time is over: the report comes next.
+    over: Cell<bool>,
+}
 
 impl Observer for Live {
     fn observe(&self, _time_ns: u64, what: What) {
-        if let What::Snapshot(snapshot) = what
-            && snapshot.moment == Moment::Stall
-        {
-            say(&hang::line(&snapshot));
+        match what {
+            What::Snapshot(snapshot) if snapshot.moment == Moment::Stall && !self.over.get() => {
+                say(&hang::line(&snapshot), PollTimeout::ZERO);
+            }
+            What::Teardown(step) if step.error.is_some() => self.over.set(true),
+            _ => {}
         }
     }
 }
 
-/// A line on stderr if it takes one now: the teardown must not wait for a reader that doesn't read.
-fn say(line: &str) {
+/// Says what remains. A reader that doesn't read is waited for, but not long.
+pub fn report(remains: &[String]) {
+    for line in remains {
+        say(line, PollTimeout::from(PATIENCE_MS));
+    }
+}
+
+/// A line on stderr if it takes one in that time: nothing may wait for a reader that doesn't read.
+fn say(line: &str, patience: PollTimeout) {
     let stderr = std::io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    let ready = matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1));
+    let ready = matches!(poll(&mut fds, patience), Ok(1));
     if !ready {
         return;
     }

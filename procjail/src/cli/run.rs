@@ -1,6 +1,7 @@
 //! `procjail run`: a jail without any probe.
 
-use super::{complain, live::Live, options::JailOptions};
+use super::live::{self, Live};
+use super::{complain, options::JailOptions};
 use crate::{exit, jail::Jail};
 
 /// Run APP as PID 1 of a jail, untraced.
@@ -20,19 +21,18 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let Some(plan) = args.jail.compile()? else {
         return Ok(0);
     };
-    let mut jail = Jail::create(&plan, &Live)?;
-    if let Err(error) = jail.open_gate(&Live) {
-        jail.abort("setup-failed", &Live);
+    let live = Live::default();
+    let mut jail = Jail::create(&plan, &live)?;
+    if let Err(error) = jail.open_gate(&live) {
+        jail.abort("setup-failed", &live);
         return Err(error.into());
     }
-    let outcome = jail.supervise(&Live);
+    let outcome = jail.supervise(&live);
     if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
         complain(format_args!(
             "the OOM killer killed {kills} of the jail's processes; see procjail trace, or raise --memory"
         ));
     }
-    for remains in &outcome.remains {
-        complain(format_args!("{remains}"));
-    }
+    live::report(&outcome.remains);
     Ok(outcome.exit_code)
 }

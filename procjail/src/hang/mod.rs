@@ -266,4 +266,4 @@ fn is_driver(module: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

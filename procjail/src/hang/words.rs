@@ -204,11 +204,7 @@ fn free(target: &FileSystem) -> String {
 /// What remains when the time is over, with what would free it: a sentence for each cause, at most eight.
 pub fn report(snapshot: &Snapshot) -> Vec<String> {
     const SENTENCES: usize = 8;
-    let mut found = holds(snapshot);
-    // PID 1 waits for the others: it is worth a word only if there are none.
-    if found.iter().any(|hold| hold.cause != Cause::PidNamespace) {
-        found.retain(|hold| hold.cause != Cause::PidNamespace);
-    }
+    let found = holds(snapshot);
     let mut told: Vec<(Hold<'_>, Vec<u32>)> = Vec::new();
     for hold in found {
         let pid = hold.thread.task.pid;

@@ -92,7 +92,7 @@ impl<'a> Group<'a> {
             .holds
             .iter()
             .take(NAMED)
-            .map(|hold| case.task_name(&hold.thread.task))
+            .map(|hold| name(case, hold.thread))
             .collect();
         match self.holds.len().saturating_sub(NAMED) {
             0 => names.join(", "),
@@ -145,7 +145,7 @@ impl<'a> Group<'a> {
                     self.first,
                     format!(
                         "{} is still there, {}",
-                        case.task_name(&hold.thread.task),
+                        name(case, hold.thread),
                         hang::standing(hold)
                     ),
                 )
@@ -165,6 +165,19 @@ impl<'a> Group<'a> {
             finding = finding.shown_by(self.last, "it is still there");
         }
         finding.at(self.first.time_ns.saturating_sub(self.waited_ns))
+    }
+}
+
+/// A thread by its process: `worker (PID 7)`, `thread helper of worker (PID 7)`.
+fn name(case: &Case, thread: &ThreadState) -> String {
+    let task = &thread.task;
+    let process = match case.process_of(task) {
+        Some(process) => case.name(process),
+        None => case.task_name(task),
+    };
+    match task.tid == task.pid {
+        true => process,
+        false => format!("thread {} of {process}", render::escape(&task.comm)),
     }
 }
 
@@ -336,7 +349,7 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
                     .is_some_and(|stall| stall.in_pid_namespace)
         })
         .collect();
-    let who = case.task_name(&init.thread.task);
+    let who = name(case, init.thread);
     let nested = init.thread.stall.as_ref().is_some_and(hang::is_nested_init);
     let what = match nested {
         true => format!("{who}, PID 1 of a nested PID namespace,"),
@@ -363,7 +376,7 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
     };
     let verdict = format!(
         "{what} is dead but could not finish for {lasted}: it waits for {}{more}, {}.{end}",
-        case.task_name(&first.thread.task),
+        name(case, first.thread),
         hang::standing(first)
     );
     let mut finding = Finding::new(verdict)
@@ -407,7 +420,7 @@ pub(super) fn output_held(case: &Case) -> Vec<Finding> {
     };
     let mut finding = Finding::new(format!(
         "{} is left and still has the jail's output open: whoever reads it from a pipe waits for its end.",
-        case.task_name(&thread.task)
+        name(case, thread)
     ))
     .proven()
     .shown_by(event, "the pipe of procjail's standard output or error is among its descriptors")
@@ -445,13 +458,13 @@ pub(super) fn dethread(case: &Case) -> Vec<Finding> {
     else {
         return Vec::new();
     };
-    let name = case.task_name(&thread.task);
+    let who = name(case, thread);
     let traced = match other.tracer_pid {
         0 => String::new(),
         tracer => format!(", which host PID {tracer} traces"),
     };
     let verdict = format!(
-        "{name} executes another program, but its execve waits for {} of its own to go: {} in state {}{traced}.",
+        "{who} executes another program, but its execve waits for {} of its own to go: {} in state {}{traced}.",
         render::plural(others.len() as u64, "thread", "threads"),
         match other.task.comm.as_str() == thread.task.comm {
             true => format!("thread {}", other.task.tid),
