@@ -45,6 +45,10 @@ offsets! {
     task_tgid,
     /// `task_struct.real_parent`.
     task_real_parent,
+    /// `task_struct.parent`: the tracer, of a task that is traced.
+    task_parent,
+    /// `task_struct.ptrace`.
+    task_ptrace,
     /// `task_struct.group_leader`.
     task_group_leader,
     /// `task_struct.comm`.
@@ -67,6 +71,10 @@ offsets! {
     task_flags,
     /// `task_struct.stack`.
     task_stack,
+    /// `task_struct.cred`.
+    task_cred,
+    /// `cred.euid`.
+    cred_euid,
     /// `task_struct.utime`.
     task_utime,
     /// `task_struct.stime`.
@@ -83,6 +91,14 @@ offsets! {
     signal_live,
     /// `signal_struct.nr_threads`.
     signal_nr_threads,
+    /// `signal_struct.pids[PIDTYPE_PGID]`.
+    signal_process_group,
+    /// `signal_struct.pids[PIDTYPE_SID]`.
+    signal_session,
+    /// `signal_struct.tty`.
+    signal_tty,
+    /// `tty_struct.name`.
+    tty_name,
     /// `sighand_struct.action`.
     sighand_action,
     /// Size of one `k_sigaction`.
@@ -93,6 +109,8 @@ offsets! {
     k_sigaction_flags,
     /// `kernel_siginfo.si_code`.
     siginfo_code,
+    /// `kernel_siginfo._sifields._sigfault._addr`.
+    siginfo_address,
     /// `css_set.dfl_cgrp`.
     css_set_dfl_cgrp,
     /// `css_set.subsys`.
@@ -117,6 +135,8 @@ offsets! {
     kernfs_node_id,
     /// `kernfs_node.name`.
     kernfs_node_name,
+    /// `kernfs_node.__parent`, or `.parent` (before Linux 6.15), with `name` behind it.
+    kernfs_node_parent,
     /// `pid.level`.
     pid_level,
     /// `pid.numbers`.
@@ -149,6 +169,18 @@ offsets! {
     mm_arg_start,
     /// `mm_struct.arg_end`.
     mm_arg_end,
+    /// `mm_struct.exe_file`.
+    mm_exe_file,
+    /// `file.f_path.mnt`.
+    file_mount,
+    /// `file.f_path.dentry`.
+    file_dentry,
+    /// `dentry.d_parent`, with `d_name` behind it.
+    dentry_parent,
+    /// `mount.mnt`, the `vfsmount` inside it.
+    mount_vfsmount,
+    /// `mount.mnt_parent`, with `mnt_mountpoint` and `mnt.mnt_root` behind it.
+    mount_parent,
     /// `mm_struct.total_vm`, in pages.
     mm_total_vm,
     /// `mm_struct.pgtables_bytes`.
@@ -167,6 +199,10 @@ offsets! {
     regs_arg3,
     /// Fifth argument.
     regs_arg4,
+    /// The instruction pointer.
+    regs_instruction,
+    /// The stack pointer.
+    regs_stack_pointer,
     /// Where the user-mode `pt_regs` lie, from `task_struct.stack`.
     stack_regs,
 }
@@ -186,8 +222,25 @@ pub mod syscall_class {
     pub const WAIT4: u8 = 3;
     /// waitid(2).
     pub const WAITID: u8 = 4;
+    /// exit(2), which never returns.
+    pub const EXIT: u8 = 5;
+    /// exit_group(2), likewise.
+    pub const EXIT_GROUP: u8 = 6;
     /// First of the calls of [`mount_call`](crate::mount_call), which follow in its order.
-    pub const MOUNTS: u8 = 5;
+    pub const MOUNTS: u8 = 7;
+}
+
+/// Values of [`SyscallTable::failure`].
+pub mod call_failure {
+    /// An error is nothing to speak of, or another record tells it.
+    pub const IGNORED: u8 = 0;
+    /// An error is kept.
+    pub const KEPT: u8 = 1;
+    /// The same, and EAGAIN is one: a fork that was refused.
+    pub const KEPT_EAGAIN: u8 = 2;
+    /// An error is kept together with a path, which is the first argument; the second with this number
+    /// plus one, the third with this plus two.
+    pub const PATH: u8 = 3;
 }
 
 /// Which system calls the programs look at, by number on this architecture.
@@ -198,6 +251,8 @@ pub mod syscall_class {
 pub struct SyscallTable {
     /// A value of [`syscall_class`] for each number.
     pub class: [u8; SYSCALL_NUMBERS],
+    /// A value of [`call_failure`] for each number, for those without a class.
+    pub failure: [u8; SYSCALL_NUMBERS],
 }
 
 impl SyscallTable {
@@ -205,6 +260,7 @@ impl SyscallTable {
     pub const fn empty() -> Self {
         Self {
             class: [syscall_class::NONE; SYSCALL_NUMBERS],
+            failure: [call_failure::IGNORED; SYSCALL_NUMBERS],
         }
     }
 }

@@ -7,17 +7,21 @@
 
 mod cgroup;
 mod config;
+mod failure;
 mod mount;
 mod oom;
 mod process;
+mod sender;
 mod signal;
 mod task;
 
 pub use cgroup::*;
 pub use config::*;
+pub use failure::*;
 pub use mount::*;
 pub use oom::*;
 pub use process::*;
+pub use sender::*;
 pub use signal::*;
 pub use task::*;
 
@@ -49,8 +53,12 @@ pub mod kind {
     pub const CGROUP: u32 = 11;
     /// [`Wait`](crate::Wait).
     pub const WAIT: u32 = 12;
+    /// [`Sender`](crate::Sender).
+    pub const SENDER: u32 = 13;
+    /// [`FailedCalls`](crate::FailedCalls).
+    pub const FAILED_CALLS: u32 = 14;
     /// How many kinds there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 15;
 }
 
 /// What every record begins with.
@@ -109,13 +117,19 @@ records! {
     Fork = HEADER + TASK,
     Exec = HEADER + 32,
     ExecFailed = HEADER + 16 + PATH_LEN,
-    Exit = HEADER + TASK + 48,
+    Exit = HEADER + TASK + 72,
     Reap = HEADER + 16,
     Wait = HEADER + 8,
     Free = HEADER + TASK,
-    SignalGenerated = HEADER + TASK + 40,
+    SignalGenerated = HEADER + TASK + 72,
     SignalDelivered = HEADER + 32,
-    OomKill = HEADER + TASK + 72 + MEMCG_LEVELS * size_of::<MemcgLevel>(),
+    Sender = HEADER + 16 + 20 * SENDER_PARENTS + 32
+        + SENDER_NAME_LEN * (SENDER_EXE_NAMES + SENDER_CGROUP_NAMES) + SENDER_ARGV_LEN,
+    UserFrame = 32,
+    OomKill = HEADER + TASK + 80 + 8 * KERNEL_FRAMES + USER_FRAMES * size_of::<UserFrame>()
+        + MEMCG_LEVELS * size_of::<MemcgLevel>(),
+    FailedCall = 64 + FAILED_PATH_LEN,
+    FailedCalls = HEADER + 8 + FAILED_CALLS * size_of::<FailedCall>(),
     OomReap = HEADER + 8,
     Mount = HEADER + 72 + 3 * PATH_LEN,
     Cgroup = HEADER + TASK + 16 + PATH_LEN,

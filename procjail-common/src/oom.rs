@@ -26,6 +26,28 @@ pub struct MemcgLevel {
     pub name: [u8; MEMCG_NAME_LEN],
 }
 
+/// Calls in the kernel that an [`OomKill`] carries.
+pub const KERNEL_FRAMES: usize = 24;
+
+/// Calls in the program that an [`OomKill`] carries.
+pub const USER_FRAMES: usize = 16;
+
+/// [`UserFrame::status`] when the file's build ID is known (`BPF_STACK_BUILD_ID_VALID` of
+/// include/uapi/linux/bpf.h).
+pub const BUILD_ID_VALID: u32 = 1;
+
+/// A call in the program: `struct bpf_stack_build_id`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserFrame {
+    /// [`BUILD_ID_VALID`], or else only an address is known.
+    pub status: u32,
+    /// Build ID of the file that is mapped there.
+    pub build_id: [u8; 20],
+    /// Offset in that file, or the address.
+    pub place: u64,
+}
+
 /// `mark_victim`: `victim` was chosen; `header.task` is the task whose allocation triggered it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +78,14 @@ pub struct OomKill {
     pub levels: u32,
     /// The chain goes on above the levels recorded.
     pub more_levels: u32,
+    /// Bytes of `kernel_stack` in use.
+    pub kernel_stack_len: u32,
+    /// Bytes of `user_stack` in use.
+    pub user_stack_len: u32,
+    /// Addresses in the kernel that the trigger was called from, innermost first.
+    pub kernel_stack: [u64; KERNEL_FRAMES],
+    /// Where the trigger was in its program, innermost first, as far as frame pointers lead.
+    pub user_stack: [UserFrame; USER_FRAMES],
     /// Memory cgroups from the victim's own to the root.
     pub chain: [MemcgLevel; MEMCG_LEVELS],
 }

@@ -74,6 +74,19 @@ pub struct Exit {
     pub signal_flags: u32,
     /// 1 when this was the last thread of the process.
     pub group_dead: u32,
+    /// The system call that this thread was in, as numbered on its architecture; [`u32::MAX`] if that
+    /// can't be told.
+    pub syscall: u32,
+    /// That call's first argument.
+    pub argument: i32,
+    /// What another thread of the process called exit_group(2) with.
+    pub group_argument: i32,
+    /// Non-zero if one did.
+    pub has_group_argument: u32,
+    /// The process group, by the initial PID namespace; 0 where the kernel's field isn't known.
+    pub process_group: u32,
+    /// The session, likewise.
+    pub session: u32,
     /// Zero.
     pub reserved: u32,
     /// `signal_struct.maxrss` in bytes, or 0 where the kernel has not summed it up yet.

@@ -34,6 +34,16 @@ pub struct SignalGenerated {
     pub target_group_exit_code: i32,
     /// The system call that the sender is in, as numbered on its architecture; -1 if none.
     pub syscall: i64,
+    /// `task_struct.ptrace` of the target: 0 if nobody traces it.
+    pub target_ptrace: u32,
+    /// Process ID of the target's tracer, or else of its parent.
+    pub target_tracer: u32,
+    /// `si_addr`, if the signal is that of a fault; else anything.
+    pub fault_address: u64,
+    /// The instruction that the sender was at when it left user mode; anything for a kernel thread.
+    pub instruction: u64,
+    /// Its stack pointer, likewise.
+    pub stack_pointer: u64,
 }
 
 /// `signal_deliver`: `header.task` takes a signal.

@@ -37,7 +37,8 @@ pub fn record<T: Record + 'static>(
     fill: impl FnOnce(*mut T),
 ) -> Result<(), Skip> {
     let Some(mut entry) = RING.reserve::<T>(0) else {
-        return lost(kind);
+        lost(kind);
+        return Err(Skip);
     };
     let to = entry.as_mut_ptr();
     // SAFETY: the ring gave `size_of::<T>()` bytes, and every record begins with a header.
@@ -52,7 +53,10 @@ pub fn record<T: Record + 'static>(
 pub fn bytes(kind: u32, record: &[u8]) -> Result<(), Skip> {
     match RING.output::<[u8]>(record, 0) {
         Ok(()) => Ok(()),
-        Err(_) => lost(kind),
+        Err(_) => {
+            lost(kind);
+            Err(Skip)
+        }
     }
 }
 
@@ -72,11 +76,11 @@ pub unsafe fn header(to: *mut Header, kind: u32, task: u64) {
     }
 }
 
+/// Counts a record that there will not be.
 #[inline(always)]
-fn lost(kind: u32) -> Result<(), Skip> {
+pub fn lost(kind: u32) {
     if let Some(count) = LOST.get_ptr_mut(kind) {
         // SAFETY: the slot belongs to this processor.
         unsafe { *count += 1 };
     }
-    Err(Skip)
 }

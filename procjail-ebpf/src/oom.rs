@@ -1,12 +1,15 @@
 //! The OOM killer: who dies, by whose limit, and what the memory was made of.
 
 use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_get_stack,
     macros::{map, raw_tracepoint},
     maps::LruHashMap,
     programs::RawTracePointContext,
 };
 use procjail_common::{
-    MEMCG_LEVELS, MEMCG_NAME_LEN, MemcgLevel, OomKill, OomReap, kind, oom_reap_stage, scope_flags,
+    KERNEL_FRAMES, MEMCG_LEVELS, MEMCG_NAME_LEN, MemcgLevel, OomKill, OomReap, USER_FRAMES,
+    UserFrame, kind, oom_reap_stage, scope_flags,
 };
 
 use crate::{
@@ -68,9 +71,39 @@ fn try_mark_victim(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).oom_score_adj = i32::from(adj as i16);
             (*to).killed_by_kernel = u32::from(killed_by_kernel);
             (*to).syscall = task::syscall(trigger);
+            stack(to, ctx);
             chain(to, victim);
         }
     })
+}
+
+/// What the trigger was doing.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn stack(to: *mut OomKill, ctx: &RawTracePointContext) {
+    /// Flags of bpf_get_stack(), include/uapi/linux/bpf.h.
+    const BPF_F_USER_STACK: u64 = 1 << 8;
+    const BPF_F_USER_BUILD_ID: u64 = 1 << 11;
+    // Bytes, or a negative error number, which becomes none.
+    let used = |length: i64| (length & !(length >> 63)) as u32;
+    // SAFETY: the caller vouches for `to`; the helper writes at most as much as it is told.
+    unsafe {
+        (*to).kernel_stack_len = used(bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut (*to).kernel_stack).cast(),
+            size_of::<[u64; KERNEL_FRAMES]>() as u32,
+            0,
+        ));
+        (*to).user_stack_len = used(bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut (*to).user_stack).cast(),
+            size_of::<[UserFrame; USER_FRAMES]>() as u32,
+            BPF_F_USER_STACK | BPF_F_USER_BUILD_ID,
+        ));
+    }
 }
 
 /// What the victim's memory is made of.

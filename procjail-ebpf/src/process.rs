@@ -6,17 +6,25 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::RawTracePointContext,
 };
-use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags};
+use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags, syscall_class};
 
 use crate::{
     config::{flag, offset, present},
     emit::{self, Skip},
-    read, scope, syscall, task,
+    failure, read, scope, syscall, task,
 };
+
+/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+const SIGNAL_GROUP_EXIT: u32 = 0x4;
 
 /// Thread groups whose end was told, where the kernel doesn't say which thread was the last.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+
+/// What exit_group(2) was called with, by address of the `signal_struct`: a process's last thread need
+/// not be the one that called it.
+#[map]
+static ARGUMENTS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
 /// Whether `task` is a thread that is not the leader of its group.
 #[inline(always)]
@@ -73,8 +81,14 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     } else {
         is_last(thread, signal)
     };
-    if !group_dead && !flag(scope_flags::THREADS) {
-        return Err(Skip);
+    if !group_dead {
+        if syscall::class(task::syscall(thread) as u64) == syscall_class::EXIT_GROUP {
+            let argument = task::register(thread, offset!(regs_arg0)) as u32;
+            let _ = ARGUMENTS.insert(signal, argument, 0);
+        }
+        if !flag(scope_flags::THREADS) && !leaves_the_rest(thread, signal) {
+            return Err(Skip);
+        }
     }
     // A process is known by its leader, whichever thread was the last.
     let subject = if group_dead { leader } else { thread };
@@ -88,12 +102,77 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).leader_exit_code = read::kernel(leader, offset!(task_exit_code));
             (*to).signal_flags = read::kernel(signal, offset!(signal_flags));
             (*to).group_dead = u32::from(group_dead);
+            (*to).process_group = number(signal, offset!(signal_process_group));
+            (*to).session = number(signal, offset!(signal_session));
             (*to).reserved = 0;
             (*to).max_rss_bytes = task::pages(optional(signal, offset!(signal_maxrss)));
             (*to).utime_ns = optional(thread, offset!(task_utime));
             (*to).stime_ns = optional(thread, offset!(task_stime));
+            argument(to, thread, signal);
         }
-    })
+    })?;
+    if group_dead {
+        // Its address may be another process's soon.
+        let _ = ARGUMENTS.remove(signal);
+        failure::tell(leader, status(signal, leader) != 0)?;
+    }
+    Ok(())
+}
+
+/// Whether a thread that ends leaves a process behind that is not what it was: its leader is gone, which
+/// stays as a zombie, or a signal ended the thread alone (a seccomp filter does that).
+#[inline(always)]
+fn leaves_the_rest(thread: u64, signal: u64) -> bool {
+    let flags: u32 = read::kernel(signal, offset!(signal_flags));
+    let code: i32 = read::kernel(thread, offset!(task_exit_code));
+    flags & SIGNAL_GROUP_EXIT == 0 && (code & 0x7f != 0 || !is_thread(thread))
+}
+
+/// What wait(2) will tell of a process, as in wait_task_zombie().
+#[inline(always)]
+fn status(signal: u64, leader: u64) -> i32 {
+    let flags: u32 = read::kernel(signal, offset!(signal_flags));
+    if flags & SIGNAL_GROUP_EXIT != 0 {
+        read::kernel(signal, offset!(signal_group_exit_code))
+    } else {
+        read::kernel(leader, offset!(task_exit_code))
+    }
+}
+
+/// What exit_group(2), or exit(2) of the last thread, was called with.
+///
+/// Whoever called exit_group(2) need not be the last one to end.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn argument(to: *mut Exit, thread: u64, signal: u64) {
+    // SAFETY: the caller vouches for `to`; a found value is copied, and whoever wrote it has ended.
+    unsafe {
+        (*to).syscall = u32::MAX;
+        (*to).argument = 0;
+        if present(offset!(stack_regs)) {
+            (*to).syscall = task::register(thread, offset!(regs_syscall)) as u32;
+            (*to).argument = task::register(thread, offset!(regs_arg0)) as i32;
+        }
+        (*to).group_argument = 0;
+        (*to).has_group_argument = 0;
+        if let Some(&argument) = ARGUMENTS.get(signal) {
+            (*to).group_argument = argument as i32;
+            (*to).has_group_argument = 1;
+        }
+    }
+}
+
+/// The number, in the initial PID namespace, of a `struct pid` that a field points to; 0 if there is
+/// no such field.
+#[inline(always)]
+fn number(signal: u64, field: u32) -> u32 {
+    if !present(field) {
+        return 0;
+    }
+    task::ns_pid(read::kernel(signal, field), 0)
 }
 
 /// Whether a thread that ends is the last of its group, where the tracepoint doesn't tell.

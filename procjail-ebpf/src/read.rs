@@ -9,6 +9,8 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
 
+use crate::config::offset;
+
 /// A type that may be read from the kernel: any bit pattern is a valid value.
 ///
 /// # Safety
@@ -16,7 +18,7 @@ use aya_ebpf::helpers::generated::{
 /// The type is an integer or an array of integers.
 pub unsafe trait Plain: Copy {}
 
-// SAFETY: integers, and an array of bytes.
+// SAFETY: an integer.
 unsafe impl Plain for i32 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}
@@ -24,8 +26,10 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for i64 {}
 // SAFETY: as above.
 unsafe impl Plain for u64 {}
-// SAFETY: as above.
-unsafe impl Plain for [u8; 16] {}
+// SAFETY: integers.
+unsafe impl Plain for [u64; 2] {}
+// SAFETY: integers.
+unsafe impl Plain for [u64; 3] {}
 
 /// The kernel's value at `base + offset`; zero if it cannot be read.
 #[inline(always)]
@@ -39,6 +43,25 @@ pub fn kernel<T: Plain>(base: u64, offset: u32) -> T {
             base.wrapping_add(u64::from(offset)) as *const _,
         );
         value.assume_init()
+    }
+}
+
+/// Copies the name of a task; zeros if it cannot be read.
+///
+/// Straight to its place: the compiler would copy a value of bytes one by one.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+pub unsafe fn comm(to: *mut [u8; 16], task: u64) {
+    // SAFETY: the caller vouches for `to`.
+    unsafe {
+        bpf_probe_read_kernel(
+            to.cast(),
+            size_of::<[u8; 16]>() as u32,
+            task.wrapping_add(u64::from(offset!(task_comm))) as *const _,
+        );
     }
 }
 

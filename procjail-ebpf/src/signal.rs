@@ -10,7 +10,7 @@ use procjail_common::{SignalDelivered, SignalGenerated, kind, scope_flags, signa
 use crate::{
     config::{flag, offset, present},
     emit::{self, Skip},
-    read, scope, task,
+    read, scope, sender, task,
 };
 
 const SIGKILL: i32 = 9;
@@ -57,6 +57,38 @@ fn code(info: u64) -> i32 {
         // SEND_SIG_PRIV
         1 => SI_KERNEL,
         _ => read::kernel(info, offset!(siginfo_code)),
+    }
+}
+
+/// What only user space takes apart, since branches cost the verifier time: who traces the target, and
+/// where the sender was, for a fault of its own.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn circumstances(to: *mut SignalGenerated, sender: u64, target: u64, info: u64) {
+    // SAFETY: the caller vouches for `to`; every field is written.
+    unsafe {
+        (*to).target_ptrace = 0;
+        (*to).target_tracer = 0;
+        if present(offset!(task_ptrace)) && present(offset!(task_parent)) {
+            (*to).target_ptrace = read::kernel(target, offset!(task_ptrace));
+            // `parent` is the tracing thread; `real_parent` remains who made the task.
+            let tracer: u64 = read::kernel(target, offset!(task_parent));
+            (*to).target_tracer = task::ids(tracer).1;
+        }
+        (*to).fault_address = 0;
+        if present(offset!(siginfo_address)) {
+            // The numbers that stand for no details are no addresses, and read as zero.
+            (*to).fault_address = read::kernel(info, offset!(siginfo_address));
+        }
+        (*to).instruction = 0;
+        (*to).stack_pointer = 0;
+        if present(offset!(stack_regs)) && present(offset!(regs_instruction)) {
+            (*to).instruction = task::register(sender, offset!(regs_instruction));
+            (*to).stack_pointer = task::register(sender, offset!(regs_stack_pointer));
+        }
     }
 }
 
@@ -107,7 +139,7 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
 
     let sender = scope::current();
-    emit::record(
+    let _ = emit::record(
         kind::SIGNAL_GENERATED,
         sender,
         |to: *mut SignalGenerated| {
@@ -133,9 +165,12 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
                 (*to).target_group_exit_code =
                     read::kernel(signal_struct, offset!(signal_group_exit_code));
                 (*to).syscall = task::syscall(sender);
+                circumstances(to, sender, target, info);
             }
         },
-    )
+    );
+    sender::tell(sender, scope::cgroup_of(target));
+    Ok(())
 }
 
 /// What the process has set for the signal of that index.

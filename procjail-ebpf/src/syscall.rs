@@ -9,15 +9,18 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use procjail_common::{
-    ExecFailed, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, kind, mount_call, mount_stage,
-    syscall_class,
+    ExecFailed, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, call_failure, kind, mount_call,
+    mount_stage, syscall_class,
 };
 
 use crate::{
     config::{SYSCALLS, offset, present},
     emit::{self, Skip},
-    read, scope, task,
+    failure, read, scope, task,
 };
+
+/// No child to wait for.
+const ECHILD: i64 = 10;
 
 /// A call that changes mounts, between its entry and its return.
 #[repr(C)]
@@ -34,18 +37,18 @@ static CALLS: HashMap<u32, Call> = HashMap::with_max_entries(4096, 0);
 
 /// What a system call is to the programs: a value of [`syscall_class`].
 #[inline(always)]
-fn class(number: u64) -> u8 {
+pub fn class(number: u64) -> u8 {
+    entry(&raw const SYSCALLS.class, number)
+}
+
+/// One byte of a table; 0, which stands for "not looked at" in all of them, for numbers beyond it.
+#[inline(always)]
+fn entry(table: *const [u8; SYSCALL_NUMBERS], number: u64) -> u8 {
     if number >= SYSCALL_NUMBERS as u64 {
-        return syscall_class::NONE;
+        return 0;
     }
     // SAFETY: the index was checked; volatile since user space fills the table in before the load.
-    unsafe {
-        core::ptr::read_volatile(
-            (&raw const SYSCALLS.class)
-                .cast::<u8>()
-                .add(number as usize),
-        )
-    }
+    unsafe { core::ptr::read_volatile(table.cast::<u8>().add(number as usize)) }
 }
 
 #[inline(always)]
@@ -96,7 +99,14 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     let number: u32 = read::kernel(regs, offset!(regs_syscall));
     let class = class(u64::from(number));
     if class == syscall_class::NONE {
-        return Err(Skip);
+        if !failure::is_error(result) {
+            return Err(Skip);
+        }
+        let how = entry(&raw const SYSCALLS.failure, u64::from(number));
+        if !failure::is_kept(how, result) {
+            return Err(Skip);
+        }
+        return failure::note(regs, number, how, result);
     }
     let task = scope::require_current()?;
     if class >= syscall_class::MOUNTS {
@@ -106,6 +116,10 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     if class <= syscall_class::EXECVEAT {
         return try_exec_failed(task, regs, class, result);
+    }
+    if result == -ECHILD {
+        // Nobody to wait for: perhaps another took the child's status first.
+        return failure::note(regs, number, call_failure::KEPT, result);
     }
     let waitid = class == syscall_class::WAITID;
     let reaped = if waitid {

@@ -59,7 +59,7 @@ pub unsafe fn fill(to: *mut Task, task: u64) {
         (*to).ns_level = level;
         (*to).ns_pid = ns_pid(pid, level);
         (*to).jail_pid = scope::jail_pid(pid, level);
-        (*to).comm = read::kernel(task, offset!(task_comm));
+        read::comm(&raw mut (*to).comm, task);
     }
 }
 
@@ -84,10 +84,17 @@ pub fn syscall(task: u64) -> i64 {
     if flags & PF_KTHREAD != 0 {
         return -1;
     }
-    let stack: u64 = read::kernel(task, offset!(task_stack));
     // The low half: arm64's number is an `int`, x86-64's never needs more.
-    let number: i32 = read::kernel(stack, offset!(stack_regs) + offset!(regs_syscall));
-    i64::from(number)
+    i64::from(register(task, offset!(regs_syscall)) as i32)
+}
+
+/// A register of a task's user mode, as it was saved; `offset` is one of `regs_`.
+///
+/// Only where the kernel has `stack_regs`, and of a task that is no kernel thread.
+#[inline(always)]
+pub fn register(task: u64, offset: u32) -> u64 {
+    let stack: u64 = read::kernel(task, offset!(task_stack));
+    read::kernel(stack, offset!(stack_regs) + offset)
 }
 
 /// Pages as bytes.

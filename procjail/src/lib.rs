@@ -28,4 +28,5 @@ pub mod lab;
 pub mod names;
 pub mod render;
 pub mod session;
+mod symbols;
 pub mod trace;

@@ -225,6 +225,78 @@ fn who_joins_from_outside_ends_with_the_jail() {
     }
 }
 
+/// A cgroup in every hierarchy that jails use, removed when dropped.
+struct Parent(Vec<PathBuf>);
+
+impl Parent {
+    fn make(name: &str) -> Parent {
+        let roots = match v1_memory() {
+            true => vec!["/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"],
+            false => vec!["/sys/fs/cgroup"],
+        };
+        let dirs: Vec<_> = roots
+            .iter()
+            .map(|root| Path::new(root).join(name))
+            .collect();
+        for dir in &dirs {
+            std::fs::create_dir(dir).unwrap();
+        }
+        Parent(dirs)
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+#[test]
+fn a_jail_below_a_cgroup_has_its_limits_and_leaves_it_alone() {
+    let name = unique("limit-below");
+    let option = format!("/{name}");
+    refused(
+        ["--cgroup-parent", &option, "--", "true"],
+        125,
+        &["--cgroup-parent", &name, "make it first"],
+    );
+    let parent = Parent::make(&name);
+    let (limit, member) = match v1_memory() {
+        true => ("memory.limit_in_bytes", "memory"),
+        false => ("memory.max", ""),
+    };
+    let limited = parent.0.last().unwrap();
+    if !v1_memory() {
+        std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").unwrap();
+    }
+    std::fs::write(limited.join(limit), (32u64 << 20).to_string()).unwrap();
+    let app = format!(
+        "grep ':{member}:' /proc/self/cgroup; python3 -c 'b = bytearray(100 << 20)'; echo child $?"
+    );
+    let (code, stdout, _) = run([
+        "--cgroup-parent",
+        &option,
+        "--name",
+        "below",
+        "--",
+        "sh",
+        "-c",
+        &app,
+    ]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("child 137"), "{stdout}");
+    for dir in &parent.0 {
+        assert!(dir.is_dir(), "{} was removed", dir.display());
+        assert!(
+            !dir.join("procjail").exists(),
+            "something is left in {}",
+            dir.display()
+        );
+    }
+}
+
 #[test]
 fn a_pure_v1_host_gets_a_private_hierarchy_for_membership() {
     if !v1_memory() {

@@ -31,6 +31,7 @@ fn read_only_does_not_need_mount_setattr() {
             .unwrap(),
         command: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
         limits: Limits::default(),
+        cgroup_parent: None,
         net: Net::Host,
         root: Some(root.path().to_owned()),
         read_only: true,

@@ -3,6 +3,7 @@
 
 mod census;
 mod invocation;
+pub mod kernel;
 mod scene;
 mod terminal;
 mod trace;

@@ -10,6 +10,8 @@ use procjail::event::{
 use procjail::trace::{Footer, Header};
 use serde::Deserialize;
 
+use crate::kernel;
+
 /// A trace file's content.
 #[derive(Debug)]
 pub struct Trace {
@@ -71,6 +73,7 @@ pub fn read_trace(path: &Path) -> Trace {
         );
     }
     if let Some(footer) = &footer {
+        kernel::hear(&footer.lost);
         assert_eq!(
             footer.events,
             events.len() as u64,
@@ -128,6 +131,10 @@ kinds! {
     deliveries: SignalDelivered(SignalDelivered),
     /// Signals that the launcher passed on or held.
     forwarded: SignalForwarded(SignalForwarded),
+    /// Who senders from outside are.
+    senders: Sender(procjail::event::Sender),
+    /// System calls that failed in processes that ended badly.
+    failed_calls: FailedCalls(procjail::event::FailedCalls),
     /// Victims of the OOM killer.
     oom_kills: OomKill(OomKill),
     /// Changes of mounts.
@@ -189,9 +196,20 @@ impl Trace {
     }
 
     /// Checks that nothing was lost.
+    ///
+    /// What the hooks on system calls missed by preemption may have been any call of the machine, and
+    /// in an emulator they miss some in every storm: it is no loss yet. Tests of the events that they
+    /// tell find a real one.
     #[track_caller]
     pub fn expect_complete(&self) -> &Trace {
-        assert_eq!(self.footer().lost, vec![], "events were lost");
+        let mut lost = self.footer().lost.clone();
+        if kernel::probes_are_preempted() {
+            lost.retain(|lost| {
+                let of_calls = matches!(lost.event_kind.as_str(), "reap" | "mount");
+                !(of_calls && lost.cpu.is_none())
+            });
+        }
+        assert_eq!(lost, vec![], "events were lost");
         let unattached: Vec<_> = self
             .header
             .probes

@@ -1,11 +1,12 @@
 //! `procjail clean`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
 
 use crate::exit;
-use crate::jail::{Fate, Item, clean};
+use crate::jail::{Fate, Item, clean, spec};
 
 /// Remove what dead launchers left behind
 ///
@@ -20,6 +21,9 @@ pub struct Args {
     /// Only what is left of the jail of this name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Look below the cgroup PATH, as jails that were started with this option are there
+    #[arg(long, value_name = "PATH", value_parser = spec::cgroup_path)]
+    cgroup_parent: Option<PathBuf>,
 }
 
 /// Runs the command: exit code 0 when nothing is left to remove, 125 otherwise.
@@ -28,7 +32,11 @@ pub struct Args {
 ///
 /// The host's cgroups can't be made out; standard output can't be written.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let items = clean(args.dry_run, args.name.as_deref())?;
+    let items = clean(
+        args.dry_run,
+        args.name.as_deref(),
+        args.cgroup_parent.as_deref(),
+    )?;
     let text = report(&items, args.name.as_deref());
     std::io::stdout()
         .write_all(text.as_bytes())

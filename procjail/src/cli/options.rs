@@ -69,6 +69,10 @@ pub struct JailOptions {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
     rlimit: Vec<Rlimit>,
 
+    /// Put the jail's cgroup below the cgroup PATH, which must exist and whose limits then apply too
+    #[arg(long, value_name = "PATH", value_parser = spec::cgroup_path, help_heading = "Limits")]
+    cgroup_parent: Option<PathBuf>,
+
     /// Use DIR as the root; it gets a minimal /dev and a new /proc
     #[arg(long, value_name = "DIR", value_parser = spec::plain_path, help_heading = "Files")]
     root: Option<PathBuf>,
@@ -157,6 +161,7 @@ impl JailOptions {
                 pids: self.pids,
                 millicpus: self.cpus,
             },
+            cgroup_parent: self.cgroup_parent.clone(),
             net: self.net,
             root: self.root.clone(),
             read_only: self.read_only,
@@ -186,7 +191,8 @@ impl JailOptions {
         if !self.plan {
             jail::check_privileges()?;
         }
-        let plan = Plan::compile(&self.spec()?, &Facts::detect()?)?;
+        let spec = self.spec()?;
+        let plan = Plan::compile(&spec, &Facts::detect_below(spec.cgroup_parent.as_deref())?)?;
         if !self.plan {
             return Ok(Some(plan));
         }

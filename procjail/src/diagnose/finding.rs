@@ -96,6 +96,13 @@ impl Finding {
         self
     }
 
+    /// Puts the events in order of time, and the other facts after them.
+    pub fn in_order(mut self) -> Self {
+        self.evidence
+            .sort_by_key(|one| one.seq.map_or(u64::MAX, |seq| seq));
+        self
+    }
+
     /// When it happened, where that is not the first event's time.
     pub fn at(mut self, time_ns: u64) -> Self {
         self.time_ns = time_ns;

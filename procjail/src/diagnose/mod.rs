@@ -13,13 +13,18 @@ mod case;
 mod catalogue;
 mod engine;
 mod finding;
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+pub(crate) mod lives;
 mod model;
 pub mod rules;
 #[cfg(test)]
 mod tests;
 
 pub use case::{
-    Builder, Case, Index, Notice, Origin, Process, ProcessId, SharedBuilder, program_of,
+    Builder, Case, Index, Notice, Origin, PassedOn, Passing, Process, ProcessId, SharedBuilder,
+    is_bad, program_of,
 };
 pub use catalogue::{catalogue, schema};
 pub use engine::explain;

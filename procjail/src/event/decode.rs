@@ -21,6 +21,8 @@ pub enum Record {
     Free(common::Free),
     SignalGenerated(common::SignalGenerated),
     SignalDelivered(common::SignalDelivered),
+    Sender(Box<common::Sender>),
+    FailedCalls(Box<common::FailedCalls>),
     OomKill(Box<common::OomKill>),
     OomReap(common::OomReap),
     Mount(Box<common::Mount>),
@@ -51,6 +53,8 @@ impl Record {
             Self::Free(record) => &record.header,
             Self::SignalGenerated(record) => &record.header,
             Self::SignalDelivered(record) => &record.header,
+            Self::Sender(record) => &record.header,
+            Self::FailedCalls(record) => &record.header,
             Self::OomKill(record) => &record.header,
             Self::OomReap(record) => &record.header,
             Self::Mount(record) => &record.header,
@@ -127,10 +131,37 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind::FREE => Record::Free(fixed(kind, bytes)?),
         kind::SIGNAL_GENERATED => Record::SignalGenerated(fixed(kind, bytes)?),
         kind::SIGNAL_DELIVERED => Record::SignalDelivered(fixed(kind, bytes)?),
+        kind::SENDER => {
+            let record: common::Sender = fixed(kind, bytes)?;
+            within(kind, "argv", record.argv_len as usize, record.argv.len())?;
+            Record::Sender(Box::new(record))
+        }
+        kind::FAILED_CALLS => {
+            let record: Box<common::FailedCalls> = Box::new(fixed(kind, bytes)?);
+            for call in &record.calls {
+                if call.path_len != common::NO_PATH {
+                    within(kind, "path", call.path_len as usize, call.path.len())?;
+                }
+            }
+            Record::FailedCalls(record)
+        }
         kind::OOM_KILL => {
             let record: common::OomKill = fixed(kind, bytes)?;
             let levels = record.levels as usize;
             within(kind, "memory cgroups", levels, common::MEMCG_LEVELS)?;
+            let (kernel, user) = (record.kernel_stack_len, record.user_stack_len);
+            within(
+                kind,
+                "kernel stack",
+                kernel as usize,
+                size_of_val(&record.kernel_stack),
+            )?;
+            within(
+                kind,
+                "user stack",
+                user as usize,
+                size_of_val(&record.user_stack),
+            )?;
             Record::OomKill(Box::new(record))
         }
         kind::OOM_REAP => Record::OomReap(fixed(kind, bytes)?),
@@ -203,7 +234,7 @@ fn take<'a>(
 }
 
 /// Splits argument strings, each ended by a NUL. Only the last may lack it, when it was cut.
-fn arguments(bytes: &[u8]) -> Vec<String> {
+pub(super) fn arguments(bytes: &[u8]) -> Vec<String> {
     if bytes.is_empty() {
         return Vec::new();
     }
@@ -235,9 +266,18 @@ mod tests {
     use super::*;
     use crate::event::{fixture, story};
 
+    /// Records of all kinds.
+    fn all() -> Vec<Record> {
+        let mut all = story::records();
+        let sender = fixture::sender(1, fixture::outside(9, "kill"), &["kill", "bin"], &["kill"]);
+        all.push(Record::Sender(Box::new(sender)));
+        all.push(Record::FailedCalls(Box::new(fixture::failed_calls(1, 9))));
+        all
+    }
+
     #[test]
     fn records_survive_their_way_through_the_ring() {
-        for record in story::records() {
+        for record in all() {
             let mut bytes = fixture::encode(&record);
             assert_eq!(decode(&bytes), Ok(record.clone()));
             // The ring may pad a record.
@@ -248,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_record_is_an_error() {
-        for record in story::records() {
+        for record in all() {
             let bytes = fixture::encode(&record);
             for length in 0..bytes.len() {
                 let error = decode(&bytes[..length]);
@@ -273,7 +313,7 @@ mod tests {
             Err(DecodeError::Short {
                 kind: kind::EXIT,
                 got: 100,
-                needed: 176
+                needed: 200
             })
         );
         let Record::Mount(mut mount) = story::records().remove(0) else {
@@ -321,7 +361,7 @@ mod tests {
 
         #[test]
         fn mutated_records_are_records_or_errors(
-            mut bytes in prop::sample::select(story::records().iter().map(fixture::encode).collect::<Vec<_>>()),
+            mut bytes in prop::sample::select(all().iter().map(fixture::encode).collect::<Vec<_>>()),
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
             length in any::<prop::sample::Index>(),
         ) {

@@ -6,7 +6,7 @@ use procjail_common::{
 };
 
 use super::decode::{Record, text, text_of};
-use super::evidence::Stack;
+use super::evidence::{FailedCalls, Fault, Frame, Sender, Stack};
 use super::identify::identify;
 use super::model::*;
 use super::processes::{Processes, Reaped, Sent};
@@ -98,6 +98,7 @@ impl Enricher {
             Record::ExecFailed(record) => What::ExecFailed(ExecFailed {
                 filename: text_of(&record.filename, record.filename_len as usize),
                 error: errno(record.errno),
+                file: None,
             }),
             Record::Exit(record) => What::Exit(self.exit(&record)),
             Record::Reap(record) => What::Reap(self.reap(&record)?),
@@ -119,6 +120,14 @@ impl Enricher {
             Record::SignalDelivered(record) => {
                 What::SignalDelivered(self.signal_delivered(&record))
             }
+            Record::Sender(record) => {
+                // The idle processor: an interrupt came, and nobody sent anything.
+                if header.task.pid == 0 {
+                    return None;
+                }
+                What::Sender(Sender::from(&*record))
+            }
+            Record::FailedCalls(record) => What::FailedCalls(FailedCalls::from(&*record)),
             Record::OomKill(record) => What::OomKill(self.oom_kill(&record)),
             Record::OomReap(record) => What::OomReap(self.oom_reap(&record)),
             Record::Mount(record) => {
@@ -194,17 +203,18 @@ impl Enricher {
             0 => 0,
             start_ns => record.header.time_ns.saturating_sub(start_ns),
         };
+        let status = ExitStatus::from_wait(code);
         Exit {
-            status: ExitStatus::from_wait(code),
             process,
             parent: self.processes.describe(&record.parent),
             max_rss_bytes: record.max_rss_bytes,
             user_ns: record.utime_ns,
             system_ns: record.stime_ns,
             lifetime_ns,
-            argument: None,
-            process_group: 0,
-            session: 0,
+            argument: exit_argument(record, &status),
+            status,
+            process_group: record.process_group,
+            session: record.session,
         }
     }
 
@@ -283,8 +293,8 @@ impl Enricher {
             syscall: syscall(record.syscall),
             sender_exiting: sender.flags & task_flags::EXITING != 0,
             sender_kthread: sender.flags & task_flags::KTHREAD != 0,
-            sender_traces_target: false,
-            fault: None,
+            sender_traces_target: record.target_ptrace != 0 && record.target_tracer == sender.pid,
+            fault: fault(record),
         }
     }
 
@@ -338,7 +348,7 @@ impl Enricher {
             syscall: syscall(record.syscall),
             chain,
             chain_truncated: record.more_levels != 0,
-            stack: Stack::default(),
+            stack: stack(record),
         }
     }
 
@@ -380,6 +390,42 @@ impl Enricher {
     }
 }
 
+/// What ended the process by exit_group(2), or by exit(2) of its only thread, was called with.
+///
+/// It must agree with the status: a signal or another thread may have been quicker.
+fn exit_argument(record: &common::Exit, status: &ExitStatus) -> Option<i32> {
+    let call = i64::from(record.syscall);
+    let own = call == libc::SYS_exit_group || call == libc::SYS_exit;
+    let argument = match record.has_group_argument {
+        0 => own.then_some(record.argument),
+        _ => Some(record.group_argument),
+    };
+    argument.filter(|argument| record.group_dead != 0 && status.code == Some(argument & 0xff))
+}
+
+/// Where the processor faulted. The kernel sends such a signal to the very thread that ran, with a
+/// reason (`SEGV_MAPERR`, …) or, where the processor gives none, as its own (SI_KERNEL).
+fn fault(record: &common::SignalGenerated) -> Option<Fault> {
+    const FAULTS: [i32; 5] = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+    ];
+    let sender = &record.header.task;
+    let own = sender.tid == record.target.tid && sender.flags & task_flags::KTHREAD == 0;
+    let raised = FAULTS.contains(&record.signal) && (1..=libc::SI_KERNEL).contains(&record.code);
+    (own && raised).then_some(Fault {
+        address: match record.code {
+            libc::SI_KERNEL => 0,
+            _ => record.fault_address,
+        },
+        instruction: record.instruction,
+        stack_pointer: record.stack_pointer,
+    })
+}
+
 fn mount(record: &common::Mount) -> Mount {
     let result = (record.stage == mount_stage::DONE).then_some(record.result);
     let error = result
@@ -418,6 +464,34 @@ fn memory_cgroup(level: &common::MemcgLevel) -> MemoryCgroup {
     }
 }
 
+/// The trigger's calls, without names yet. A file is known by its build ID.
+fn stack(record: &common::OomKill) -> Stack {
+    let kernel = record.kernel_stack_len as usize / size_of::<u64>();
+    let user = record.user_stack_len as usize / size_of::<common::UserFrame>();
+    Stack {
+        kernel: record
+            .kernel_stack
+            .iter()
+            .take(kernel)
+            .map(|&address| Frame {
+                address,
+                ..Frame::default()
+            })
+            .collect(),
+        user: record
+            .user_stack
+            .iter()
+            .take(user)
+            .map(|frame| Frame {
+                address: frame.place,
+                symbol: None,
+                module: (frame.status == common::BUILD_ID_VALID)
+                    .then(|| Frame::unknown_file(&frame.build_id)),
+            })
+            .collect(),
+    }
+}
+
 /// The level whose limit was hit: the lowest one without room for another charge. On v1 that may be
 /// its limit of memory and swap together.
 fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
@@ -436,7 +510,7 @@ fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
         })
 }
 
-fn errno(number: i32) -> Errno {
+pub(super) fn errno(number: i32) -> Errno {
     Errno {
         number,
         name: names::errno(number),

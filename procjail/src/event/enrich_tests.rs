@@ -494,3 +494,92 @@ fn memory_is_bounded_however_many_processes_are_never_released() {
     );
     assert_eq!(enricher.processes.len(), (1 << 16) - 1);
 }
+
+#[test]
+fn an_argument_of_exit_is_told_if_it_was_what_ended_the_process() {
+    let told =
+        |record: procjail_common::Exit| expect!(enricher(), Record::Exit(record), Exit).argument;
+    let base = |status| exit(GATE_NS, task(1, "app"), task(0, "procjail"), status);
+    let argument = |status, argument| {
+        told(procjail_common::Exit {
+            syscall: libc::SYS_exit_group as u32,
+            argument,
+            ..base(status)
+        })
+    };
+    let by_another = |status, group_argument| {
+        told(procjail_common::Exit {
+            group_argument,
+            has_group_argument: 1,
+            ..base(status)
+        })
+    };
+    assert_eq!(by_another(0x100, 257), Some(257));
+    assert_eq!(by_another(0x200, 257), None);
+    assert_eq!(argument(0x100, 257), Some(257));
+    assert_eq!(argument(0xff00, -1), Some(-1));
+    assert_eq!(argument(0x200, 257), None, "another thread was quicker");
+    assert_eq!(argument(9, 9), None, "a signal");
+    let exit = expect!(enricher(), Record::Exit(base(0)), Exit);
+    assert_eq!(exit.argument, None, "by a call that it was not in");
+    assert_eq!((exit.process_group, exit.session), (4131, 4131));
+}
+
+#[test]
+fn only_a_fault_has_an_address() {
+    let (app, other) = (task(2, "app"), task(3, "other"));
+    let base = procjail_common::SignalGenerated {
+        flags: 0,
+        code: 1,
+        fault_address: 8,
+        instruction: 0x1000,
+        stack_pointer: 0x2000,
+        ..sent(GATE_NS, app, app, libc::SIGSEGV)
+    };
+    let fault =
+        |record| expect!(enricher(), Record::SignalGenerated(record), SignalGenerated).fault;
+    let at = |address| {
+        Some(Fault {
+            address,
+            instruction: 0x1000,
+            stack_pointer: 0x2000,
+        })
+    };
+    assert_eq!(fault(base), at(8));
+    // A pointer that is none: the processor doesn't tell its value.
+    let code = libc::SI_KERNEL;
+    assert_eq!(
+        fault(procjail_common::SignalGenerated { code, ..base }),
+        at(0)
+    );
+    for nothing in [
+        procjail_common::SignalGenerated { code: 0, ..base },
+        procjail_common::SignalGenerated { code: -6, ..base },
+        procjail_common::SignalGenerated {
+            signal: libc::SIGTERM,
+            ..base
+        },
+        procjail_common::SignalGenerated {
+            target: other,
+            ..base
+        },
+    ] {
+        assert_eq!(fault(nothing), None, "{nothing:?}");
+    }
+}
+
+#[test]
+fn a_tracer_is_whoever_traces_and_not_any_parent() {
+    let (parent, child) = (task(1, "gdb"), task(2, "app"));
+    let traced = |target_ptrace, target_tracer| {
+        let record = procjail_common::SignalGenerated {
+            target_ptrace,
+            target_tracer,
+            ..sent(GATE_NS, parent, child, 9)
+        };
+        expect!(enricher(), Record::SignalGenerated(record), SignalGenerated).sender_traces_target
+    };
+    assert!(traced(1, parent.pid));
+    assert!(!traced(0, parent.pid), "only its parent");
+    assert!(!traced(1, parent.pid + 1), "another one traces it");
+}

@@ -37,8 +37,20 @@ pub struct Frame {
     pub address: u64,
     /// Function, if it is known.
     pub symbol: Option<String>,
-    /// The file it lies in; null for the kernel or if unknown.
+    /// The file it lies in, or `build-id:` and the ID if only that is known; null for the kernel or if
+    /// unknown.
     pub module: Option<String>,
+}
+
+/// What a module begins with if only its build ID is known.
+const BUILD_ID: &str = "build-id:";
+
+impl Frame {
+    /// The module of a file of which only the build ID is known.
+    pub fn unknown_file(build_id: &[u8]) -> String {
+        let digits: Vec<String> = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{BUILD_ID}{}", digits.concat())
+    }
 }
 
 /// Who the event's task is: a process outside the jail that signals one in it.

@@ -115,6 +115,12 @@ pub(crate) fn exit(time_ns: u64, task: Task, parent: Task, status: i32) -> Exit 
         leader_exit_code: status,
         signal_flags: 0x4,
         group_dead: 1,
+        syscall: libc::SYS_read as u32,
+        argument: 0,
+        group_argument: 0,
+        has_group_argument: 0,
+        process_group: task.pid,
+        session: 4131,
         reserved: 0,
         max_rss_bytes: 3_500_000,
         utime_ns: 1_200_000,
@@ -158,6 +164,11 @@ pub(crate) fn sent(time_ns: u64, sender: Task, target: Task, signal: i32) -> Sig
         target_flags: 0,
         target_group_exit_code: 0,
         syscall: libc::SYS_kill,
+        target_ptrace: 0,
+        target_tracer: 0,
+        fault_address: 0,
+        instruction: 0,
+        stack_pointer: 0,
     }
 }
 
@@ -189,6 +200,67 @@ pub(crate) fn killed(time_ns: u64, task: Task, signal: i32) -> SignalDelivered {
         signal_flags: 0x4,
         group_exit_code: signal,
         ..delivered(time_ns, task, libc::SIGKILL)
+    }
+}
+
+/// Who `task` is; the names of its program's path from the last to the first.
+pub(crate) fn sender(time_ns: u64, task: Task, path: &[&str], argv: &[&str]) -> Sender {
+    let argv: String = argv.iter().map(|text| format!("{text}\0")).collect();
+    let mut sender = Sender {
+        header: header(kind::SENDER, time_ns, task),
+        uid: 1000,
+        flags: sender_flags::EXE_WHOLE | sender_flags::CGROUP_WHOLE,
+        argv_len: argv.len() as u32,
+        argv_total_len: argv.len() as u32,
+        parent_pids: [0; SENDER_PARENTS],
+        parent_comms: [[0; 16]; SENDER_PARENTS],
+        tty: bytes("pts3"),
+        exe: [[0; SENDER_NAME_LEN]; SENDER_EXE_NAMES],
+        cgroup: [[0; SENDER_NAME_LEN]; SENDER_CGROUP_NAMES],
+        argv: bytes(&argv),
+    };
+    for (to, name) in sender.exe.iter_mut().zip(path) {
+        *to = bytes(name);
+    }
+    sender.cgroup[0] = bytes("ssh.service");
+    sender.parent_pids[..2].copy_from_slice(&[800, 1]);
+    sender.parent_comms[..2].copy_from_slice(&[bytes("sshd"), bytes("systemd")]);
+    sender
+}
+
+/// `count` calls that failed before PID 1 of the jail ended: openat, each of another file.
+pub(crate) fn failed_calls(time_ns: u64, count: u32) -> FailedCalls {
+    let process = task(1, "app");
+    let blank = FailedCall {
+        time_ns: 0,
+        number: 0,
+        errno: 0,
+        tid: 0,
+        path_len: 0,
+        args: [0; 4],
+        path: [0; FAILED_PATH_LEN],
+        time_again_ns: 0,
+    };
+    let mut calls = [blank; FAILED_CALLS];
+    for index in 0..count {
+        let path = format!("/lib/{index}.so");
+        let at = time_ns.saturating_sub(u64::from(count - index) * 1_000);
+        calls[index as usize % FAILED_CALLS] = FailedCall {
+            time_ns: at,
+            number: libc::SYS_openat as u32,
+            errno: libc::ENOENT,
+            tid: process.tid,
+            path_len: path.len() as u32,
+            args: [libc::AT_FDCWD as u64, 0x5555_0000, 0, 0],
+            path: bytes(&path),
+            time_again_ns: at,
+        };
+    }
+    FailedCalls {
+        header: header(kind::FAILED_CALLS, time_ns, process),
+        pid: process.pid,
+        count,
+        calls,
     }
 }
 
@@ -227,6 +299,14 @@ pub(crate) fn oom_kill(
         syscall: -1,
         levels: levels.len() as u32,
         more_levels: 0,
+        kernel_stack_len: 0,
+        user_stack_len: 0,
+        kernel_stack: [0; KERNEL_FRAMES],
+        user_stack: [UserFrame {
+            status: 0,
+            build_id: [0; 20],
+            place: 0,
+        }; USER_FRAMES],
         chain,
     }
 }
@@ -283,6 +363,8 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         Record::Free(record) => raw(record),
         Record::SignalGenerated(record) => raw(record),
         Record::SignalDelivered(record) => raw(record),
+        Record::Sender(record) => raw(&**record),
+        Record::FailedCalls(record) => raw(&**record),
         Record::OomKill(record) => raw(&**record),
         Record::OomReap(record) => raw(record),
         Record::Mount(record) => raw(&**record),

@@ -5,17 +5,21 @@
 mod decode;
 mod enrich;
 mod evidence;
+mod executed;
+mod failures;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identify;
 mod kinds;
 mod model;
 mod processes;
+mod senders;
 #[cfg(test)]
 pub(crate) mod story;
 
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
+pub use executed::{ExecutedFile, FileForm, inspect};
 pub use kinds::KINDS;
 pub use model::*;

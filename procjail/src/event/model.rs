@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{
     Counters, FailedCalls, Fault, KernelMessage, KernelOom, MemorySample, Sender, Snapshot, Stack,
 };
+use super::executed::ExecutedFile;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -135,6 +136,9 @@ pub struct ExecFailed {
     pub filename: String,
     /// Why.
     pub error: Errno,
+    /// What the file is; null if there is none, or if it could not be read.
+    #[serde(default)]
+    pub file: Option<ExecutedFile>,
 }
 
 /// An error number of the kernel.

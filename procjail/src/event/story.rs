@@ -47,6 +47,9 @@ pub(crate) fn records() -> Vec<Record> {
     let fault = RawSignal {
         code: 1,
         flags: 0,
+        fault_address: 8,
+        instruction: 0x5555_0000_1234,
+        stack_pointer: 0x7ffd_0000_1000,
         target_flags: 0,
         ..kernels(at(14_020), crasher, crasher, 11)
     };
@@ -169,6 +172,13 @@ pub(crate) fn records() -> Vec<Record> {
         Record::SignalGenerated(forwarded),
         Record::SignalGenerated(cgroup_kill(at(35_010), init)),
         Record::SignalGenerated(cgroup_kill(at(35_011), cat)),
+        Record::Sender(Box::new(sender(
+            at(20_001),
+            bash,
+            &["bash", "bin", "usr"],
+            &["-bash"],
+        ))),
+        Record::FailedCalls(Box::new(failed_calls(at(35_015), 2))),
         Record::SignalDelivered(killed(at(35_012), init, 9)),
         Record::SignalDelivered(killed(at(35_012), thread(cat, 9001), 9)),
         Record::Exit(exit(at(35_014), init, procjail, 9)),
@@ -177,10 +187,105 @@ pub(crate) fn records() -> Vec<Record> {
     ]
 }
 
+/// Evidence that the launcher reads: at the OOM kill, and in the stop window.
+fn evidence() -> Vec<(u64, What)> {
+    let at = |ms: u64| GATE_NS + ms * MS / 10;
+    let mib = 1 << 20;
+    let kinds = MemoryKinds {
+        anon: 30 * mib,
+        kernel: 2 * mib,
+        ..MemoryKinds::default()
+    };
+    let sleeper = ThreadState {
+        task: Task {
+            pid: 4131,
+            tid: 4131,
+            jail_pid: Some(1),
+            comm: "sh".into(),
+            ..Task::default()
+        },
+        state: "S".into(),
+        parent_pid: 4100,
+        threads: 1,
+        tracer_pid: 0,
+        wait_channel: "do_wait".into(),
+        syscall: None,
+        stack: Vec::new(),
+        pending: Vec::new(),
+        blocked: Vec::new(),
+        ignored: Vec::new(),
+        caught: Vec::new(),
+        core_dumping: false,
+        stall: None,
+    };
+    vec![
+        (
+            at(9_400),
+            What::MemorySample(MemorySample {
+                moment: Moment::Sample,
+                usage_bytes: 32 * mib,
+                limit_bytes: Some(32 * mib),
+                kinds: kinds.clone(),
+                swap_bytes: 0,
+                events: Default::default(),
+                stalled_us: None,
+                processes: Vec::new(),
+            }),
+        ),
+        (
+            at(9_503),
+            What::Counters(Counters {
+                moment: Moment::OomKill,
+                levels: vec![Level {
+                    path: "/procjail/web".into(),
+                    values: [("memory.events:oom_kill".to_owned(), 1)].into(),
+                }],
+            }),
+        ),
+        (
+            at(9_504),
+            What::KernelOom(KernelOom {
+                constraint: "memcg".into(),
+                limit_cgroup: Some("/procjail/web".into()),
+                victim_cgroup: "/procjail/web".into(),
+                victim_pid: 4133,
+                kinds: Some(kinds),
+                processes: Vec::new(),
+                mems_allowed: "0".into(),
+            }),
+        ),
+        (
+            at(14_021),
+            What::KernelMessage(KernelMessage {
+                level: 6,
+                text: "crasher[4134]: segfault at 0".into(),
+            }),
+        ),
+        (
+            at(30_000),
+            What::Snapshot(Snapshot {
+                moment: Moment::StopHalf,
+                threads: vec![sleeper],
+                truncated: false,
+                frozen: None,
+                cpu: None,
+                waited_ns: None,
+            }),
+        ),
+    ]
+}
+
 /// What the launcher adds.
 pub(crate) fn launcher() -> Vec<(u64, What)> {
     let at = |ms: u64| GATE_NS + ms * MS / 10;
     let term = || Signal::new(15);
+    let mut told = evidence();
+    told.extend(told_by_launcher(at, term));
+    told.sort_by_key(|(time_ns, _)| *time_ns);
+    told
+}
+
+fn told_by_launcher(at: impl Fn(u64) -> u64, term: impl Fn() -> Signal) -> Vec<(u64, What)> {
     vec![
         (
             START_NS + 2 * MS,

@@ -15,6 +15,9 @@ const SLOW: Duration = Duration::from_millis(250);
 /// Without a change there is an event so often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// The same at the limit, where a jail may get nowhere while its usage does not move.
+const HEARTBEAT_AT_LIMIT: Duration = Duration::from_millis(500);
+
 /// A change of so many hundredths of the limit is an event.
 const STEP_PERCENT: u64 = 3;
 
@@ -107,10 +110,14 @@ impl Pace {
                 MARKS.iter().filter(reached).count()
             })
         };
+        let heartbeat = match mark(usage) {
+            reached if reached == MARKS.len() => HEARTBEAT_AT_LIMIT,
+            _ => HEARTBEAT,
+        };
         // Beyond the first doubling, going up and down across a mark is no news.
         usage.abs_diff(before) >= step
             || (thin == 1 && mark(usage) != mark(before))
-            || now.saturating_sub(then) >= HEARTBEAT * thin
+            || now.saturating_sub(then) >= heartbeat * thin
     }
 
     /// Takes note of an event, whatever its reason, and of what it cost.

@@ -3,7 +3,7 @@
 //! A launcher that is killed takes its processes and mounts with it; only empty cgroup directories
 //! need a living process to remove them. `procjail clean` does, as does the start of any jail.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup::{self, Error, HostCgroups, State};
@@ -36,14 +36,17 @@ pub enum Fate {
     Failed(String),
 }
 
-/// Finds all jails, or the one of this name, and removes those whose launcher is dead; with `dry_run`
-/// only finds them.
+/// Finds all jails below the cgroup `parent` (`None` for the root), or the one of this name, and removes
+/// those whose launcher is dead; with `dry_run` only finds them.
 ///
 /// # Errors
 ///
-/// The host's cgroups can't be made out.
-pub fn clean(dry_run: bool, name: Option<&str>) -> Result<Vec<Item>, Error> {
-    let host = HostCgroups::detect()?;
+/// The host's cgroups can't be made out; that cgroup doesn't exist.
+pub fn clean(dry_run: bool, name: Option<&str>, parent: Option<&Path>) -> Result<Vec<Item>, Error> {
+    let mut host = HostCgroups::detect()?;
+    if let Some(parent) = parent {
+        host = host.below(parent)?;
+    }
     let found = cgroup::find(&host)?;
     let wanted = found
         .into_iter()

@@ -50,6 +50,8 @@ pub use plan::{Facts, Plan, Step};
 pub use signals::Signals;
 pub use spec::Spec;
 
+pub(crate) use sys::{fs_type, openat2};
+
 use cgroup::{Cgroups, Joining};
 use spawn::Spawned;
 

@@ -195,8 +195,21 @@ impl Facts {
     ///
     /// The host's cgroups can't be made out.
     pub fn detect() -> Result<Facts, Error> {
+        Self::detect_below(None)
+    }
+
+    /// Asks the host, for a jail that is put below a cgroup of the user's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Facts::detect`]; that cgroup doesn't exist.
+    pub fn detect_below(parent: Option<&Path>) -> Result<Facts, Error> {
+        let host = HostCgroups::detect()?;
         Ok(Facts {
-            cgroups: HostCgroups::detect()?,
+            cgroups: match parent {
+                Some(parent) => host.below(parent)?,
+                None => host,
+            },
             mount_setattr: sys::has_mount_setattr(),
             mount_groups: sys::has_mount_groups(),
             cwd: std::env::current_dir().ok(),
@@ -467,6 +480,7 @@ mod tests {
             name: "test".parse::<Name>().unwrap(),
             command: vec![app.into()],
             limits: Limits::default(),
+            cgroup_parent: None,
             net: Net::Host,
             root: None,
             read_only: false,

@@ -111,17 +111,18 @@ impl Spawned {
                 Err(errno) => return Err(Error::launcher("wait for the set-up")(errno)),
             }
             let [reported, signalled, ended] = polled.map(|fd| fd.any().unwrap_or(false));
-            if signalled {
-                signals.hold(observer);
-                if signals.stop_requests() > 1 {
-                    return Err(Error::Interrupted);
-                }
-            }
             if reported || ended {
                 // What came until now came before APP could have a handler: a terminal's copy of it
                 // was dropped.
                 signals.hold(observer);
                 return self.read_report(plan);
+            }
+            // After the report: an APP that executes already is supervised, however often it is to stop.
+            if signalled {
+                signals.hold(observer);
+                if signals.stop_requests() > 1 {
+                    return Err(Error::Interrupted);
+                }
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Spec {
     pub command: Vec<OsString>,
     /// Limits on resources.
     pub limits: Limits,
+    /// The cgroup below which the jail is put, an absolute path in each hierarchy; `None` for the root.
+    pub cgroup_parent: Option<PathBuf>,
     /// Network namespace.
     pub net: Net,
     /// Root directory; `None` for the host's.
@@ -391,6 +393,25 @@ pub fn inside_path(text: &str) -> Result<PathBuf, Refusal> {
     Ok(path)
 }
 
+/// A cgroup's path, as it is in each hierarchy: absolute, without `..`, below the root.
+pub fn cgroup_path(text: &str) -> Result<PathBuf, Refusal> {
+    let path = plain_path(text)?;
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!(
+            "'{text}' is not an absolute path without '..', such as /system.slice"
+        ));
+    }
+    if path.starts_with("/sys/fs/cgroup") {
+        return Err(format!(
+            "'{text}' is a path of the host's files; give the cgroup's own, below the root of its hierarchy"
+        ));
+    }
+    if path.components().count() < 2 {
+        return Err("that is the root; leave the option out for it".into());
+    }
+    Ok(path)
+}
+
 /// A working directory: like [`inside_path`], and not a descriptor in disguise (CVE-2024-21626).
 pub fn workdir_path(text: &str) -> Result<PathBuf, Refusal> {
     let path = inside_path(text)?;
@@ -502,6 +523,14 @@ mod tests {
         );
         for bad in ["t", "/t:", "/t:1X", "/t/../u"] {
             assert!(bad.parse::<Tmpfs>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_cgroup_above_is_a_path_of_its_hierarchy() {
+        assert_eq!(cgroup_path("/a/b"), Ok("/a/b".into()));
+        for bad in ["", "a", "/", "/..", "/a/../b", "/sys/fs/cgroup/a", "/a\n"] {
+            assert!(cgroup_path(bad).is_err(), "{bad:?}");
         }
     }
 

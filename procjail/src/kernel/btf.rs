@@ -50,7 +50,7 @@ const ENUM64: u32 = 19;
 const MAX_DEPTH: u32 = 16;
 
 /// Number of a type; 0 is `void`.
-type Id = u32;
+pub type Id = u32;
 
 /// The types of one kernel.
 pub struct Btf<'a> {
@@ -270,7 +270,7 @@ impl<'a> Btf<'a> {
     }
 
     /// The number of a function. Slow: looks through all types.
-    pub fn function(&self, name: &str) -> Option<u32> {
+    pub fn function(&self, name: &str) -> Option<Id> {
         (1..=self.starts.len() as Id).find(|&id| {
             self.get(id).is_some_and(|found| {
                 found.kind == FUNC && self.string(found.name) == Some(name.as_bytes())

@@ -14,7 +14,7 @@ use std::{
 
 use procjail_common::Offsets;
 
-use super::offsets::Layout;
+use super::{offsets::Layout, preempt::Calls};
 
 /// First line. Another version of the program may resolve the same names differently.
 const HEAD: &str = concat!("procjail offsets ", env!("CARGO_PKG_VERSION"));
@@ -94,6 +94,11 @@ pub fn write(path: &Path, layout: &Layout) -> io::Result<()> {
 
 fn print(layout: &Layout) -> String {
     let mut text = format!("{HEAD}\nflags {}\n", layout.flags);
+    // Type 0 is void: no function has that number.
+    let calls = layout.preempt.map_or([0; 4], Calls::to_array);
+    for (name, value) in Calls::NAMES.iter().zip(calls) {
+        text += &format!("{name} {value}\n");
+    }
     for (name, value) in Offsets::NAMES.iter().zip(layout.offsets.to_array()) {
         text += &format!("{name} {value}\n");
     }
@@ -113,6 +118,10 @@ fn parse(text: &str) -> Option<Layout> {
         line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()
     };
     let flags = value("flags")?;
+    let mut calls = [0; Calls::NAMES.len()];
+    for (name, to) in Calls::NAMES.iter().zip(&mut calls) {
+        *to = value(name)?;
+    }
     let mut values = Offsets::missing().to_array();
     for (name, to) in Offsets::NAMES.iter().zip(&mut values) {
         *to = value(name)?;
@@ -120,6 +129,7 @@ fn parse(text: &str) -> Option<Layout> {
     Some(Layout {
         offsets: Offsets::from_array(values),
         flags,
+        preempt: (!calls.contains(&0)).then(|| Calls::from_array(calls)),
     })
 }
 
@@ -139,6 +149,7 @@ mod tests {
                 next
             })),
             flags: 12,
+            preempt: Some(Calls::from_array([1, 2, 3, 4])),
         }
     }
 

@@ -11,11 +11,13 @@
 
 mod btf;
 mod cache;
+mod calls;
 mod error;
 mod features;
 mod host;
 mod object;
 mod offsets;
+mod preempt;
 mod probes;
 mod ring;
 mod sys;

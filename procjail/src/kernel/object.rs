@@ -13,7 +13,7 @@ use procjail_common::{Offsets, Scope, SyscallTable};
 
 use super::{
     error::{Error, remedy},
-    sys,
+    preempt, sys,
 };
 
 /// The object's file, on a boundary that its reader asks for.
@@ -28,7 +28,7 @@ pub(super) const LICENSE: &CStr = c"Dual MIT/GPL";
 /// Enough for the verifier's last words, which are the ones that tell.
 const LOG_BYTES: usize = 1 << 20;
 
-/// What the programs are told before they are loaded.
+/// What depends on the run and on the kernel.
 pub struct Globals {
     /// Which tasks are reported.
     pub scope: Scope,
@@ -36,11 +36,14 @@ pub struct Globals {
     pub offsets: Offsets,
     /// Which system calls are looked at.
     pub syscalls: SyscallTable,
+    /// How they keep from being preempted, where they can.
+    pub preempt: Option<preempt::Calls>,
 }
 
 /// The object with its maps made: programs can be loaded from it.
 pub struct Loaded {
     object: Object,
+    preempt: Option<preempt::Calls>,
     /// The records.
     pub ring: MapData,
     /// Records that found no room.
@@ -102,6 +105,7 @@ impl Loaded {
         };
         Ok(Self {
             object,
+            preempt: globals.preempt,
             ring: take("RING")?,
             lost: take("LOST")?,
             _others: maps.into_iter().map(|(map, ..)| map).collect(),
@@ -128,6 +132,24 @@ impl Loaded {
             errno: None,
             reason: format!("the object has no program {program}"),
         })?;
+        let guarded = self
+            .preempt
+            .filter(|_| preempt::pays(program))
+            .and_then(|calls| preempt::guard(code, calls));
+        if let Some(guarded) = guarded {
+            match sys::prog_load(program, &guarded, LICENSE, None) {
+                // Not allowed to programs, whatever its types say: go on without.
+                Err(error) if error.raw_os_error() != Some(libc::EPERM) => {
+                    tracing::debug!(program, %error, "refused with preemption off");
+                }
+                loaded => {
+                    return loaded.map_err(|error| LoadError {
+                        errno: error.raw_os_error(),
+                        reason: format!("cannot load the program: {error}"),
+                    });
+                }
+            }
+        }
         sys::prog_load(program, code, LICENSE, None).map_err(|error| {
             let errno = error.raw_os_error();
             let mut reason = format!("cannot load the program: {error}");

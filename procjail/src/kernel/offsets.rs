@@ -2,7 +2,10 @@
 
 use procjail_common::{MISSING, Offsets, scope_flags};
 
-use super::btf::{Btf, Member};
+use super::{
+    btf::{Btf, Member},
+    preempt,
+};
 
 /// What the programs must know about one build of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub struct Layout {
     pub offsets: Offsets,
     /// Bits of [`scope_flags`] that tell the forms of tracepoints.
     pub flags: u32,
+    /// How a program keeps from being preempted; `None` where there is no need.
+    pub preempt: Option<preempt::Calls>,
 }
 
 impl Layout {
@@ -33,6 +38,8 @@ impl Layout {
             task_pid: "task_struct"."pid";
             task_tgid: "task_struct"."tgid";
             task_real_parent: "task_struct"."real_parent";
+            task_parent: "task_struct"."parent";
+            task_ptrace: "task_struct"."ptrace";
             task_group_leader: "task_struct"."group_leader";
             task_comm: "task_struct"."comm";
             task_signal: "task_struct"."signal";
@@ -44,6 +51,8 @@ impl Layout {
             task_start_boottime: "task_struct"."start_boottime";
             task_flags: "task_struct"."flags";
             task_stack: "task_struct"."stack";
+            task_cred: "task_struct"."cred";
+            cred_euid: "cred"."euid";
             task_utime: "task_struct"."utime";
             task_stime: "task_struct"."stime";
             signal_oom_score_adj: "signal_struct"."oom_score_adj";
@@ -52,10 +61,15 @@ impl Layout {
             signal_flags: "signal_struct"."flags";
             signal_live: "signal_struct"."live";
             signal_nr_threads: "signal_struct"."nr_threads";
+            signal_process_group: "signal_struct"."pids";
+            signal_session: "signal_struct"."pids";
+            signal_tty: "signal_struct"."tty";
+            tty_name: "tty_struct"."name";
             sighand_action: "sighand_struct"."action";
             k_sigaction_handler: "k_sigaction"."sa"."sa_handler";
             k_sigaction_flags: "k_sigaction"."sa"."sa_flags";
             siginfo_code: "kernel_siginfo"."si_code";
+            siginfo_address: "kernel_siginfo"."_sifields"."_sigfault"."_addr";
             css_set_dfl_cgrp: "css_set"."dfl_cgrp";
             css_set_subsys: "css_set"."subsys";
             cgroup_kn: "cgroup"."kn";
@@ -79,6 +93,12 @@ impl Layout {
             page_counter_max: "page_counter"."max";
             mm_arg_start: "mm_struct"."arg_start";
             mm_arg_end: "mm_struct"."arg_end";
+            mm_exe_file: "mm_struct"."exe_file";
+            file_mount: "file"."f_path"."mnt";
+            file_dentry: "file"."f_path"."dentry";
+            dentry_parent: "dentry"."d_parent";
+            mount_vfsmount: "mount"."mnt";
+            mount_parent: "mount"."mnt_parent";
             mm_total_vm: "mm_struct"."total_vm";
             mm_pgtables_bytes: "mm_struct"."pgtables_bytes";
             binprm_filename: "linux_binprm"."filename";
@@ -97,11 +117,18 @@ impl Layout {
         if field(&["mem_cgroup", "css"]) != Some(0) || offsets.memory_cgrp_id == MISSING {
             offsets.mem_cgroup_memory = MISSING;
         }
+        paths(&mut offsets, &field);
+        // An array of pointers.
+        let pid_type = |name| btf.enumerator("pid_type", name);
+        offsets.signal_process_group =
+            element(offsets.signal_process_group, pid_type("PIDTYPE_PGID"));
+        offsets.signal_session = element(offsets.signal_session, pid_type("PIDTYPE_SID"));
         rss_stat(btf, &mut offsets);
         registers(btf, &mut offsets);
         Self {
             offsets,
             flags: forms(btf),
+            preempt: preempt_calls(btf),
         }
     }
 }
@@ -122,6 +149,36 @@ fn walk(btf: &Btf<'_>, structure: &str, members: &[&str]) -> Option<Member> {
     Some(at)
 }
 
+/// What the programs follow upwards. They read neighbours at once, which is quicker to verify: where a
+/// kernel has them in another order, as with randomized structures, paths are not told.
+fn paths(offsets: &mut Offsets, field: &impl Fn(&[&str]) -> Option<u32>) {
+    let after = |start: u32, path: &[&str], distance: u32| {
+        start != MISSING && field(path) == start.checked_add(distance)
+    };
+    let (mount, dentry) = (offsets.mount_parent, offsets.dentry_parent);
+    let whole = offsets.file_mount != MISSING
+        && offsets.file_dentry != MISSING
+        && after(mount, &["mount", "mnt_mountpoint"], 8)
+        && after(mount, &["mount", "mnt"], 16)
+        && field(&["vfsmount", "mnt_root"]) == Some(0)
+        && after(dentry, &["dentry", "d_name", "name"], 16);
+    if !whole {
+        offsets.mm_exe_file = MISSING;
+    }
+    let parent = field(&["kernfs_node", "__parent"]).or_else(|| field(&["kernfs_node", "parent"]));
+    offsets.kernfs_node_parent = parent
+        .filter(|&parent| offsets.kernfs_node_name == parent + 8)
+        .unwrap_or(MISSING);
+}
+
+/// The offset of a pointer in an array of them.
+fn element(array: u32, index: Option<u32>) -> u32 {
+    match index {
+        Some(index) if array != MISSING => array + 8 * index,
+        _ => MISSING,
+    }
+}
+
 /// `mm_struct.rss_stat` is a structure with an array of `atomic_long_t`, from Linux 6.2 on an array of
 /// `percpu_counter`.
 fn rss_stat(btf: &Btf<'_>, offsets: &mut Offsets) {
@@ -137,6 +194,18 @@ fn rss_stat(btf: &Btf<'_>, offsets: &mut Offsets) {
         offsets.rss_stat_stride = stride;
         offsets.rss_stat_count = count.offset;
     }
+}
+
+/// The functions that switch preemption off and on for a program, if it needs them.
+fn preempt_calls(btf: &Btf<'_>) -> Option<preempt::Calls> {
+    if !preempt::needed() {
+        return None;
+    }
+    let mut numbers = [0; preempt::Calls::NAMES.len()];
+    for (name, to) in preempt::Calls::NAMES.iter().zip(&mut numbers) {
+        *to = btf.function(name)?;
+    }
+    Some(preempt::Calls::from_array(numbers))
 }
 
 /// Which forms the tracepoints have that changed.
@@ -173,6 +242,8 @@ fn registers(btf: &Btf<'_>, offsets: &mut Offsets) {
     offsets.regs_arg2 = register(&["dx"]);
     offsets.regs_arg3 = register(&["r10"]);
     offsets.regs_arg4 = register(&["r8"]);
+    offsets.regs_instruction = register(&["ip"]);
+    offsets.regs_stack_pointer = register(&["sp"]);
     // TOP_OF_KERNEL_STACK_PADDING: the frame that FRED pushes above the registers, in kernels built
     // for it (6.9 and later).
     let padding = if btf.has_name("fred_entry_from_user") {
@@ -193,6 +264,8 @@ fn registers(btf: &Btf<'_>, offsets: &mut Offsets) {
     let register = |name| walk(btf, "pt_regs", &[name]).map(|found| found.offset);
     offsets.regs_syscall = register("syscallno").unwrap_or(MISSING);
     offsets.regs_arg0 = register("orig_x0").unwrap_or(MISSING);
+    offsets.regs_instruction = register("pc").unwrap_or(MISSING);
+    offsets.regs_stack_pointer = register("sp").unwrap_or(MISSING);
     if let Some(first) = register("regs") {
         offsets.regs_arg1 = first + 8;
         offsets.regs_arg2 = first + 16;

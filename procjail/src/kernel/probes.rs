@@ -213,7 +213,7 @@ pub const PROBES: &[Spec] = &[
             "regs_arg2",
             "regs_arg3",
         ],
-        provides: "who reaped whom, failed execs, results of mount calls",
+        provides: "who reaped whom, failed execs, results of mount calls, failed calls",
     },
     Spec {
         name: "sys_enter",

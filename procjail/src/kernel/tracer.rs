@@ -12,11 +12,11 @@ use std::{
 };
 
 use aya::maps::{MapData, PerCpuArray};
-use procjail_common::{MISSING, Offsets, Scope, SyscallTable, kind, scope_flags, syscall_class};
+use procjail_common::{MISSING, Offsets, Scope, kind, scope_flags};
 
 use super::{
     btf::Btf,
-    cache,
+    cache, calls,
     error::{Error, remedy},
     host,
     object::{self, Globals, LoadError, Loaded},
@@ -124,7 +124,8 @@ impl Tracer {
             &Globals {
                 scope: scope(cgroup_id, cgroup_level, options, layout),
                 offsets: layout.offsets,
-                syscalls: syscall_table(options),
+                syscalls: calls::table(options.mounts),
+                preempt: layout.preempt,
             },
             options.ring_bytes(),
         )?;
@@ -258,6 +259,8 @@ const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "mount",
     "cgroup",
     "wait",
+    "sender",
+    "failed-calls",
 ];
 
 /// The offsets of the running kernel: from the cache, or else from its type information.
@@ -313,41 +316,6 @@ fn scope(cgroup_id: u64, cgroup_level: u32, options: &Options, layout: &Layout) 
         pid_ns_level,
         reserved: 0,
     }
-}
-
-/// Which system calls the programs look at.
-fn syscall_table(options: &Options) -> SyscallTable {
-    let mut table = SyscallTable::empty();
-    let mut set = |number: libc::c_long, class: u8| {
-        if let Some(entry) = usize::try_from(number)
-            .ok()
-            .and_then(|number| table.class.get_mut(number))
-        {
-            *entry = class;
-        }
-    };
-    set(libc::SYS_execve, syscall_class::EXECVE);
-    set(libc::SYS_execveat, syscall_class::EXECVEAT);
-    set(libc::SYS_wait4, syscall_class::WAIT4);
-    set(libc::SYS_waitid, syscall_class::WAITID);
-    if options.mounts {
-        // In the order of `procjail_common::mount_call`.
-        let calls = [
-            libc::SYS_mount,
-            libc::SYS_umount2,
-            libc::SYS_move_mount,
-            libc::SYS_open_tree,
-            libc::SYS_fsmount,
-            libc::SYS_mount_setattr,
-            libc::SYS_pivot_root,
-            libc::SYS_setns,
-            libc::SYS_unshare,
-        ];
-        for (class, number) in (syscall_class::MOUNTS..).zip(calls) {
-            set(number, class);
-        }
-    }
-    table
 }
 
 /// How far a probe is.

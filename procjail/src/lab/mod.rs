@@ -4,6 +4,7 @@
 //! options, what happens from outside meanwhile, and what must be found. It bears the name of the rule
 //! that it proves. Whatever it makes outside the jail, it undoes; whatever it does has a deadline.
 
+mod elf;
 pub mod misbehave;
 mod need;
 mod run;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -102,6 +102,11 @@ impl Stage {
             extra: Vec::new(),
             until: Instant::now() + DEADLINE,
         })
+    }
+
+    /// The scenario that is played.
+    pub fn scenario(&self) -> &'static Scenario {
+        self.scenario
     }
 
     /// The scenario's own directory on the host, removed afterwards.
@@ -312,6 +317,62 @@ impl Stage {
         self.signal(self.launcher_pid(), libc::SIGTERM)
     }
 
+    /// Makes a file in the stage's directory.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written.
+    pub fn make_file(&self, name: &str, content: &[u8], mode: u32) -> Result<PathBuf, Failure> {
+        let path = self.directory.join(name);
+        let what = || format!("write {}", path.display());
+        fs::write(&path, content).map_err(Failure::of(what()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .map_err(Failure::of(what()))?;
+        Ok(path)
+    }
+
+    /// Makes a directory in the stage's directory.
+    ///
+    /// # Errors
+    ///
+    /// It could not be made.
+    pub fn make_directory(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.directory.join(name);
+        fs::create_dir_all(&path).map_err(Failure::of(format!("create {}", path.display())))?;
+        Ok(path)
+    }
+
+    /// Host PIDs of the children of a process's main thread; empty if it is gone.
+    pub fn children(&self, pid: u32) -> Vec<u32> {
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect()
+    }
+
+    /// Runs the misbehaving program outside the jail, beside what else happens; it is ended with the
+    /// scenario.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub fn run_outside(&mut self, arguments: &[&str]) -> Result<(), Failure> {
+        let own = std::env::current_exe().map_err(Failure::of("find procjail's own file"))?;
+        let mut child = Command::new(own)
+            .arg("misbehave")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(Failure::of("start the misbehaving program outside"))?;
+        self.undo(move || {
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        Ok(())
+    }
+
     /// Tries until there is a value.
     ///
     /// # Errors
@@ -400,7 +461,7 @@ impl Stage {
         let code = self.status.and_then(|status| status.code());
         let gave_up = code == Some(TEARDOWN_TIMEOUT.into());
         if let Some(name) = name.filter(|_| gave_up) {
-            let _ = jail::clean(false, Some(&name));
+            let _ = jail::clean(false, Some(&name), None);
         }
         let _ = fs::remove_dir_all(&self.directory);
     }

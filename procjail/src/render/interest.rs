@@ -15,7 +15,11 @@ pub fn is_minor(event: &Event) -> bool {
         What::ExecFailed(failed) => failed.error.number == libc::ENOENT,
         // As it should be: the parent was waiting.
         What::Reap(reap) => reap.zombie_ns.is_some_and(|ns| ns < PROMPT_NS),
-        What::Exit(exit) => !exit.process,
+        What::Exit(exit) => {
+            // A seccomp filter ends a thread alone, and nothing else tells of it.
+            let filter = exit.status.signal.as_ref();
+            !exit.process && filter.is_none_or(|signal| signal.number != libc::SIGSYS)
+        }
         // The parent is told of a child's end, which the exit's line says.
         What::SignalGenerated(signal) => {
             signal.signal.number == libc::SIGCHLD && signal.code.number > 0

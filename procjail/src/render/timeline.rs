@@ -34,6 +34,8 @@ pub fn label(kind: &str) -> &str {
         "jail-exited" => "ended",
         "gate-opened" => "gate",
         "stop-requested" => "stop",
+        "memory-sample" => "memory",
+        "kernel-message" => "kernel-log",
         kind => kind,
     }
 }

@@ -10,6 +10,7 @@
 //! held up. What lies between them is bounded: when the spool is full the reader waits, the ring
 //! fills, and the kernel counts what it could not record.
 
+mod executed;
 mod progress;
 mod reader;
 mod spool;

@@ -4,6 +4,7 @@ use std::{collections::HashSet, io, rc::Rc, time::Duration};
 
 use super::{
     BoxedOutput,
+    executed::Files,
     reader::record_time_ns,
     spool::{Item, Spool},
 };
@@ -12,6 +13,7 @@ use crate::{
     event::{Enricher, Lost, Record, What, decode},
     evidence::Finding,
     jail::Outcome,
+    symbols::Symbols,
     trace::Footer,
 };
 
@@ -53,23 +55,27 @@ enum Source {
 
 struct Writer {
     enricher: Enricher,
+    symbols: Symbols,
     sinks: Vec<Sink>,
     failures: Vec<(String, io::Error)>,
     pending: Vec<(u64, Source)>,
     undecodable: u64,
     /// Host PIDs of all that were ever in the jail, for what only knows those.
     members: HashSet<u32>,
+    files: Files,
 }
 
 /// Runs until the end of the spool.
 pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
     let mut writer = Writer {
         enricher: Enricher::of_this_process(),
+        symbols: Symbols::default(),
         sinks,
         failures: Vec::new(),
         pending: Vec::new(),
         undecodable: 0,
         members: HashSet::new(),
+        files: Files::default(),
     };
     loop {
         match spool.take(Duration::from_millis(500)) {
@@ -82,6 +88,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
                 writer.tick();
             }
             Some(Item::Launcher { time_ns, what }) => {
+                writer.files.launcher(&what);
                 writer.pending.push((time_ns, Source::Launcher(what)));
             }
             Some(Item::KernelLog { time_ns, finding }) => {
@@ -147,7 +154,11 @@ impl Writer {
                     match chunk.get(start..start + len).map(decode) {
                         Some(Ok(record)) => {
                             self.note_member(&record);
-                            if let Some(event) = self.enricher.record(record) {
+                            if let Some(mut event) = self.enricher.record(record) {
+                                self.symbols.see(&mut event);
+                                if let What::ExecFailed(failed) = &mut event.what {
+                                    failed.file = self.files.look(&event.task, failed);
+                                }
                                 self.write(&event);
                             }
                         }

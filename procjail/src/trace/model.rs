@@ -51,8 +51,8 @@ pub struct Host {
     pub memory_bytes: u64,
     /// Size of a page, bytes.
     pub page_bytes: u64,
-    /// What this kernel doesn't have and newer ones do; left out if there is nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// What this kernel doesn't have and newer ones do.
+    #[serde(default)]
     pub lacks: Vec<Lack>,
 }
 

@@ -137,7 +137,7 @@ fn memory_high_slows_down_and_kills_nobody() {
         assert!(count(&directory, "memory.events", "high") > 0);
         assert_eq!(count(&directory, "memory.events", "oom_kill"), 0);
         running.signal(libc::SIGTERM);
-        running.signal(libc::SIGTERM);
+        running.signal(libc::SIGINT);
         let trace = running.finish().expect_code(128 + libc::SIGKILL).trace();
         assert!(trace.oom_kills().is_empty());
         assert_eq!(
@@ -190,7 +190,7 @@ fn memory_swap_max_is_apart_from_memory() {
         assert_eq!(read(&directory, "memory.max"), (64 << 20).to_string());
         assert_eq!(read(&directory, "memory.swap.max"), (8 << 20).to_string());
         running.signal(libc::SIGTERM);
-        running.signal(libc::SIGTERM);
+        running.signal(libc::SIGINT);
         let trace = running.finish().expect_code(128 + libc::SIGKILL).trace();
         let limits = &trace.header.jail.limits;
         assert_eq!(limits["memory.swap.max"], (8 << 20).to_string());
@@ -227,7 +227,7 @@ fn pids_max_counts_the_refused_forks() {
         assert_eq!(read(&directory, "pids.max"), "10");
         assert_eq!(count(&directory, "pids.events", "max"), 1);
         running.signal(libc::SIGTERM);
-        running.signal(libc::SIGTERM);
+        running.signal(libc::SIGINT);
         let finished = running.finish().expect_code(128 + libc::SIGKILL);
         assert!(
             finished.stdout.contains("made 8, then errno 11"),

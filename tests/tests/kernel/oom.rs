@@ -53,6 +53,24 @@ fn an_oom_killed_pid_1_is_explained() {
                 "peak {peak}"
             );
         }
+        // From the system call or page fault inwards, without the probe's own calls.
+        let kernel: Vec<_> = kill
+            .stack
+            .kernel
+            .iter()
+            .map(|frame| frame.symbol.as_deref())
+            .collect();
+        assert_eq!(kernel.first(), Some(&Some("mark_oom_victim")), "{kernel:?}");
+        assert!(
+            kernel.contains(&Some("mem_cgroup_out_of_memory")),
+            "{kernel:?}"
+        );
+        assert!(!kill.stack.user.is_empty());
+        for frame in &kill.stack.user {
+            let own = frame.module.as_deref() == Some(misbehave().as_str());
+            assert!(own || frame.symbol.is_none(), "{:?}", kill.stack.user);
+            assert_ne!(frame.address, 0);
+        }
         // The kernel's SIGKILL comes first, in the same context.
         let sigkill = trace.signals_to(1, libc::SIGKILL);
         let (generated, signal) = sigkill.first().expect("the kernel's SIGKILL");

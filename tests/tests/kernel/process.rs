@@ -30,6 +30,43 @@ fn exit_code_is_the_apps_own() {
 }
 
 #[test]
+fn what_exit_was_called_with_is_told_whole() {
+    scene(|scene| {
+        let misbehave = misbehave();
+        let argument = |app: &[&str], code: i32| {
+            let app = [&[misbehave.as_str()], app].concat();
+            let trace = scene.trace(&[], &app).finish().expect_code(code).trace();
+            trace.exit_of(1).1.argument
+        };
+        assert_eq!(argument(&["exit", "257"], 1), Some(257));
+        // By a thread that is not the last one to end.
+        assert_eq!(argument(&["exit-by-thread", "300"], 300 & 0xff), Some(300));
+        assert_eq!(argument(&["segv"], 128 + libc::SIGSEGV), None);
+    });
+}
+
+#[test]
+fn groups_and_sessions_are_told_by_their_leaders() {
+    scene(|scene| {
+        let script = "setsid /bin/sh -c 'exit 3'; exit 4";
+        let trace = scene
+            .trace(&[], &["/bin/sh", "-c", script])
+            .finish()
+            .expect_code(4)
+            .trace();
+        let (_, init) = trace.exit_of(1);
+        let (event, child) = trace.exit_of(2);
+        assert_eq!(child.status.code, Some(3));
+        assert_eq!(
+            (child.process_group, child.session),
+            (event.task.pid, event.task.pid)
+        );
+        assert_ne!(init.session, child.session);
+        assert_ne!((init.process_group, init.session), (0, 0));
+    });
+}
+
+#[test]
 fn first_exec_has_the_arguments() {
     scene(|scene| {
         let trace = scene
@@ -180,5 +217,76 @@ fn fork_is_refused_at_the_pids_limit() {
             })
             .count();
         assert_eq!(killed, 9);
+    });
+}
+
+#[test]
+fn the_last_failed_calls_of_a_process_that_ends_badly_are_told() {
+    scene(|scene| {
+        let missing = "/etc/nonexistent/app.conf";
+        let calls = |code: i32, count: &str| {
+            let app = [
+                &misbehave(),
+                "fail-calls",
+                &code.to_string(),
+                missing,
+                count,
+            ];
+            let trace = scene.trace(&[], &app).finish().expect_code(code).trace();
+            trace.expect_complete();
+            let told = trace.failed_calls();
+            assert!(told.len() <= 1, "{told:?}");
+            told.first().map(|(event, failed)| {
+                assert_eq!(event.task.jail_pid, Some(1));
+                let (exit, _) = trace.exit_of(1);
+                assert!(event.seq > exit.seq);
+                failed.calls.clone()
+            })
+        };
+        assert_eq!(calls(0, "3"), None, "it ended well");
+
+        let few = calls(3, "2").expect("its failed calls");
+        let last: Vec<_> = few.iter().rev().take(3).rev().collect();
+        let paths: Vec<_> = last.iter().map(|call| call.path.as_deref()).collect();
+        assert_eq!(
+            paths,
+            [
+                Some(missing),
+                Some("/nonexistent/0"),
+                Some("/nonexistent/1")
+            ]
+        );
+        let open = last[0];
+        assert_eq!(
+            (open.syscall.name.as_str(), open.error.name.as_str()),
+            ("openat", "ENOENT")
+        );
+        assert_eq!(open.args[0] as i32, libc::AT_FDCWD);
+        assert!(open.before_ns > 0 && open.before_ns >= last[1].before_ns);
+        assert_ne!(open.tid, 0);
+
+        let many = calls(3, "30").expect("its failed calls");
+        assert_eq!(many.len(), 16);
+        let last = many.last().and_then(|call| call.path.as_deref());
+        assert_eq!(last, Some("/nonexistent/29"));
+        let ordinary = many
+            .iter()
+            .any(|call| ["EAGAIN", "ENOTTY"].contains(&call.error.name.as_str()));
+        assert!(!ordinary, "{many:?}");
+    });
+}
+
+#[test]
+fn calls_that_have_an_event_of_their_own_are_not_told_twice() {
+    scene(|scene| {
+        let trace = scene
+            .trace(&[], &["/bin/sh", "-c", "/nonexistent/program; exit 5"])
+            .finish()
+            .expect_code(5)
+            .trace();
+        assert!(!trace.exec_failures().is_empty());
+        let calls = trace.failed_calls();
+        let mut names = calls.iter().flat_map(|(_, failed)| &failed.calls);
+        assert!(names.all(|call| call.syscall.name != "execve"), "{calls:?}");
     });
 }

@@ -2,11 +2,35 @@
 
 use std::time::Duration;
 
-use procjail::event::{Disposition, ForwardAction, SignalResult};
+use procjail::event::{Disposition, Fault, ForwardAction, SignalResult};
 use procjail_tests::{Random, Scene, misbehave, rounds, scene};
 
 fn end_by(scene: &Scene, subcommand: &str) -> procjail_tests::Finished {
     scene.trace(&[], &[&misbehave(), subcommand]).finish()
+}
+
+/// The registers are those of the program: not the kernel's, not zero, and not the same.
+#[track_caller]
+fn in_user_memory(fault: &Fault) {
+    for address in [fault.instruction, fault.stack_pointer] {
+        assert!((0x1000..1 << 56).contains(&address), "{fault:x?}");
+    }
+    assert_ne!(fault.instruction, fault.stack_pointer);
+}
+
+#[test]
+fn a_tracer_is_told_from_other_senders() {
+    scene(|scene| {
+        let trace = end_by(scene, "trace-and-kill").expect_code(0).trace();
+        let kills = trace.signals_to(2, libc::SIGKILL);
+        let (event, kill) = kills.first().expect("the tracer's kill");
+        assert_eq!(event.task.jail_pid, Some(1));
+        assert!(kill.sender_traces_target);
+        let stops = trace.signals_to(2, libc::SIGSTOP);
+        let (_, stop) = stops.first().expect("the child's own stop");
+        assert!(!stop.sender_traces_target, "its own tracer it is not");
+        assert_eq!(stop.fault, None);
+    });
 }
 
 #[test]
@@ -29,6 +53,9 @@ fn a_segmentation_fault_ends_pid_1() {
         );
         assert_eq!(signal.code.name, "SEGV_MAPERR");
         assert_eq!(signal.result, SignalResult::Delivered);
+        let fault = signal.fault.as_ref().expect("where it faulted");
+        assert_eq!(fault.address, 8);
+        in_user_memory(fault);
     });
 }
 
@@ -37,10 +64,11 @@ fn a_division_by_zero_ends_pid_1() {
     scene(|scene| {
         let trace = end_by(scene, "fpe").expect_code(128 + libc::SIGFPE).trace();
         let signals = trace.signals_to(1, libc::SIGFPE);
-        assert_eq!(
-            signals.first().expect("the kernel's signal").1.code.name,
-            "FPE_INTDIV"
-        );
+        let (_, signal) = signals.first().expect("the kernel's signal");
+        assert_eq!(signal.code.name, "FPE_INTDIV");
+        let fault = signal.fault.as_ref().expect("where it faulted");
+        assert_eq!(fault.address, fault.instruction, "the instruction itself");
+        in_user_memory(fault);
     });
 }
 
@@ -312,4 +340,80 @@ fn two_hundred_early_sigterms_are_not_lost() {
             "{before_the_launcher_listens} of {rounds} came before the launcher listened"
         );
     });
+}
+
+#[test]
+fn a_sender_from_outside_is_told_once() {
+    scene(|scene| {
+        let running = scene
+            .trace(&[], &[&misbehave(), "handle-term", "7"])
+            .spawn();
+        running.wait_for_line("ready");
+        let pid = procjail_tests::descendants()
+            .into_iter()
+            .find(|pid| comm(*pid) == "misbehave")
+            .expect("APP's host PID");
+        // They are gone when the trace is read.
+        let kill = |signal: &str| {
+            let mut kill = std::process::Command::new("/bin/kill")
+                .args([signal, &pid.to_string()])
+                .spawn()
+                .expect("/bin/kill");
+            assert!(kill.wait().expect("its status").success());
+            kill.id()
+        };
+        let first = kill("-URG");
+        let script = format!("kill -CONT {pid}; kill -CONT {pid}");
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .spawn()
+            .expect("/bin/sh");
+        let second = shell.id();
+        assert!(shell.wait().expect("its status").success());
+        let third = kill("-TERM");
+        let trace = running.finish().expect_code(7).trace();
+        trace.expect_complete();
+
+        let of = |pid: u32| -> Vec<_> {
+            let mut found = trace.senders();
+            found.retain(|(event, _)| event.task.pid == pid);
+            found
+        };
+        assert!(of(first).is_empty(), "its signal is not recorded either");
+        assert_eq!(of(second).len(), 1);
+        let told = of(third);
+        let [(event, sender)] = told.as_slice() else {
+            panic!("not told once: {told:?}");
+        };
+        assert!(!event.task.in_jail);
+        assert_eq!(event.task.comm, "kill");
+        let exe = std::fs::canonicalize("/bin/kill").expect("a path");
+        assert_eq!(sender.exe, exe.display().to_string());
+        assert_eq!(sender.argv, ["/bin/kill", "-TERM", &pid.to_string()]);
+        assert_eq!(sender.uid, 0);
+        assert_eq!(sender.cgroup, own_cgroup());
+        assert_eq!(sender.parents[0].pid, std::process::id());
+        assert!(sender.parents.len() > 1, "{:?}", sender.parents);
+        let last = sender.parents.last().expect("a parent");
+        assert!(
+            sender.parents.len() == 8 || last.pid == 1,
+            "{:?}",
+            sender.parents
+        );
+        let (signal, _) = trace.signals_to(1, libc::SIGTERM)[0];
+        assert_eq!((signal.task.pid, signal.seq + 1), (third, event.seq));
+        assert!(trace.senders().iter().all(|(event, _)| !event.task.in_jail));
+    });
+}
+
+fn comm(pid: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim_end().to_owned()
+}
+
+/// The cgroup of this process on the default hierarchy.
+fn own_cgroup() -> String {
+    let text = std::fs::read_to_string("/proc/self/cgroup").expect("cgroups");
+    let line = text.lines().find_map(|line| line.strip_prefix("0::"));
+    line.expect("a default hierarchy").to_owned()
 }

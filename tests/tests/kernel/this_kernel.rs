@@ -6,22 +6,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use procjail_common::{MISSING, scope_flags};
-use procjail_tests::{Scene, Trace, misbehave, scene};
-
-/// Such as `6.1.0-50-amd64`.
-fn release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release")
-}
-
-/// Major and minor number of the running kernel.
-fn version() -> (u32, u32) {
-    let release = release();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse().expect("a number"));
-    let mut next = || numbers.next().expect("a release such as 6.1.0");
-    (next(), next())
-}
+use procjail_tests::kernel::{probes_are_preempted, release, version};
+use procjail_tests::{Scene, Trace, cgroup_directories, misbehave, scene};
 
 /// The kernels whose types are known; of another one these tests can say less, and say so.
 const KNOWN: [(u32, u32); 5] = [(5, 10), (6, 1), (6, 12), (6, 18), (7, 2)];
@@ -163,6 +149,10 @@ fn its_tracepoints_have_the_known_forms() {
             if ids { "ancestor_ids" } else { "ancestors" },
         );
         assert_ne!(ids, ancestors);
+        // Where they can, each program switches preemption off; elsewhere the kernel has done so.
+        let guarded = layout["bpf_preempt_disable"] != 0;
+        fact("tracepoints can be preempted", yes(guarded));
+        assert_eq!(guarded, probes_are_preempted());
         // Debian 11's kernel got the newer form in an update: its number does not tell.
         let release = release();
         if release.starts_with("5.10.0-32-") {
@@ -319,6 +309,12 @@ fn check_tells_what_it_lacks() {
             .inspect(|check| assert_eq!(check["state"], "ok", "{check}"));
         assert_eq!(probes.count(), trace.header.probes.len());
 
+        let undisturbed = check("probes undisturbed");
+        let preempted = probes_are_preempted();
+        let state = if preempted { "limited" } else { "ok" };
+        assert_eq!(undisturbed["state"], state, "{undisturbed}");
+        assert_eq!(undisturbed["lost"].is_string(), preempted);
+
         let memory = check("controller memory")["found"].as_str().expect("text");
         let place = memory.split(',').next().unwrap_or_default();
         fact("memory controller", place);
@@ -331,6 +327,55 @@ fn check_tells_what_it_lacks() {
         if let Some(column) = column() {
             // The one in the table that is not Debian's refuses it.
             assert_eq!(usable, column != 3, "{fentry}");
+        }
+    });
+}
+
+#[test]
+fn the_jails_cgroup_has_the_known_files() {
+    scene(|scene| {
+        let running = scene
+            .trace(&["--name", "files"], &[&misbehave(), "handle-term", "0"])
+            .spawn();
+        running.wait_for_line("ready");
+        // A host with v1 alone doesn't show it: the launcher has a mount of its own.
+        let directory = cgroup_directories()
+            .into_iter()
+            .find(|path| path.ends_with("files") && path.join("cgroup.events").exists());
+        let read = |file: &str| {
+            let path = directory.as_ref()?.join(file);
+            std::fs::read_to_string(path).ok()
+        };
+        let peak = read("memory.peak").is_some();
+        let group_kill = read("memory.events").is_some_and(|text| text.contains("oom_group_kill"));
+        let pressure = read("memory.pressure").is_some_and(|text| text.starts_with("some avg10="));
+        let kill = directory
+            .as_ref()
+            .is_some_and(|path| path.join("cgroup.kill").exists());
+        running.signal(libc::SIGTERM);
+        let trace = running.finish().expect_code(0).trace();
+        let mode = trace.header.host.cgroup_mode.as_str();
+        assert_eq!(directory.is_some(), mode != "v1");
+        if mode == "v2" {
+            assert_eq!(peak, version() >= (5, 19), "memory.peak");
+            assert_eq!(group_kill, version() >= (5, 17), "oom_group_kill");
+            fact("memory.peak", yes(peak));
+            fact("oom_group_kill in memory.events", yes(group_kill));
+        } else {
+            assert!(!peak && !group_kill, "the memory controller is on v1");
+        }
+        if mode != "v1" {
+            assert_eq!(kill, version() >= (5, 14), "cgroup.kill");
+        }
+        // Nothing in procjail reads it, but who looks at a jail may want to.
+        let whole = std::fs::read_to_string("/proc/pressure/memory").is_ok();
+        fact(
+            "PSI of the host, of a jail",
+            &format!("{}, {}", yes(whole), yes(pressure)),
+        );
+        if column().is_some() {
+            assert!(whole, "/proc/pressure/memory");
+            assert_eq!(pressure, mode != "v1", "memory.pressure");
         }
     });
 }

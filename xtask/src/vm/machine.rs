@@ -1,7 +1,7 @@
 //! One virtual machine: switched on, listened to, and never waited for without end.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,11 +11,12 @@ use anyhow::Context;
 
 use super::transcript::Transcript;
 
-/// No machine takes longer.
-const DEADLINE: Duration = Duration::from_secs(600);
+/// No machine takes longer: ten times what one takes that has a processor to itself.
+const DEADLINE: Duration = Duration::from_secs(900);
 
-/// Nor is it silent for longer: a test ends its own programs after a minute.
-const SILENCE: Duration = Duration::from_secs(150);
+/// Nor is it silent for longer: a test ends its own programs after a minute of the machine's time, which
+/// may be some of ours.
+const SILENCE: Duration = Duration::from_secs(240);
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +50,17 @@ pub struct Run {
 /// QEMU cannot be started.
 pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyhow::Result<Run> {
     let start = Instant::now();
+    let output = console.with_extension("output");
+    let mut output =
+        File::create(&output).with_context(|| format!("cannot create {}", output.display()))?;
     let mut machine = Machine(
         Command::new("qemu-system-x86_64")
             // Threads of its own for each processor made the emulator stumble over code that the
             // kernel patches while it runs; they are no faster either.
             .args(["-accel", "tcg,thread=single", "-cpu", "max"])
-            // The machine's clock counts its instructions, two nanoseconds each, and skips what it
+            // The machine's clock counts its instructions, one nanosecond each, and skips what it
             // sleeps: a busy host can't make it miss its ticks and time-outs.
-            .args(["-icount", "shift=1,sleep=off"])
+            .args(["-icount", "shift=0,sleep=off"])
             .args(["-m", "1G", "-smp", "2"])
             // No disk, no network.
             .args([
@@ -83,9 +87,29 @@ pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyh
             .context("cannot run qemu-system-x86_64: install the package qemu-system-x86")?,
     );
     let stdout = machine.0.stdout.take().context("no output of QEMU")?;
+    let (end, transcript) = listen(stdout, &mut output, DEADLINE, SILENCE);
+    drop(machine);
+    Ok(Run {
+        end,
+        transcript,
+        console: read(console),
+        elapsed: start.elapsed(),
+    })
+}
+
+/// Reads what a machine writes, until it ends or must be taken for hung; keeps a copy with the times.
+///
+/// The thread that reads ends with the machine.
+fn listen(
+    stream: impl Read + Send + 'static,
+    copy: &mut impl Write,
+    deadline: Duration,
+    silence: Duration,
+) -> (End, Transcript) {
+    let start = Instant::now();
     let (sender, lines) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        let mut reader = BufReader::new(stdout);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
         let mut bytes = Vec::new();
         while reader
             .read_until(b'\n', &mut bytes)
@@ -98,28 +122,23 @@ pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyh
             }
         }
     });
-
     let mut transcript = Transcript::default();
-    let end = loop {
-        let left = DEADLINE.saturating_sub(start.elapsed()).min(SILENCE);
-        match lines.recv_timeout(left) {
-            Ok(line) => transcript.line(&line, start.elapsed()),
-            Err(RecvTimeoutError::Timeout) => break End::Hung,
-            Err(RecvTimeoutError::Disconnected) if transcript.status.is_some() => {
-                break End::Regular;
+    loop {
+        let left = deadline.saturating_sub(start.elapsed()).min(silence);
+        let end = match lines.recv_timeout(left) {
+            Ok(line) => {
+                let elapsed = start.elapsed();
+                transcript.line(&line, elapsed);
+                // For whoever wonders where the time goes.
+                let _ = write!(copy, "{:8.2} {line}", elapsed.as_secs_f64());
+                continue;
             }
-            Err(RecvTimeoutError::Disconnected) => break End::Died,
-        }
-    };
-    drop(machine);
-    // The pipe is closed by now.
-    let _ = reader.join();
-    Ok(Run {
-        end,
-        transcript,
-        console: read(console),
-        elapsed: start.elapsed(),
-    })
+            Err(RecvTimeoutError::Timeout) => End::Hung,
+            Err(RecvTimeoutError::Disconnected) if transcript.status.is_some() => End::Regular,
+            Err(RecvTimeoutError::Disconnected) => End::Died,
+        };
+        return (end, transcript);
+    }
 }
 
 /// A running QEMU, which ends with this value.
@@ -135,7 +154,7 @@ impl Drop for Machine {
 fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut file) = File::open(path) {
-        let _ = std::io::Read::read_to_end(&mut file, &mut bytes);
+        let _ = file.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).replace('\r', "")
 }
@@ -167,6 +186,53 @@ pub fn emulators_fault(console: &str, log: &[String]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    /// Listens to a machine that writes `text` and then lives on in silence if it `stays`.
+    fn heard(text: &str, stays: bool, deadline: Duration, silence: Duration) -> (End, Transcript) {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(text.as_bytes()).expect("room in the pipe");
+        let writer = stays.then_some(writer);
+        let mut copy = Vec::new();
+        let (end, transcript) = listen(reader, &mut copy, deadline, silence);
+        drop(writer);
+        let copied = String::from_utf8(copy).expect("text");
+        assert_eq!(copied.lines().count(), text.lines().count(), "{copied}");
+        (end, transcript)
+    }
+
+    #[test]
+    fn a_machine_that_comes_to_its_end_is_fine() {
+        let (end, transcript) = heard(
+            "@@start 6.1\ntest a::x ... ok\n@@end 0\n",
+            false,
+            LONG,
+            LONG,
+        );
+        assert_eq!(end, End::Regular);
+        assert_eq!(transcript.status, Some(0));
+    }
+
+    #[test]
+    fn a_machine_that_stops_before_has_died() {
+        let (end, transcript) = heard("@@start 6.1\ntest a::x ... ok\n", false, LONG, LONG);
+        assert_eq!(end, End::Died);
+        assert_eq!(transcript.tests.len(), 1);
+        assert_eq!(heard("", false, LONG, LONG).0, End::Died);
+    }
+
+    #[test]
+    fn a_machine_without_a_sign_of_life_is_hung() {
+        let text = "@@start 6.1\ntest a::x ... ok\n";
+        let (end, transcript) = heard(text, true, LONG, SHORT);
+        assert_eq!(end, End::Hung);
+        assert_eq!(transcript.tests.len(), 1, "what came before counts");
+        assert_eq!(heard(text, true, SHORT, LONG).0, End::Hung);
+        // It has told its end but doesn't switch itself off.
+        assert_eq!(heard("@@end 0\n", true, LONG, SHORT).0, End::Hung);
+    }
 
     #[test]
     fn only_known_symptoms_excuse_a_failure() {

@@ -31,6 +31,8 @@ pub struct Transcript {
     pub times: (Option<Duration>, Option<Duration>),
     /// What the tests found out about the kernel: name and value, in their order.
     pub facts: Vec<(String, String)>,
+    /// What the tests want to be known though it is no failure.
+    pub notes: Vec<String>,
     /// Messages of the failed tests, as the test program shows them.
     pub failures: Vec<String>,
     /// The kernel's log, which comes after a failure.
@@ -56,6 +58,7 @@ impl Transcript {
                         self.facts.push((name.to_owned(), value.to_owned()));
                     }
                 }
+                "note" => self.notes.push(rest.to_owned()),
                 "log" => self.log.push(rest.to_owned()),
                 "end" => {
                     self.status = rest.parse().ok();
@@ -117,6 +120,7 @@ failures:\r
     oom::two\r
 \r
 test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\r
+@@note oom::one: twice\r
 @@fact memory.peak=yes\r
 @@log [    1.0] hello\r
 @@end 101\r
@@ -138,6 +142,7 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\r
             [("memory.peak".to_owned(), "yes".to_owned())]
         );
         assert!(transcript.failures.contains(&"it broke".to_owned()));
+        assert_eq!(transcript.notes, ["oom::one: twice"]);
         assert_eq!(transcript.log, ["[    1.0] hello"]);
         assert_eq!(transcript.status, Some(101));
     }

@@ -351,6 +351,7 @@ impl Case {
             What::Reap(reap) if reap.child.pid != 0 => {
                 let child = self.seen(&reap.child);
                 self.processes[child.0].reap = Some(index);
+                self.processes[id.0].collected.push(child);
             }
             What::SignalGenerated(signal) => {
                 self.processes[id.0].sent.push(index);

@@ -1,12 +1,14 @@
 //! A trace as the rules see it: its events, and the processes, signals and cgroups they tell of.
 
 mod build;
+mod fate;
 mod origin;
 mod process;
 mod signals;
 mod words;
 
 pub use build::{Builder, SharedBuilder};
+pub use fate::{PassedOn, Passing, is_bad};
 pub use origin::Origin;
 pub use process::{Notice, Process, ProcessId};
 pub use words::program_of;
@@ -14,8 +16,8 @@ pub use words::program_of;
 use std::collections::HashMap;
 
 use crate::event::{
-    Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, Snapshot, StopRequested,
-    Task, What,
+    Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, SignalForwarded, Snapshot,
+    StopRequested, Task, What,
 };
 use crate::trace::{Footer, Header};
 
@@ -174,6 +176,14 @@ impl Case {
             _ => None,
         })
         .next()
+    }
+
+    /// What the launcher did with the signals that it got.
+    pub fn forwards(&self) -> impl Iterator<Item = (&Event, &SignalForwarded)> {
+        self.each(|what| match what {
+            What::SignalForwarded(forwarded) => Some(forwarded),
+            _ => None,
+        })
     }
 
     /// When the launcher killed everything for a reason such as `stop-timeout`.

@@ -102,11 +102,12 @@ impl Case {
             if signal.sender_exiting && signal.sender_traces_target {
                 return Origin::TracerEnd;
             }
-            if to_itself && no_call {
-                return Origin::CpuLimit;
-            }
+            // Before the limit: the trigger of an OOM kill may share the victim's memory itself.
             if self.oom_kill_near(event) {
                 return Origin::OomSharedMemory;
+            }
+            if to_itself && no_call {
+                return Origin::CpuLimit;
             }
             return Origin::Kernel;
         }
@@ -125,10 +126,9 @@ impl Case {
 
     /// The OOM killer names its victim just after the signal, on the same processor.
     fn is_oom_victim(&self, event: &Event, signal: &SignalGenerated) -> bool {
-        self.oom_kills().any(|(kill, oom)| {
-            oom.victim.pid == signal.target.pid
-                && kill.time_ns.abs_diff(event.time_ns) <= OOM_WINDOW_NS
-        })
+        self.process_of(&signal.target)
+            .and_then(|target| self.process(target).oom_kill)
+            .is_some_and(|kill| self.event(kill).time_ns.abs_diff(event.time_ns) <= OOM_WINDOW_NS)
     }
 
     fn oom_kill_near(&self, event: &Event) -> bool {

@@ -49,6 +49,8 @@ pub struct Process {
     pub notice: Option<Notice>,
     /// How it was reaped.
     pub reap: Option<Index>,
+    /// The children that it reaped, in order.
+    pub collected: Vec<ProcessId>,
     /// When the kernel released it, CLOCK_BOOTTIME nanoseconds.
     pub freed_ns: Option<u64>,
     /// Signals that it was sent (kept ones).

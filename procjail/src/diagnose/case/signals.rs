@@ -69,7 +69,7 @@ impl Case {
                 taken.signal.number == number && taken.disposition == Disposition::Handler
             })
             .map(|(event, _)| event.seq)
-            .last()
+            .next_back()
             .unwrap_or(0);
         let queued = |signal: &SignalGenerated| {
             matches!(

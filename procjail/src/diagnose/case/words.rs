@@ -62,6 +62,21 @@ impl Case {
         format!("{command} ({})", parts.join(", "))
     }
 
+    /// Some processes for a sentence: the first few by name, the rest counted.
+    pub fn names(&self, ids: &[ProcessId]) -> String {
+        const NAMED: usize = 3;
+        let mut named: Vec<String> = ids.iter().take(NAMED).map(|id| self.name(*id)).collect();
+        match ids.len().saturating_sub(NAMED) {
+            0 => {}
+            rest => named.push(format!("{} more", render::count(rest as u64))),
+        }
+        match named.split_last() {
+            None => "nobody".to_owned(),
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        }
+    }
+
     /// PID 1 by name: `sh (PID 1)`.
     pub fn pid1_name(&self) -> String {
         self.pid1()
@@ -85,6 +100,15 @@ impl Case {
     /// How a process ended: `exited with 7`, `killed by SIGSEGV`.
     pub fn ended(&self, status: &ExitStatus) -> String {
         render::status(status)
+    }
+
+    /// The same with its subject before it: `exited with 7`, `was killed by SIGSEGV`.
+    pub fn did_end(&self, status: &ExitStatus) -> String {
+        let how = render::status(status);
+        match status.signal.is_some() {
+            true => format!("was {how}"),
+            false => how,
+        }
     }
 
     /// An error: `EACCES (Permission denied)`.

@@ -1,9 +1,24 @@
 //! The rules, one file for each family. To add one: a function and an entry in its file's `RULES`, and
 //! a scenario in [`crate::lab`].
 
+mod crash;
 mod evidence;
+mod exec;
+mod exit;
+mod fork;
+#[cfg(test)]
+mod fork_tests;
 mod hang;
+mod kill;
+mod limit;
+mod memory;
+#[cfg(test)]
+mod memory_tests;
+mod oom;
+mod orphan;
+mod signal;
 mod stop;
+mod zombie;
 
 use super::Rule;
 
@@ -17,4 +32,19 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, hang::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[
+    stop::RULES,
+    oom::RULES,
+    memory::RULES,
+    fork::RULES,
+    kill::RULES,
+    signal::RULES,
+    crash::RULES,
+    limit::RULES,
+    exec::RULES,
+    exit::RULES,
+    zombie::RULES,
+    orphan::RULES,
+    hang::RULES,
+    evidence::RULES,
+];

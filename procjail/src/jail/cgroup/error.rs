@@ -39,8 +39,17 @@ pub enum Error {
     },
     /// A controller that a limit needs can't be used.
     #[error(
-        "{option} needs the {controller} controller, which cgroup {mode} of this host does not offer: \
-         mount it, or don't disable it on the kernel's command line (cgroup_disable, cgroup_no_v1)"
+        "{option} needs the {controller} controller, which {}: {}",
+        match parent {
+            Some(parent) => format!("/{} (--cgroup-parent) does not have", parent.display()),
+            None => format!("cgroup {mode} of this host does not offer"),
+        },
+        match parent {
+            Some(_) => "make that cgroup in the controller's hierarchy (v1), or enable the controller in \
+                        cgroup.subtree_control of the one above it (v2)",
+            None => "mount it, or don't disable it on the kernel's command line (cgroup_disable, \
+                     cgroup_no_v1)",
+        }
     )]
     NoController {
         /// The option as the user knows it.
@@ -49,6 +58,8 @@ pub enum Error {
         controller: &'static str,
         /// The host's mode.
         mode: Mode,
+        /// What the jail is put below; `None` for the root.
+        parent: Option<PathBuf>,
     },
     /// A living launcher owns a jail of this name.
     #[error("a jail named {name} is running{}; choose another --name", owner.map(|pid| format!(" (launcher {pid})")).unwrap_or_default())]
@@ -61,6 +72,18 @@ pub enum Error {
     /// The kernel has no cgroup2 file system.
     #[error("cannot mount a private cgroup2 file system: {errno:?} ({}); this host has none mounted, and procjail needs one for membership", errno.desc())]
     NoCgroup2 {
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The cgroup that the jail shall be put below doesn't exist.
+    #[error(
+        "cannot put the jail below {} (--cgroup-parent): {errno:?} ({}); make it first, procjail neither \
+         makes nor removes it",
+        path.display(), errno.desc()
+    )]
+    NoParent {
+        /// The directory that is missing.
+        path: PathBuf,
         /// What the kernel said.
         errno: Errno,
     },

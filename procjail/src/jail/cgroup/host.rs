@@ -58,6 +58,9 @@ pub struct HostCgroups {
     pub v2_controllers: BTreeSet<String>,
     /// Controllers that have a v1 hierarchy.
     pub v1: BTreeMap<String, V1Mount>,
+    /// The cgroup that jails are put below, a path below the root of each hierarchy; `None` for the
+    /// root. Every path above has it in already.
+    pub parent: Option<PathBuf>,
 }
 
 impl HostCgroups {
@@ -125,25 +128,66 @@ impl HostCgroups {
             v2: v2.map(|(_, point)| point),
             v2_controllers: BTreeSet::new(),
             v1,
+            parent: None,
         }
+    }
+
+    /// The same host as jails see it that are put below the cgroup `parent`, which must exist in the
+    /// unified hierarchy. Of the v1 hierarchies those count that have it: its limits apply there.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't exist, or can't be opened.
+    pub fn below(mut self, parent: &Path) -> Result<HostCgroups, Error> {
+        let inside: PathBuf = parent
+            .components()
+            .filter(|part| matches!(part, Component::Normal(_)))
+            .collect();
+        if inside.as_os_str().is_empty() {
+            return Ok(self);
+        }
+        self.v2 = self.v2.map(|path| path.join(&inside));
+        self.v2_depth += depth(&inside);
+        self.v1.retain(|_, mount| {
+            mount.path = mount.path.join(&inside);
+            mount.path.is_dir()
+        });
+        self.parent = Some(inside);
+        let dir = self.open_v2()?;
+        self.v2_controllers = controllers(&dir);
+        Ok(self)
     }
 
     /// The root of the unified hierarchy: the mounted one, or a private mount that no path leads to.
     pub(super) fn open_v2(&self) -> Result<Dir, Error> {
+        let missing = |path: &Path, errno| match (&self.parent, errno) {
+            (Some(_), Errno::ENOENT | Errno::ENOTDIR) => Error::NoParent {
+                path: path.to_owned(),
+                errno,
+            },
+            _ => Error::io("open the cgroup2 mount", path, errno),
+        };
         match &self.v2 {
-            Some(path) => {
-                Dir::open(path).map_err(|errno| Error::io("open the cgroup2 mount", path, errno))
+            Some(path) => Dir::open(path).map_err(|errno| missing(path, errno)),
+            None => {
+                let root = detached_cgroup2().map_err(|errno| Error::NoCgroup2 { errno })?;
+                match &self.parent {
+                    Some(parent) => root
+                        .open_dir(parent.as_os_str())
+                        .map_err(|errno| missing(&root.path().join(parent), errno)),
+                    None => Ok(root),
+                }
             }
-            None => detached_cgroup2().map_err(|errno| Error::NoCgroup2 { errno }),
         }
     }
 
     /// Path of the directory below which all jails are, for people.
     pub fn v2_parent(&self) -> PathBuf {
-        self.v2
-            .as_deref()
-            .unwrap_or(Path::new(DETACHED))
-            .join(super::PARENT)
+        match (&self.v2, &self.parent) {
+            (Some(path), _) => path.join(super::PARENT),
+            (None, Some(parent)) => Path::new(DETACHED).join(parent).join(super::PARENT),
+            (None, None) => Path::new(DETACHED).join(super::PARENT),
+        }
     }
 }
 
@@ -324,6 +368,34 @@ pub(super) mod tests {
         let host = HostCgroups::parse(&format!("{part}{V2}"));
         assert_eq!(host.v2.as_deref(), Some(Path::new("/sys/fs/cgroup")));
         assert_eq!(host.v2_depth, 0);
+    }
+
+    #[test]
+    fn a_parent_is_looked_for_in_each_hierarchy() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |inside: &str| temp.path().join(inside);
+        for dir in ["unified/a/b", "memory/a/b", "pids"] {
+            std::fs::create_dir_all(path(dir)).unwrap();
+        }
+        std::fs::write(path("unified/a/b/cgroup.controllers"), "cpu io\n").unwrap();
+        let mut host = hybrid();
+        host.v2 = Some(path("unified"));
+        host.v1.retain(|name, _| name == "memory" || name == "pids");
+        for (name, mount) in &mut host.v1 {
+            mount.path = path(name);
+        }
+        let below = host.clone().below(Path::new("/a/b")).unwrap();
+        assert_eq!(below.v2_depth, 2);
+        assert_eq!(below.v2_parent(), path("unified/a/b/procjail"));
+        assert_eq!(
+            below.v2_controllers,
+            ["cpu", "io"].map(str::to_owned).into()
+        );
+        assert_eq!(below.v1.keys().collect::<Vec<_>>(), ["memory"]);
+        assert_eq!(below.v1["memory"].path, path("memory/a/b"));
+        let missing = host.clone().below(Path::new("/a/c")).unwrap_err();
+        assert!(missing.to_string().contains("--cgroup-parent"), "{missing}");
+        assert_eq!(host.clone().below(Path::new("/")).unwrap(), host);
     }
 
     #[test]

@@ -219,9 +219,17 @@ impl LimitPlan {
         !self.v1_mounts().is_empty()
     }
 
-    /// v1 hierarchies that are needed, each once (controllers may share one).
+    /// v1 hierarchies that are needed, each once (controllers may share one). Below a cgroup of the
+    /// user's these are all that have it, since its limits are to apply.
     pub(super) fn v1_mounts(&self) -> Vec<PathBuf> {
         let mut mounts = Vec::new();
+        if self.host.parent.is_some() {
+            for mount in self.host.v1.values() {
+                if !mounts.contains(&mount.path) {
+                    mounts.push(mount.path.clone());
+                }
+            }
+        }
         for setting in &self.settings {
             if let Place::V1(path) = &setting.place
                 && !mounts.contains(path)
@@ -282,6 +290,7 @@ fn place(
             option,
             controller,
             mode: host.mode,
+            parent: host.parent.clone(),
         }),
     }
 }

@@ -6,6 +6,8 @@
 //! | v2 | `/sys/fs/cgroup/procjail/NAME` | the same directory |
 //! | hybrid | `/sys/fs/cgroup/unified/procjail/NAME` | `/sys/fs/cgroup/CONTROLLER/procjail/NAME` |
 //! | v1 | `procjail/NAME` on a private cgroup2 mount | `/sys/fs/cgroup/CONTROLLER/procjail/NAME` |
+//!
+//! With `--cgroup-parent` all that lies below that cgroup of the user's instead of below the root.
 
 mod claim;
 mod dir;

@@ -4,7 +4,17 @@
 //! on stdout when what it is about has begun, where somebody outside waits for it.
 
 mod basics;
+mod crash;
+mod exec;
+mod exit;
+mod fork;
 mod hang;
+mod kill;
+mod limit;
+mod memory;
+mod signal;
+mod stop;
+mod zombie;
 
 use std::io::Write;
 use std::time::Duration;
@@ -21,6 +31,11 @@ impl Arguments<'_> {
             .unwrap_or_else(|| usage())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text at `index`.
     pub fn text(&self, index: usize) -> &str {
         self.0.get(index).map_or_else(|| usage(), String::as_str)
@@ -30,7 +45,20 @@ impl Arguments<'_> {
 /// One misbehaviour: its name, and what it does. What it returns is the exit code.
 pub type Act = (&'static str, fn(&Arguments<'_>) -> i32);
 
-const ACTS: &[&[Act]] = &[basics::ACTS, hang::ACTS];
+const ACTS: &[&[Act]] = &[
+    basics::ACTS,
+    memory::ACTS,
+    fork::ACTS,
+    stop::ACTS,
+    kill::ACTS,
+    signal::ACTS,
+    crash::ACTS,
+    exec::ACTS,
+    exit::ACTS,
+    limit::ACTS,
+    zombie::ACTS,
+    hang::ACTS,
+];
 
 /// Misbehaves as asked and ends the process.
 pub fn run(arguments: &[String]) -> ! {
@@ -99,6 +127,31 @@ pub fn wait_for(pid: libc::pid_t) -> (libc::pid_t, i32) {
         let reaped = unsafe { libc::waitpid(pid, &mut status, 0) };
         if reaped >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
             return (reaped, status);
+        }
+    }
+}
+
+/// The exit code by which a shell tells how a child ended.
+pub fn shell_code(status: i32) -> i32 {
+    match libc::WIFSIGNALED(status) {
+        true => 128 + libc::WTERMSIG(status),
+        false => libc::WEXITSTATUS(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_misbehaviour_has_a_name_of_its_own() {
+        let mut names: Vec<_> = ACTS.iter().flat_map(|family| family.iter()).collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        for pair in names.windows(2) {
+            let [(first, _), (second, _)] = pair else {
+                continue;
+            };
+            assert_ne!(first, second);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "hang-ptrace-exit-stop",
             "hang-cgroup-straggler",
             "cgroup-rmdir-ebusy",
+            "zombie-jail-init-unreaped",
         ],
         ..HANG
     },
@@ -67,7 +68,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a tracer outside is told of the end of a process, and does not let it go on",
         app: &["sleep"],
         outside: exit_stop,
-        never: &["hang-frozen", "hang-pidns-zap", "hang-d-state-fuse"],
+        never: &[
+            "hang-frozen",
+            "hang-pidns-zap",
+            "hang-d-state-fuse",
+            "zombie-jail-init-unreaped",
+        ],
         ..HANG
     },
     Scenario {
@@ -77,7 +83,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         outside: exec_dethread,
         options: &["--stop-timeout", "400ms", "--teardown-timeout", "30s"],
         also: &["hang-ptrace-exit-stop"],
-        never: &["hang-frozen", "hang-d-state-fuse"],
+        never: &[
+            "hang-frozen",
+            "hang-d-state-fuse",
+            "zombie-jail-init-unreaped",
+        ],
         ..HANG
     },
     Scenario {

@@ -52,6 +52,31 @@ pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
     )
 }
 
+/// What a file is that could not be executed.
+pub(super) fn executed_file(file: &ExecutedFile) -> String {
+    let what = match (file.form, &file.machine) {
+        (FileForm::Empty, _) => "the file is empty".to_owned(),
+        (FileForm::Script, _) => "a script".to_owned(),
+        (FileForm::Elf, Some(machine)) => format!("a program for {}", escape(machine)),
+        (FileForm::Elf, None) => "a damaged program".to_owned(),
+        (FileForm::Text, _) => "a text without #!".to_owned(),
+        (FileForm::Other, _) => "not a program".to_owned(),
+    };
+    let by = file.interpreter.as_ref().map_or_else(String::new, |name| {
+        let returns = if file.carriage_return { "\\r" } else { "" };
+        let missing = match file.interpreter_exists {
+            Some(false) => ", which does not exist",
+            _ => "",
+        };
+        format!(", run by {}{returns}{missing}", escape(name))
+    });
+    let denied = match file.executable {
+        Some(false) => ", without execute permission",
+        _ => "",
+    };
+    format!("{what}{by}{denied}")
+}
+
 pub(super) fn memory_sample(sample: &MemorySample) -> Words {
     let of = sample
         .limit_bytes

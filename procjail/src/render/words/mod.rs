@@ -54,7 +54,8 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
                 quote(&failed.filename),
                 errno(&failed.error)
             );
-            Words::new(Tone::Warning, text)
+            let file = failed.file.as_ref().map(evidence::executed_file);
+            Words::new(Tone::Warning, text).detail(file.unwrap_or_default())
         }
         What::Exit(exit) => exited(&event.task, exit),
         What::Reap(reap) => reaped(reap),

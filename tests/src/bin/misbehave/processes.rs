@@ -114,3 +114,14 @@ pub fn clear_pdeathsig() -> i32 {
     say("ready");
     sleep_forever()
 }
+
+/// `CODE`: a thread ends the whole process by exit_group(2), while the main thread sleeps.
+pub fn exit_by_thread(arguments: &Arguments) -> i32 {
+    let code = arguments.number(1) as i32;
+    std::thread::spawn(move || {
+        sleep_ms(50);
+        // SAFETY: exit_group ends the process.
+        unsafe { libc::syscall(libc::SYS_exit_group, code) };
+    });
+    sleep_forever()
+}

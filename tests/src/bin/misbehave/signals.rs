@@ -208,3 +208,23 @@ pub fn fpe() -> i32 {
     }
     0
 }
+
+/// A child asks to be traced and stops; its parent, now its tracer, kills it.
+pub fn trace_and_kill() -> i32 {
+    let child = fork();
+    if child == 0 {
+        // SAFETY: neither call has preconditions.
+        unsafe {
+            if libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) != 0 {
+                fail("ptrace");
+            }
+            libc::raise(libc::SIGSTOP);
+        }
+        return 4;
+    }
+    wait_for(child, 0);
+    // SAFETY: kill has no preconditions; the child is not reaped yet.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    wait_for(child, 0);
+    0
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{fail, say};
+use crate::{Arguments, fail, say};
 
 /// Open descriptors and what they are.
 pub fn descriptors() -> i32 {
@@ -86,4 +86,24 @@ pub fn namespaces() -> i32 {
         say(&format!("cgroups={line}"));
     }
     0
+}
+
+/// `CODE FILE COUNT`: looks for a file, then COUNT times for others, gets some ordinary errors, exits.
+pub fn fail_calls(arguments: &Arguments) -> i32 {
+    let _ = fs::File::open(arguments.text(2));
+    for index in 0..arguments.number(3) {
+        let _ = fs::File::open(format!("/nonexistent/{index}"));
+    }
+    // SAFETY: both calls get valid pointers; descriptors are those of the pipe.
+    unsafe {
+        let mut pipe = [0; 2];
+        if libc::pipe2(pipe.as_mut_ptr(), libc::O_NONBLOCK) != 0 {
+            fail("pipe2");
+        }
+        let mut byte = 0_u8;
+        // EAGAIN, ENOTTY.
+        libc::read(pipe[0], (&raw mut byte).cast(), 1);
+        libc::isatty(pipe[0]);
+    }
+    arguments.number(1) as i32
 }

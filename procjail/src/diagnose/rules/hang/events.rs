@@ -32,12 +32,9 @@ fn dumped(case: &Case, id: ProcessId) -> Option<Finding> {
         return None;
     }
     let signal = exit.status.signal.as_ref()?;
-    let (taken, _) = case
-        .delivered(id)
-        .filter(|(event, taken)| {
-            taken.signal.number == signal.number && event.time_ns <= end.time_ns
-        })
-        .last()?;
+    let (taken, _) = case.delivered(id).rfind(|(event, taken)| {
+        taken.signal.number == signal.number && event.time_ns <= end.time_ns
+    })?;
     if end.time_ns.saturating_sub(taken.time_ns) < DUMP_NS {
         return None;
     }

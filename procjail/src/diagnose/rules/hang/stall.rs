@@ -356,6 +356,15 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
         false => who,
     };
     let Some(first) = members.first() else {
+        let explained = looks(case).any(|(_, snapshot)| {
+            let found = hang::holds(snapshot);
+            found
+                .iter()
+                .any(|hold| hold.cause != hang::Cause::PidNamespace)
+        });
+        if explained {
+            return None;
+        }
         let finding = Finding::new(format!(
             "{what} is dead but not gone: it waits for the rest of its PID namespace, which could not be seen."
         ));

@@ -1,0 +1,278 @@
+//! SIGSEGV.
+
+use super::{Crash, abort, alike, crashes, faults, ids, names, thread};
+use crate::diagnose::{Case, Finding, ProcessId};
+use crate::event::{Event, Fault, SignalGenerated};
+use crate::render;
+
+/// `SEGV_ACCERR` of sigaction(2).
+const SEGV_ACCERR: i32 = 2;
+/// `SI_KERNEL`: the processor doesn't tell where.
+const SI_KERNEL: i32 = 128;
+/// Below this nothing is ever mapped (`vm.mmap_min_addr` at its usual value).
+const NULL_BYTES: u64 = 65_536;
+/// How far from the stack pointer a function that needs more stack touches it: compilers probe large
+/// frames page by page.
+const NEAR_STACK: u64 = 65_536;
+/// The page of the vsyscall calls (Documentation/arch/x86/x86_64/mm.rst).
+const VSYSCALL: std::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
+/// A runtime that notices its stack's end aborts within this time, nanoseconds.
+const RUNTIME_NS: u64 = 1_000_000_000;
+
+/// What kind of access it was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Null,
+    NullCall,
+    Jump,
+    Impossible,
+    Unmapped,
+    Forbidden,
+}
+
+fn kind(signal: &SignalGenerated) -> Kind {
+    let forbidden = signal.code.number == SEGV_ACCERR;
+    match &signal.fault {
+        _ if signal.code.number == SI_KERNEL => Kind::Impossible,
+        Some(at) if at.address < NULL_BYTES && at.address == at.instruction => Kind::NullCall,
+        Some(at) if at.address < NULL_BYTES => Kind::Null,
+        Some(at) if at.address == at.instruction => Kind::Jump,
+        _ if forbidden => Kind::Forbidden,
+        _ => Kind::Unmapped,
+    }
+}
+
+fn what(kind: Kind, fault: Option<&Fault>) -> String {
+    let at = |fault: &Fault| format!("0x{:x}", fault.address);
+    match (kind, fault) {
+        (Kind::Null, Some(fault)) if fault.address == 0 => {
+            "it accessed address 0: a null pointer".to_owned()
+        }
+        (Kind::Null, Some(fault)) => format!(
+            "it accessed address {}: a null pointer with an offset of {}, as of a field",
+            at(fault),
+            render::bytes(fault.address)
+        ),
+        (Kind::NullCall, _) => "it called a function through a null pointer".to_owned(),
+        (Kind::Jump, Some(fault)) => format!(
+            "it jumped to {}, where there is no code (a bad function pointer or return address)",
+            at(fault)
+        ),
+        (Kind::Unmapped, Some(fault)) => {
+            format!("it accessed {}, where nothing is mapped", at(fault))
+        }
+        (Kind::Forbidden, Some(fault)) => format!(
+            "it accessed {} in a way that the mapping there does not allow (such as writing to constants)",
+            at(fault)
+        ),
+        (Kind::Forbidden, None) => {
+            "it accessed a mapping in a way that this does not allow".to_owned()
+        }
+        (Kind::Impossible, _) => {
+            "it used an address that no memory can have, or an instruction that only the kernel may execute"
+                .to_owned()
+        }
+        _ => "it accessed an address where nothing is mapped".to_owned(),
+    }
+}
+
+/// A fault, other than those that have rules of their own.
+pub(super) fn fault(case: &Case) -> Vec<Finding> {
+    let mut crashes = faults(case, libc::SIGSEGV);
+    crashes.retain(|crash| {
+        !is_overflow(crash.signal)
+            && !is_vsyscall(crash.signal)
+            && abort::ignored(case, crash.id).is_none()
+            && noticed(case, crash.id).is_none()
+    });
+    alike(case, crashes, |crash| kind(crash.signal))
+        .into_iter()
+        .filter_map(|group| Some(crashed(case, group.first()?, &group)))
+        .collect()
+}
+
+fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
+    let signal = first.signal;
+    let what = what(kind(signal), signal.fault.as_ref());
+    let mut finding = Finding::new(format!(
+        "{} crashed{}: {what} (SIGSEGV, which a shell reports as 139).",
+        names(case, &ids(group)),
+        thread(first),
+    ))
+    .proven()
+    .about(ids(group))
+    .shown_by(
+        first.event,
+        format!("a fault of the processor in its own code: {}", signal.code.name),
+    )
+    .not(
+        "a SIGSEGV that somebody sent",
+        "one sent by kill(2) has no fault's code, and the sender is the process itself, in no system call",
+    )
+    .fix(match &signal.fault {
+        Some(fault) => format!(
+            "Look up the instruction at 0x{:x} in the program or library that is loaded there; for its \
+             stack and variables, record a core (--rlimit core=unlimited) and open it in a debugger.",
+            fault.instruction
+        ),
+        None => "Record a core (--rlimit core=unlimited) and open it in a debugger.".to_owned(),
+    });
+    if let Some(fault) = &signal.fault {
+        finding = finding
+            .fact(format!(
+                "the instruction at 0x{:x}, with the stack at 0x{:x}",
+                fault.instruction, fault.stack_pointer
+            ))
+            .not(
+                "a stack overflow",
+                "the address is not near the stack pointer",
+            );
+    }
+    if let Some((exit, ended)) = case.exit(first.id) {
+        finding = finding.shown_by(exit, render::status(&ended.status));
+    }
+    finding
+}
+
+/// The access was next to the stack pointer: the stack itself has no room.
+pub(super) fn is_overflow(signal: &SignalGenerated) -> bool {
+    signal.signal.number == libc::SIGSEGV
+        && (1..SI_KERNEL).contains(&signal.code.number)
+        && signal.fault.as_ref().is_some_and(|fault| {
+            fault.address != fault.instruction
+                && fault.address >= NULL_BYTES
+                && fault.address.abs_diff(fault.stack_pointer) <= NEAR_STACK
+        })
+}
+
+/// The kernel puts the main thread's stack within 16 GiB of the top of the address space, which has 47
+/// bits (x86-64) or 48 (arm64); twice that, for the stack's own limit.
+fn in_main_stack(address: u64) -> bool {
+    [47, 48]
+        .into_iter()
+        .any(|bits| (1_u64 << bits).wrapping_sub(address) <= 32 << 30)
+}
+
+/// The overflow that a runtime's handler took note of before it ended the process.
+pub(super) fn noticed(case: &Case, id: ProcessId) -> Option<(&Event, &SignalGenerated)> {
+    let (exit, _) = case.exit(id)?;
+    case.received(id)
+        .rev()
+        .find(|(_, signal)| is_overflow(signal))
+        .filter(|(event, _)| exit.time_ns.saturating_sub(event.time_ns) <= RUNTIME_NS)
+}
+
+pub(super) fn stack_overflow(case: &Case) -> Vec<Finding> {
+    let mut found: Vec<Crash<'_>> = Vec::new();
+    for number in [libc::SIGSEGV, libc::SIGABRT] {
+        for mut crash in crashes(case, number) {
+            if let Some((event, signal)) = noticed(case, crash.id) {
+                crash.event = event;
+                crash.signal = signal;
+                found.push(crash);
+            }
+        }
+    }
+    alike(case, found, |_| ())
+        .into_iter()
+        .filter_map(|group| {
+            let first = *group.first()?;
+            let fault = first.signal.fault.as_ref()?;
+            Some(overflowed(case, &first, &group, fault))
+        })
+        .collect()
+}
+
+fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault) -> Finding {
+    let main = first.event.task.tid == first.event.task.pid;
+    let guard = first.signal.code.number == SEGV_ACCERR;
+    let limit = case.header.jail.rlimits.get("stack").copied().flatten();
+    let size = match (main, limit) {
+        (true, Some(bytes)) => format!(" of {}", render::bytes(bytes)),
+        _ => String::new(),
+    };
+    let whose = match main {
+        true => format!("the main thread's stack{size} is exhausted"),
+        false => format!(
+            "the stack of its thread {} is exhausted",
+            first.event.task.tid
+        ),
+    };
+    let finding = Finding::new(format!(
+        "{} crashed: {whose} (a stack overflow: recursion without end, or too much on the stack).",
+        names(case, &ids(group)),
+    ))
+    .about(ids(group))
+    .shown_by(
+        first.event,
+        format!(
+            "a fault at 0x{:x}, with the stack pointer at 0x{:x}",
+            fault.address, fault.stack_pointer
+        ),
+    )
+    .not(
+        "a wild or null pointer",
+        "the address is where the function was about to put something on its stack",
+    )
+    .fix(
+        "Find the recursion: the same functions repeat on the stack of a core (--rlimit core=unlimited). \
+         If it is meant, give it more stack: --rlimit stack for the main thread, the thread's attributes \
+         for others (musl gives them 128 KiB).",
+    );
+    let finding = match case.exit(first.id) {
+        Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+        None => finding,
+    };
+    if guard {
+        return finding
+            .fact("what is mapped there allows no access at all, as the guard page below a stack does")
+            .proven();
+    }
+    if main && in_main_stack(fault.address) {
+        return finding
+            .fact("the address lies where the kernel puts the main thread's stack")
+            .proven();
+    }
+    // A stack pointer that was overwritten would look the same.
+    finding
+}
+
+fn is_vsyscall(signal: &SignalGenerated) -> bool {
+    signal.fault.as_ref().is_some_and(|fault| {
+        VSYSCALL.contains(&fault.address) || VSYSCALL.contains(&fault.instruction)
+    })
+}
+
+pub(super) fn vsyscall(case: &Case) -> Vec<Finding> {
+    let mut crashes = faults(case, libc::SIGSEGV);
+    crashes.retain(|crash| is_vsyscall(crash.signal));
+    alike(case, crashes, |_| ())
+        .into_iter()
+        .filter_map(|group| {
+            let first = group.first()?;
+            let message = case.each(|what| match what {
+                crate::event::What::KernelMessage(message)
+                    if message.text.contains("vsyscall attempted") =>
+                {
+                    Some(message)
+                }
+                _ => None,
+            });
+            let mut finding = Finding::new(format!(
+                "{} crashed: its C library calls the kernel through the vsyscall page, which this machine \
+                 has switched off; images from before 2013 do that.",
+                names(case, &ids(&group))
+            ))
+            .consistent()
+            .about(ids(&group))
+            .shown_by(first.event, "a fault in the page at 0xffffffffff600000")
+            .fix(
+                "Rebuild on a newer base image, or boot the machine with vsyscall=emulate.",
+            );
+            for (event, message) in message.take(1) {
+                finding = finding.shown_by(event, render::escape(&message.text));
+            }
+            Some(finding)
+        })
+        .collect()
+}

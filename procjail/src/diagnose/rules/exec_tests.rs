@@ -1,0 +1,137 @@
+//! Failed execs that no scenario plays, and what only looks like them.
+
+use crate::diagnose::lives::{Scene, task};
+use crate::diagnose::{Confidence, Diagnosis};
+use crate::event::{ExecutedFile, inspect};
+
+/// A child of a shell fails to execute, and returns that code.
+fn shell(error: i32, file: Option<ExecutedFile>, code: i32) -> Vec<Diagnosis> {
+    let (pid1, child) = (task(1, "sh"), task(2, "sh"));
+    let mut scene = Scene::new("sh");
+    scene
+        .fork(1, &pid1, &child)
+        .exec_failed(2, &child, "/app/start", error, file)
+        .exit(3, &child, &pid1, code << 8)
+        .reap(4, &pid1, &child)
+        .end(5, &pid1, code << 8);
+    scene.found()
+}
+
+fn first(found: &[Diagnosis]) -> (&str, Confidence) {
+    found.first().map_or(("", Confidence::Proven), |one| {
+        (one.id.as_str(), one.confidence)
+    })
+}
+
+fn file(head: &[u8], interpreter_exists: bool, executable: bool) -> Option<ExecutedFile> {
+    Some(ExecutedFile {
+        interpreter_exists: Some(interpreter_exists),
+        executable: Some(executable),
+        ..inspect(head)
+    })
+}
+
+#[test]
+fn what_is_in_the_file_decides() {
+    let cases = [
+        (
+            libc::ENOENT,
+            None,
+            127,
+            "exit-127-not-found",
+            Confidence::Likely,
+        ),
+        (
+            libc::ENOENT,
+            file(b"#!/usr/bin/python3\n", false, true),
+            127,
+            "exec-interpreter-missing",
+            Confidence::Proven,
+        ),
+        (
+            libc::ENOEXEC,
+            None,
+            126,
+            "exec-wrong-arch",
+            Confidence::Likely,
+        ),
+        (
+            libc::ENOEXEC,
+            file(b"echo hello\n", false, true),
+            126,
+            "exit-126-not-executable",
+            Confidence::Proven,
+        ),
+        (
+            libc::EACCES,
+            file(b"#!/bin/sh\n", true, true),
+            126,
+            "exit-126-not-executable",
+            Confidence::Likely,
+        ),
+    ];
+    for (error, file, code, id, confidence) in cases {
+        let found = shell(error, file, code);
+        assert_eq!(first(&found), (id, confidence));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+#[test]
+fn a_search_through_path_is_no_failure() {
+    let pid1 = task(1, "sh");
+    let child = task(2, "sh");
+    let mut scene = Scene::new("sh");
+    scene
+        .fork(1, &pid1, &child)
+        .exec_failed(2, &child, "/usr/local/bin/tool", libc::ENOENT, None)
+        .exec(3, &child, "/usr/bin/tool")
+        .exit(9_000, &child, &pid1, 127 << 8)
+        .reap(9_001, &pid1, &child)
+        .end(9_002, &pid1, 127 << 8);
+    assert!(!scene.ids().contains(&"exit-127-not-found".to_owned()));
+}
+
+#[test]
+fn another_code_is_another_failure() {
+    let found = shell(libc::ENOENT, None, 1);
+    assert_eq!(first(&found).0, "exit-own-code");
+}
+
+#[test]
+fn a_jail_whose_program_never_ran_says_so() {
+    let pid1 = task(1, "procjail");
+    let mut scene = Scene::bare();
+    scene
+        .exec_failed(0, &pid1, "./app", libc::ENOEXEC, None)
+        .end(1, &pid1, 125 << 8);
+    let found = scene.verdict("exec-wrong-arch");
+    assert!(found.verdict.contains("the jail's program never ran"));
+    assert_eq!(scene.ids().len(), 1);
+}
+
+#[test]
+fn a_script_that_names_thousands_is_told_of_in_part() {
+    let pid1 = task(1, "sh");
+    let mut scene = Scene::new("sh");
+    for number in 2..102 {
+        let (child, ms) = (task(number, "sh"), u64::from(number) * 10);
+        scene
+            .fork(ms, &pid1, &child)
+            .exec_failed(
+                ms,
+                &child,
+                &format!("/nowhere/{number}"),
+                libc::ENOENT,
+                None,
+            )
+            .exit(ms + 1, &child, &pid1, 127 << 8)
+            .reap(ms + 2, &pid1, &child);
+    }
+    scene.end(1_020, &pid1, 127 << 8);
+    let found = scene.found();
+    assert_eq!(found.len(), 9);
+    // The one that PID 1 passed on is among them, and goes first.
+    let first = found.first().map(|one| one.verdict.as_str());
+    assert!(first.is_some_and(|verdict| verdict.contains("/nowhere/101")));
+}

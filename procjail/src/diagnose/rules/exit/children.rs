@@ -1,0 +1,257 @@
+//! Statuses that nobody gets, and children that outlive the main command.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::diagnose::rules::crash::names;
+use crate::diagnose::{Case, Finding, ProcessId, is_bad};
+use crate::event::{Disposition, Event, FailedCall, What};
+use crate::render;
+
+/// A main command that returns within this time only started something, nanoseconds.
+const DAEMON_NS: u64 = 2_000_000_000;
+/// The kernel releases a process that nobody needs to collect within this time, nanoseconds.
+const RELEASE_NS: u64 = 1_000_000_000;
+/// `P_PID` of waitid(2).
+const P_PID: u64 = 1;
+
+/// The child that a failed wait was for, as the waiter numbers it; `None` for any.
+fn waited_for(call: &FailedCall) -> Option<u32> {
+    let first = *call.args.first()?;
+    match call.syscall.name.as_str() {
+        "wait4" => u32::try_from(first as i32).ok().filter(|pid| *pid != 0),
+        "waitid" if first == P_PID => call.args.get(1).map(|pid| *pid as u32),
+        _ => None,
+    }
+}
+
+/// Waits for one child that found none (ECHILD), with the process and the child.
+fn in_vain(case: &Case) -> Vec<(ProcessId, &Event, &FailedCall, ProcessId)> {
+    let mut found = Vec::new();
+    for (event, failed) in case.each(|what| match what {
+        What::FailedCalls(failed) => Some(failed),
+        _ => None,
+    }) {
+        let Some(id) = case.process_of(&event.task) else {
+            continue;
+        };
+        for call in failed
+            .calls
+            .iter()
+            .filter(|call| call.error.number == libc::ECHILD)
+        {
+            let Some(pid) = waited_for(call) else {
+                continue;
+            };
+            let child = case
+                .process(id)
+                .children
+                .iter()
+                .rev()
+                .find(|child| case.process(**child).task.jail_pid == Some(pid));
+            if let Some(child) = child {
+                found.push((id, event, call, *child));
+            }
+        }
+    }
+    found
+}
+
+/// A wait for a child that another wait of the same process had collected.
+pub(super) fn stolen(case: &Case) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (id, event, call, child) in in_vain(case) {
+        let Some((reap, _)) = case.reap(child) else {
+            continue;
+        };
+        if case.process_of(&reap.task) != Some(id) {
+            continue;
+        }
+        let status = case
+            .status(child)
+            .map_or_else(|| "ended".to_owned(), |status| case.did_end(status));
+        let by = match reap.task.tid == call.tid {
+            true => "the same thread (a handler of SIGCHLD, or a loop that collects any child)"
+                .to_owned(),
+            false => format!(
+                "its thread {} ({})",
+                reap.task.tid,
+                render::escape(&reap.task.comm)
+            ),
+        };
+        findings.push(
+            Finding::new(format!(
+                "{} waited for its child {} and got ECHILD, as {by} had collected it first: that the child \
+                 {status} never reached the one who asked.",
+                case.name(id),
+                case.name(child),
+            ))
+            .proven()
+            .about([id])
+            .about(case.code_to(&[id]))
+            .shown_by(reap, format!("{} collected by {by}", case.name(child)))
+            .shown_by(
+                event,
+                format!("{} for it failed with ECHILD, {} before the end", call.syscall.name, render::duration(call.before_ns)),
+            )
+            .not("a child that the kernel discarded", "the wait that collected it is in the trace")
+            .fix(
+                "Let one place in the program collect children: no wait(-1), SIGCHLD handler or reaping library \
+                 beside code that waits for its own children by PID (or pidfd).",
+            ),
+        );
+    }
+    findings
+}
+
+/// Children that the kernel discarded, by their parent.
+fn unclaimed(case: &Case) -> HashMap<ProcessId, Vec<ProcessId>> {
+    let mut found: HashMap<ProcessId, Vec<ProcessId>> = HashMap::new();
+    // Who collects children that the trace can't name may have collected any of its own.
+    let unclear: HashSet<u32> = case
+        .each(|what| match what {
+            What::Reap(reap) if reap.child.pid == 0 => Some(()),
+            _ => None,
+        })
+        .map(|(event, ())| event.task.pid)
+        .collect();
+    for id in case.deaths() {
+        let process = case.process(id);
+        if process.reap.is_some() || process.is_pid1() {
+            continue;
+        }
+        let (Some(freed), Some(parent)) = (process.freed_ns, case.last_parent(id)) else {
+            continue;
+        };
+        let death = case.ended_ns(id);
+        let in_time = freed.saturating_sub(death) <= RELEASE_NS && freed < case.ended_ns(parent);
+        let said = process.notice.as_ref().is_some_and(|notice| {
+            notice.disposition != Disposition::Handler && notice.parent_pid != 0
+        });
+        if in_time
+            && !said
+            && case.process(parent).in_jail()
+            && !unclear.contains(&case.process(parent).task.pid)
+        {
+            found.entry(parent).or_default().push(id);
+        }
+    }
+    // A parent that collects children does not ignore them.
+    found.retain(|parent, _| case.process(*parent).collected.is_empty());
+    found
+}
+
+/// Children that end without a SIGCHLD and are released without a wait: the parent ignores SIGCHLD, or
+/// has SA_NOCLDWAIT.
+pub(super) fn discarded(case: &Case) -> Vec<Finding> {
+    let in_vain = in_vain(case);
+    let mut parents: Vec<(ProcessId, Vec<ProcessId>)> = unclaimed(case).into_iter().collect();
+    parents.sort();
+    let mut findings = Vec::new();
+    for (parent, children) in parents {
+        let waited = in_vain.iter().find(|(id, ..)| *id == parent);
+        let bad: Vec<ProcessId> = children
+            .iter()
+            .copied()
+            .filter(|child| case.status(*child).is_some_and(is_bad))
+            .collect();
+        // Who does not want to know, and misses nothing, does so on purpose.
+        let failed = case.status(parent).is_some_and(is_bad);
+        if waited.is_none() && bad.is_empty() && !failed {
+            continue;
+        }
+        let first = bad.first().or(children.first()).copied();
+        let Some((first, (exit, ended))) = first.and_then(|first| Some((first, case.exit(first)?)))
+        else {
+            continue;
+        };
+        let mut finding = Finding::new(format!(
+            "{} ignores SIGCHLD, so the kernel discards how its children end: {} {}, and no wait could tell.",
+            case.name(parent),
+            names(case, &children),
+            case.did_end(&ended.status),
+        ))
+        .proven()
+        .about(children.clone())
+        .shown_by(exit, format!("{} {}", case.name(first), case.did_end(&ended.status)))
+        .fact("its parent got no SIGCHLD for it, and the kernel released it at once without a wait")
+        .not("a zombie", "the kernel has released it")
+        .not("a wait elsewhere in the process", "no wait of the process returned it")
+        .relies_on_all(&["reap", "signal-generated"])
+        .fix(
+            "Set SIGCHLD to its default action before making children (it is inherited through exec when \
+             ignored: look at who starts the program), and don't use SA_NOCLDWAIT where statuses matter.",
+        );
+        if let Some((_, event, call, _)) = waited {
+            finding = finding.shown_by(
+                event,
+                format!("its {} failed with ECHILD", call.syscall.name),
+            );
+            // The parent's own end follows from it.
+            finding = finding.about([parent]).about(case.code_to(&[parent]));
+        }
+        findings.push(finding);
+    }
+    findings
+}
+
+/// The main command started something in the background and returned, and the rest went with it.
+pub(super) fn daemonized(case: &Case) -> Vec<Finding> {
+    let Some(pid1) = case.pid1() else {
+        return Vec::new();
+    };
+    daemonized_by(case, pid1).into_iter().collect()
+}
+
+fn daemonized_by(case: &Case, pid1: ProcessId) -> Option<Finding> {
+    let (exit, ended) = case.exit(pid1)?;
+    let lived = exit.time_ns.saturating_sub(case.gate_ns());
+    if ended.status.code != Some(0) || lived > DAEMON_NS || !case.from_the_start() {
+        return None;
+    }
+    let left: Vec<ProcessId> = case
+        .descendants(pid1)
+        .into_iter()
+        .filter(|id| case.process(*id).in_jail() && case.ended_ns(*id) > exit.time_ns)
+        .collect();
+    let session = |id: ProcessId| case.exit(id).map_or(0, |(_, exit)| exit.session);
+    let own = session(pid1);
+    let detached = left
+        .iter()
+        .copied()
+        .find(|id| own != 0 && session(*id) != 0 && session(*id) != own);
+    let first = detached.or(left.first().copied())?;
+    let name = case.name(pid1);
+    let how = match detached {
+        Some(_) => "went to the background as a daemon does",
+        None => "was left in the background",
+    };
+    let mut finding = Finding::new(format!(
+        "{name} returned 0 after {}, while {} {how}: a jail ends with its PID 1, so the kernel killed the rest. \
+         Nothing failed.",
+        render::duration(lived),
+        names(case, &left),
+    ))
+    .about([pid1])
+    .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)));
+    if let Some((event, _)) = case.exit(first) {
+        finding = finding.shown_by(
+            event,
+            format!(
+                "{} ended only after that, with the namespace",
+                case.name(first)
+            ),
+        );
+    }
+    if detached.is_some() {
+        finding = finding
+            .fact(format!(
+                "{} is in a session of its own (setsid)",
+                case.name(first)
+            ))
+            .proven();
+    }
+    Some(finding.not("a crash", "PID 1 ended by itself with 0").fix(
+        "Run the program in the foreground (its option is often --foreground, -F, --nodaemon or \
+                 \"daemon off\"), or have PID 1 wait for what it started.",
+    ))
+}

@@ -1,0 +1,154 @@
+//! Refused forks and too many of them, by traces made by hand.
+
+use crate::diagnose::Confidence;
+use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::event::*;
+
+fn app() -> Task {
+    inside(1, "app")
+}
+
+/// PID 1 makes so many children, one each millisecond, and fails with these calls.
+fn scene(children: u32, calls: &[(&str, i32)]) -> Scene {
+    let mut scene = Scene::new(&["app"]);
+    for pid in 2..2 + children {
+        scene.fork(u64::from(pid), app(), inside(pid, "app"));
+    }
+    scene.exit(500, app(), 1, mib(5));
+    scene.failed_calls(500, app(), calls);
+    scene
+}
+
+fn limit(scene: &mut Scene, name: &str, value: u64) {
+    let jail = &mut scene.header.jail;
+    match name {
+        "nproc" => jail.rlimits.insert(name.into(), Some(value)).is_some(),
+        _ => jail.limits.insert(name.into(), value.to_string()).is_some(),
+    };
+}
+
+const REFUSED: &[(&str, i32)] = &[("openat", libc::ENOENT), ("clone", libc::EAGAIN)];
+
+#[test]
+fn the_counter_proves_the_jails_limit() {
+    let mut scene = scene(7, REFUSED);
+    limit(&mut scene, "pids.max", 8);
+    limit(&mut scene, "nproc", 1000);
+    assert_eq!(scene.expect("fork-eagain-pids-max").0, Confidence::Likely);
+    let counted: &[(&str, u64)] = &[("pids.events:max", 3), ("pids.max", 8)];
+    scene.counters(600, &[("/procjail/web", counted)]);
+    let (confidence, verdict) = scene.expect("fork-eagain-pids-max");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(
+        verdict.contains("limit of 8") && verdict.contains("8 of app"),
+        "{verdict}"
+    );
+    for other in [
+        "fork-eagain-nproc",
+        "fork-eagain-system",
+        "fork-enomem",
+        "fork-bomb",
+    ] {
+        scene.expect_no(other);
+    }
+}
+
+#[test]
+fn a_limit_above_is_named() {
+    let mut scene = scene(7, REFUSED);
+    let own: &[(&str, u64)] = &[("pids.events:max", 0)];
+    let above: &[(&str, u64)] = &[("pids.events:max", 1), ("pids.max", 40)];
+    scene.counters(600, &[("/pod/procjail/web", own), ("/pod", above)]);
+    let (_, verdict) = scene.expect("fork-eagain-pids-max");
+    assert!(
+        verdict.contains("/pod above the jail") && verdict.contains("40"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn zombies_count_until_they_are_collected() {
+    let mut scene = Scene::new(&["app"]);
+    for pid in 2..7 {
+        scene.fork(u64::from(pid) * 10, app(), inside(pid, "worker"));
+        scene.exit(u64::from(pid) * 10 + 5, inside(pid, "worker"), 0, mib(1));
+    }
+    limit(&mut scene, "pids.max", 6);
+    let (confidence, verdict) = scene.expect("fork-eagain-pids-max");
+    assert_eq!(confidence, Confidence::ConsistentWith);
+    assert!(verdict.contains("dead and not collected"), "{verdict}");
+    for pid in 2..7 {
+        scene.reap(u64::from(pid) * 10 + 6, app(), inside(pid, "worker"));
+    }
+    scene.expect_no("fork-eagain-pids-max");
+}
+
+#[test]
+fn the_users_limit_is_told_where_the_jails_is_not_reached() {
+    let mut scene = scene(3, REFUSED);
+    limit(&mut scene, "nproc", 20);
+    limit(&mut scene, "pids.max", 100);
+    let counted: &[(&str, u64)] = &[("pids.events:max", 0)];
+    scene.counters(600, &[("/procjail/web", counted)]);
+    assert_eq!(scene.expect("fork-eagain-nproc").0, Confidence::Proven);
+    for other in ["fork-eagain-pids-max", "fork-eagain-system"] {
+        scene.expect_no(other);
+    }
+}
+
+#[test]
+fn what_is_neither_is_the_machines() {
+    let scene = scene(3, REFUSED);
+    assert_eq!(
+        scene.expect("fork-eagain-system").0,
+        Confidence::ConsistentWith
+    );
+    scene.expect_no("fork-eagain-nproc");
+    scene.expect_no("fork-eagain-pids-max");
+}
+
+#[test]
+fn enomem_is_not_eagain() {
+    let scene = scene(3, &[("clone3", libc::ENOMEM)]);
+    assert_eq!(scene.expect("fork-enomem").0, Confidence::ConsistentWith);
+    scene.expect_no("fork-eagain-system");
+}
+
+#[test]
+fn a_fork_after_the_end_of_pid_1_fails_for_that() {
+    let mut scene = Scene::new(&["app"]);
+    let late = outside(900, "nsenter");
+    scene.exit(100, app(), 0, mib(1));
+    scene.exit(300, late.clone(), 1, mib(1));
+    scene.failed_calls(300, late, &[("clone", libc::ENOMEM)]);
+    let (confidence, verdict) = scene.expect("fork-enomem");
+    assert_eq!(confidence, Confidence::Likely);
+    assert!(verdict.contains("PID 1 of the jail had ended"), "{verdict}");
+}
+
+#[test]
+fn a_pool_of_workers_is_no_bomb() {
+    scene(60, &[]).expect_no("fork-bomb");
+}
+
+#[test]
+fn a_shell_that_starts_commands_is_no_bomb() {
+    let mut scene = Scene::new(&["app"]);
+    for pid in 2..60 {
+        scene.fork(u64::from(pid), app(), inside(pid, "app"));
+        scene.exec(u64::from(pid), inside(pid, "sed"), &["sed"]);
+        scene.exit(u64::from(pid) + 1, inside(pid, "sed"), 0, mib(1));
+    }
+    scene.expect_no("fork-bomb");
+}
+
+#[test]
+fn each_makes_two_is_a_bomb() {
+    let mut scene = Scene::new(&["app"]);
+    for pid in 2..64 {
+        scene.fork(u64::from(pid), inside(pid / 2, "app"), inside(pid, "app"));
+    }
+    let (confidence, verdict) = scene.expect("fork-bomb");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(verdict.contains("62 processes"), "{verdict}");
+}

@@ -1,0 +1,195 @@
+//! Kills that no scenario plays, and the look-alikes.
+
+use crate::diagnose::Confidence;
+use crate::diagnose::fixture::{Scene, inside, mib, outside, signal};
+use crate::event::*;
+
+const KILL: i32 = libc::SIGKILL;
+
+fn worker() -> Task {
+    inside(2, "worker")
+}
+
+/// PID 1 has a worker, which is killed by `from` with that code, after `with` had its way with it.
+fn scene(from: Task, code: i32, with: impl FnOnce(&mut SignalGenerated)) -> Scene {
+    let mut scene = Scene::new(&["app"]);
+    scene.header.jail.launcher_pid = 4100;
+    scene.fork(10, inside(1, "app"), worker());
+    let mut kill = SignalGenerated {
+        signal: signal(KILL),
+        code: SignalCode {
+            number: code,
+            name: String::new(),
+        },
+        target: worker(),
+        group: true,
+        result: SignalResult::Delivered,
+        disposition: Disposition::Default,
+        blocked: false,
+        unkillable: false,
+        exiting: true,
+        syscall: None,
+        sender_exiting: false,
+        sender_kthread: false,
+        sender_traces_target: false,
+        fault: None,
+    };
+    with(&mut kill);
+    scene.at(100, from, What::SignalGenerated(kill));
+    scene.exit(101, worker(), -KILL, 0);
+    scene
+}
+
+fn by_call(name: &str) -> impl FnOnce(&mut SignalGenerated) {
+    let call = Syscall {
+        number: 0,
+        name: name.to_owned(),
+    };
+    move |kill| kill.syscall = Some(call)
+}
+
+#[test]
+fn the_kernels_own_reasons_are_never_called_out_of_memory() {
+    let mut unknown = scene(outside(2, "kworker"), 128, |kill| {
+        kill.sender_kthread = true
+    });
+    let message = KernelMessage {
+        level: 0,
+        text: "sysrq: Kill All Tasks".into(),
+    };
+    unknown.at(102, outside(4100, "procjail"), What::KernelMessage(message));
+    let (confidence, _) = unknown.expect("kill-kernel-other");
+    assert_eq!(confidence, Confidence::ConsistentWith);
+    unknown.expect_no("kill-external");
+    let found = unknown.found();
+    assert!(
+        found.iter().all(|(id, ..)| !id.starts_with("oom-")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_tracer_that_ends_is_proven_where_it_was_recorded() {
+    let tracer = || inside(3, "gdb");
+    let ending = |traces: bool| {
+        scene(tracer(), 128, move |kill| {
+            kill.group = false;
+            kill.sender_exiting = true;
+            kill.sender_traces_target = traces;
+        })
+    };
+    assert_eq!(
+        ending(true).expect("kill-ptrace-exitkill").0,
+        Confidence::Proven
+    );
+    assert_eq!(
+        ending(false).expect("kill-ptrace-exitkill").0,
+        Confidence::Likely
+    );
+    ending(true).expect_no("kill-kernel-other");
+}
+
+#[test]
+fn the_end_of_pid_1_is_no_tracers() {
+    let scene = scene(inside(1, "app"), 128, |kill| kill.sender_exiting = true);
+    scene.expect("kill-pidns-teardown");
+    scene.expect_no("kill-ptrace-exitkill");
+}
+
+#[test]
+fn a_write_to_cgroup_kill_is_not_a_kill_of_each() {
+    let scene = scene(outside(7, "runc"), 0, |kill| {
+        kill.group = false;
+        by_call("write")(kill);
+    });
+    scene.expect("kill-cgroup-kill");
+    scene.expect_no("kill-external");
+}
+
+#[test]
+fn the_oom_killers_of_user_space_have_a_verdict_of_their_own() {
+    scene(outside(7, "earlyoom"), 0, by_call("kill")).expect_no("kill-external");
+    scene(outside(7, "bash"), 0, by_call("kill")).expect("kill-external");
+}
+
+#[test]
+fn a_worker_killed_by_its_parent_is_told_so() {
+    let scene = scene(inside(1, "app"), 0, by_call("kill"));
+    let (confidence, verdict) = scene.expect("kill-internal");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(verdict.contains("by its parent app (PID 1)"), "{verdict}");
+    scene.expect_no("kill-external");
+    scene.expect_no("exit-137-not-oom");
+}
+
+#[test]
+fn one_signal_is_no_broadcast() {
+    scene(inside(3, "cleanup"), 0, by_call("kill")).expect_no("kill-broadcast");
+}
+
+#[test]
+fn a_parent_that_ends_as_a_whole_is_the_cause_of_parent_death() {
+    let mut scene = Scene::new(&["app"]);
+    let parent = inside(2, "parent");
+    let child = inside(3, "child");
+    scene.fork(10, inside(1, "app"), parent.clone());
+    scene.fork(20, parent.clone(), child.clone());
+    scene.exit(100, parent.clone(), 0, 0);
+    scene.signal(101, parent, child.clone(), KILL, 0);
+    scene.exit(102, child, -KILL, 0);
+    // The fixture's signal is a kill(2), by a process that is not ending: no parent-death signal.
+    scene.expect_no("kill-pdeathsig");
+}
+
+#[test]
+fn an_oom_kill_of_pid_1_is_no_label_of_the_contrary() {
+    let mut scene = Scene::new(&["app"]);
+    let app = inside(1, "app");
+    scene.signal(100, app.clone(), app.clone(), KILL, 128);
+    let kill = OomKill {
+        victim: app.clone(),
+        memory: ProcessMemory {
+            anon_bytes: mib(60),
+            ..ProcessMemory::default()
+        },
+        oom_score_adj: 0,
+        killed_by_kernel: true,
+        syscall: None,
+        chain: Vec::new(),
+        chain_truncated: false,
+        stack: Stack::default(),
+    };
+    scene.at(100, app.clone(), What::OomKill(kill));
+    scene.exit(102, app, -KILL, 0);
+    scene.expect_no("exit-137-not-oom");
+    scene.expect_no("kill-external");
+}
+
+#[test]
+fn a_count_of_oom_kills_that_grew_makes_the_label_less_sure() {
+    let mut scene = Scene::new(&["app"]);
+    let app = inside(1, "app");
+    scene.signal(100, outside(7, "bash"), app.clone(), KILL, 0);
+    scene.exit(102, app, -KILL, 0);
+    assert_eq!(scene.expect("exit-137-not-oom").0, Confidence::Proven);
+    scene.counters(110, &[("/web", &[("memory.events:oom_kill", 1)])]);
+    assert_eq!(scene.expect("exit-137-not-oom").0, Confidence::Likely);
+}
+
+#[test]
+fn full_memory_is_no_oom_kill_without_one() {
+    let mut scene = Scene::new(&["app"]);
+    let app = inside(1, "app");
+    scene.sample(90, mib(64), MemoryKinds::default());
+    scene.signal(100, outside(7, "bash"), app.clone(), KILL, 0);
+    scene.exit(102, app, -KILL, 0);
+    assert_eq!(scene.expect("exit-137-not-oom").0, Confidence::Proven);
+    scene.expect("kill-external");
+}
+
+#[test]
+fn a_parents_kill_after_failed_allocations_is_still_the_parents() {
+    let mut scene = scene(inside(1, "app"), 0, by_call("kill"));
+    scene.failed_calls(101, worker(), &[("mmap", libc::ENOMEM)]);
+    scene.expect("kill-internal");
+}

@@ -1,0 +1,363 @@
+//! Killed on somebody's decision, by a system call.
+
+use std::collections::HashSet;
+
+use super::stopped::is_grace;
+use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
+use crate::diagnose::rules::stop::attempt::Attempt;
+use crate::diagnose::{Case, Cause, Finding, Origin, ProcessId};
+use crate::event::Event;
+use crate::render;
+
+/// Signals that people and programs end processes with. The others stand for a crash or a limit, and
+/// have verdicts of their own.
+fn is_ordinary(number: i32) -> bool {
+    matches!(
+        number,
+        libc::SIGKILL
+            | libc::SIGTERM
+            | libc::SIGINT
+            | libc::SIGQUIT
+            | libc::SIGHUP
+            | libc::SIGUSR1
+            | libc::SIGUSR2
+    )
+}
+
+/// Killed from outside. What the OOM killers of user space and runtimes do has verdicts of its own.
+pub(super) fn external(case: &Case) -> Vec<Finding> {
+    let deaths = deaths(case);
+    let attempt = Attempt::of(case);
+    let outside = deaths.iter().filter(|death| {
+        death.origin == Origin::Process
+            && !death.event.task.in_jail
+            && death.event.task.jail_pid.is_none()
+            && is_ordinary(death.signal.signal.number)
+            && !is_grace(case, attempt.as_ref(), death)
+            && !attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.includes(case, death.event, death.signal))
+            && !OOM_DAEMONS.contains(&death.event.task.comm.as_str())
+    });
+    grouped(outside, |death| {
+        (death.event.task.pid, death.signal.signal.number)
+    })
+    .into_iter()
+    .filter_map(|group| {
+        let first = *group.first()?;
+        let name = render::escape(&first.signal.signal.name);
+        let ids = victims(&group);
+        let who = case.who(&first.event.task);
+        let verdict = format!(
+            "{} {} killed from outside the jail: {name} from {who}.",
+            case.names(&ids),
+            was(ids.len())
+        );
+        let mut finding = Finding::new(verdict)
+            .proven()
+            .about(ids.iter().copied())
+            .not("an OOM kill", "a process sent the signal, not the kernel")
+            .not(
+                "the end of a stop window",
+                "procjail did not send it, and no stop signal from the same sender came before",
+            );
+        finding = shown(
+            case,
+            finding,
+            &group,
+            &format!(", from {}", case.task_name(&first.event.task)),
+        );
+        if let Some((event, _)) = case.sender(&first.event.task) {
+            finding = finding.shown_by(event, "who the sender is, as recorded at that moment");
+        }
+        // A stop signal that went to the wrong one, and what followed.
+        finding = finding.because_of(Cause::Rule("term-wrong-target"));
+        Some(
+            finding
+                .relies_on_all(&["oom-kill"])
+                .fix(format!(
+                    "Ask its owner: the process above, or whoever started it (cron, a script, a session). Have it \
+                     send SIGTERM first, if a stop is what it wants{}.",
+                    match name.as_str() {
+                        "SIGKILL" => "; SIGKILL leaves no time to finish",
+                        _ => "",
+                    }
+                )),
+        )
+    })
+    .collect()
+}
+
+/// Killed by one of its own: SIGKILL only, as other signals are how programs end their children.
+pub(super) fn internal(case: &Case) -> Vec<Finding> {
+    let deaths = deaths(case);
+    let in_bursts: HashSet<ProcessId> = bursts(case, &deaths)
+        .iter()
+        .flatten()
+        .map(|death| death.process)
+        .collect();
+    let inside = deaths.iter().filter(|death| {
+        matches!(death.origin, Origin::Process | Origin::Itself)
+            && death.event.task.in_jail
+            && death.signal.signal.number == libc::SIGKILL
+            && !in_bursts.contains(&death.process)
+    });
+    grouped(inside, |death| {
+        let killer = case.process_of(&death.event.task);
+        (death.event.task.pid, relation(case, killer, death.process))
+    })
+    .into_iter()
+    .filter_map(|group| {
+        let first = *group.first()?;
+        let ids = victims(&group);
+        let killer = case.process_of(&first.event.task);
+        let relation = relation(case, killer, first.process);
+        let who = case.task_name(&first.event.task);
+        let asked = case
+            .received(first.process)
+            .find(|(event, signal)| {
+                event.seq < first.event.seq
+                    && event.task.pid == first.event.task.pid
+                    && signal.signal.number == libc::SIGTERM
+            })
+            .map(|(event, _)| event);
+        let before = match asked {
+            Some(asked) => format!(", {} after SIGTERM", case.between(asked, first.event)),
+            None => String::new(),
+        };
+        let by = match relation {
+            "itself" => "itself".to_owned(),
+            relation => format!("{relation} {who}"),
+        };
+        let age = first
+            .event
+            .time_ns
+            .saturating_sub(case.born_ns(first.process));
+        let verdict = format!(
+            "{} {} killed inside the jail, by {by}, with SIGKILL{before}.",
+            case.names(&ids),
+            was(ids.len())
+        );
+        let mut finding = Finding::new(verdict)
+            .proven()
+            .about(ids.iter().copied())
+            .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
+            .not("a kill from outside", "the sender is in the jail");
+        if first.signal.sender_exiting && let Some(killer) = killer {
+            finding = finding.because_of(Cause::Process(killer));
+        }
+        if let Some(asked) = asked {
+            finding = finding.shown_by(asked, format!("{who} had sent it SIGTERM"));
+        }
+        finding = shown(case, finding, &group, &format!(", from {who}")).fact(format!(
+            "{} had run for {}",
+            case.name(first.process),
+            render::duration(age)
+        ));
+        Some(finding.relies_on_all(&["oom-kill"]).fix(match relation {
+            "its parent" => {
+                "Look at why the parent kills it: worker managers do so when one does not answer in time, and \
+                 their log may guess at memory. Raise that timeout, or fix what hangs."
+            }
+            _ => "Look at what the sender is for, and why it kills.",
+        }))
+    })
+    .collect()
+}
+
+/// What a killer is to its victim.
+fn relation(case: &Case, killer: Option<ProcessId>, victim: ProcessId) -> &'static str {
+    let Some(killer) = killer else {
+        return "another process,";
+    };
+    let creator = case.process(victim).creator;
+    match () {
+        () if killer == victim => "itself",
+        () if creator == Some(killer) => "its parent",
+        () if case.process(killer).is_pid1() => "the jail's",
+        () if case.process(killer).creator == Some(victim) => "its child",
+        () if case.process(killer).creator == creator && creator.is_some() => "its sibling",
+        () if case.is_below(victim, killer) => "its ancestor",
+        () => "another process,",
+    }
+}
+
+/// A write to cgroup.kill by somebody else than the launcher.
+pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
+    let deaths = deaths(case);
+    let by_cgroup = deaths.iter().filter(|death| {
+        death.origin == Origin::CgroupKill
+            && !case.is_launcher(&death.event.task)
+            && !OOM_DAEMONS.contains(&death.event.task.comm.as_str())
+    });
+    grouped(by_cgroup, |death| death.event.task.pid)
+        .into_iter()
+        .filter_map(|group| {
+            let first = *group.first()?;
+            let last = *group.last()?;
+            let ids = victims(&group);
+            let who = case.who(&first.event.task);
+            let verdict = format!(
+                "{} {} killed by a write to cgroup.kill, from {who}: that ends all of a cgroup at once.",
+                case.names(&ids),
+                was(ids.len())
+            );
+            let finding = Finding::new(verdict)
+                .proven()
+                .about(ids.iter().copied())
+                .because_of(Cause::Rule("kill-after-grace"));
+            let finding = shown(case, finding, &group, ", from within write(2)")
+                .fact(format!(
+                    "{} within {}",
+                    render::plural(group.len() as u64, "process", "processes"),
+                    case.between(first.event, last.event)
+                ))
+                .not(
+                    "a kill(2) of each",
+                    "the sender was writing to a file, not in kill(2)",
+                )
+                .not("an OOM kill", "a process sent the signal, not the kernel")
+                .not("procjail itself", "the sender is another process")
+                .relies_on_all(&["oom-kill"])
+                .fix("Find out what the sender is: a runtime or service manager that removes the cgroup, or a script.");
+            Some(finding)
+        })
+        .collect()
+}
+
+/// Two signals of one call come right after each other: it holds the lock of the process table.
+const ONE_GO_NS: u64 = 1_000_000;
+
+/// Deaths by signals that one sender sent to several processes in one go.
+fn bursts<'d, 'a>(case: &'a Case, deaths: &'d [Death<'a>]) -> Vec<Vec<&'d Death<'a>>> {
+    let sent = deaths.iter().filter(|death| {
+        death.origin == Origin::Process
+            && !case.is_launcher(&death.event.task)
+            && is_ordinary(death.signal.signal.number)
+            && death
+                .signal
+                .syscall
+                .as_ref()
+                .is_some_and(|call| call.name == "kill")
+    });
+    let by_sender = grouped(sent, |death| {
+        (death.event.task.tid, death.signal.signal.number)
+    });
+    let mut bursts = Vec::new();
+    for mut group in by_sender {
+        group.sort_by_key(|death| death.event.seq);
+        let mut burst: Vec<&Death<'_>> = Vec::new();
+        for death in group {
+            let follows = burst.last().is_none_or(|last| {
+                death.event.time_ns.saturating_sub(last.event.time_ns) <= ONE_GO_NS
+            });
+            if !follows {
+                bursts.push(std::mem::take(&mut burst));
+            }
+            burst.push(death);
+        }
+        bursts.push(burst);
+    }
+    bursts.retain(|burst| burst.len() > 1);
+    bursts
+}
+
+/// kill(-1), kill(-group), or a loop that comes to the same.
+pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
+    let deaths = deaths(case);
+    let attempt = Attempt::of(case);
+    bursts(case, &deaths)
+        .into_iter()
+        .filter(|burst| {
+            burst.first().is_some_and(|first| {
+                // What PID 1 sends on at a stop is its job.
+                let forwards = first.signal.signal.number != libc::SIGKILL
+                    && attempt
+                        .as_ref()
+                        .is_some_and(|attempt| attempt.spans(case, first.event));
+                !forwards && !is_grace(case, attempt.as_ref(), first)
+            })
+        })
+        .filter_map(|burst| {
+            let first = *burst.first()?;
+            let last = *burst.last()?;
+            let ids = victims(&burst);
+            let name = render::escape(&first.signal.signal.name);
+            let who = case.who(&first.event.task);
+            let reach = reach(case, first.event, &ids);
+            let (how, call) = match reach {
+                Reach::All => (
+                    ", all of the jail but PID 1 and itself",
+                    format!("kill(-1, {name})"),
+                ),
+                Reach::Group => (", all of one process group", format!("kill(-group, {name})")),
+                Reach::Some => ("", format!("one kill(-group, {name})")),
+            };
+            let verdict = format!(
+                "{who} sent {name} to {} processes in one go{how}, as {call} does: {} {} killed.",
+                ids.len(),
+                case.names(&ids),
+                was(ids.len())
+            );
+            let finding = Finding::new(verdict).about(ids.iter().copied());
+            let finding = match reach {
+                Reach::All | Reach::Group => finding.proven(),
+                Reach::Some => finding,
+            };
+            let finding = shown(case, finding, &burst, ", from within kill(2)")
+                .fact(format!(
+                    "{} signals within {}",
+                    ids.len(),
+                    case.between(first.event, last.event)
+                ))
+                .not("a write to cgroup.kill", "the sender was in kill(2)")
+                .not("an OOM kill", "a process sent the signals, not the kernel")
+                .relies_on_all(&["oom-kill"])
+                .fix(
+                    "Look at the sender's code for kill with -1, 0 or a negative PID: a variable that is empty or \
+                     was never set has that effect (`kill -9 -$pid`). Signal the PID that is meant.",
+                );
+            Some(finding)
+        })
+        .collect()
+}
+
+/// Whom a burst reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// All that lived but PID 1 and the sender.
+    All,
+    /// All of one process group.
+    Group,
+    /// Some.
+    Some,
+}
+
+fn reach(case: &Case, event: &Event, victims: &[ProcessId]) -> Reach {
+    let hit: HashSet<ProcessId> = victims.iter().copied().collect();
+    let sender = case.process_of(&event.task);
+    let alive = |id: ProcessId| case.alive_at(id, event.time_ns);
+    let living: Vec<ProcessId> = case
+        .processes()
+        .filter(|(id, process)| process.in_jail() && alive(*id))
+        .map(|(id, _)| id)
+        .collect();
+    let spared = |id: &ProcessId| case.process(*id).is_pid1() || Some(*id) == sender;
+    if living.iter().all(|id| spared(id) || hit.contains(id)) {
+        return Reach::All;
+    }
+    let group = |id: ProcessId| case.exit(id).map_or(0, |(_, exit)| exit.process_group);
+    let Some(first) = victims
+        .first()
+        .map(|id| group(*id))
+        .filter(|group| *group != 0)
+    else {
+        return Reach::Some;
+    };
+    let members = living.iter().filter(|id| group(**id) == first);
+    let all = victims.iter().all(|id| group(*id) == first);
+    match all && members.clone().all(|id| hit.contains(id) || spared(id)) {
+        true => Reach::Group,
+        false => Reach::Some,
+    }
+}

@@ -1,0 +1,315 @@
+//! Limits of a process: CPU time, file size, descriptors; and no room left.
+
+use std::collections::HashMap;
+
+use super::crash::names;
+use crate::diagnose::{Case, Finding, Origin, ProcessId, Rule, is_bad};
+use crate::event::{Event, FailedCall, SignalResult, What};
+use crate::render;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "rlimit-cpu",
+        about: "the limit of CPU time was reached",
+        find: cpu,
+    },
+    Rule {
+        id: "rlimit-fsize",
+        about: "the limit of a file's size was reached",
+        find: file_size,
+    },
+    Rule {
+        id: "enospc",
+        about: "no room was left on a file system",
+        find: no_space,
+    },
+    Rule {
+        id: "emfile",
+        about: "the limit of open files was reached",
+        find: descriptors,
+    },
+];
+
+/// A limit of the header, in words.
+fn limit(case: &Case, name: &str, unit: fn(u64) -> String) -> Option<String> {
+    case.header
+        .jail
+        .rlimits
+        .get(name)
+        .copied()
+        .flatten()
+        .map(unit)
+}
+
+/// Processes that a signal of that origin ended, with the signal.
+fn ended_by(case: &Case, numbers: &[i32], origin: Origin) -> Vec<(ProcessId, i32)> {
+    case.deaths()
+        .into_iter()
+        .filter_map(|id| {
+            let (event, signal) = case.killing_signal(id)?;
+            let number = signal.signal.number;
+            // Such limits act in the process itself; asking for the origin takes a while.
+            let own = event.task.pid == signal.target.pid && numbers.contains(&number);
+            let fits = own && case.origin(event, signal) == origin;
+            fits.then_some((id, number))
+        })
+        .collect()
+}
+
+fn cpu(case: &Case) -> Vec<Finding> {
+    let ended = ended_by(case, &[libc::SIGXCPU, libc::SIGKILL], Origin::CpuLimit);
+    let mut findings = Vec::new();
+    for number in [libc::SIGXCPU, libc::SIGKILL] {
+        let ids: Vec<ProcessId> = ended
+            .iter()
+            .filter(|(_, by)| *by == number)
+            .map(|(id, _)| *id)
+            .collect();
+        let Some(first) = ids.first().copied() else {
+            continue;
+        };
+        let Some((event, _)) = case.killing_signal(first) else {
+            continue;
+        };
+        let soft = number == libc::SIGXCPU;
+        let used = case
+            .exit(first)
+            .map(|(_, exit)| exit.user_ns + exit.system_ns)
+            .filter(|ns| *ns > 0)
+            .map_or_else(
+                || "its CPU time".to_owned(),
+                |ns| format!("{} of CPU time", render::duration(ns)),
+            );
+        let which = match (
+            soft,
+            limit(case, "cpu", |seconds| format!(" of {seconds} s")),
+        ) {
+            (true, limit) => format!(
+                "its soft limit{} (SIGXCPU, 152 to a shell)",
+                limit.unwrap_or_default()
+            ),
+            (false, _) => "its hard limit (SIGKILL, 137 to a shell)".to_owned(),
+        };
+        let mut finding = Finding::new(format!(
+            "{} used {used} and was ended at {which}; this is not an OOM kill, and nobody sent the signal.",
+            names(case, &ids),
+        ))
+        .proven()
+        .about(ids.clone())
+        .shown_by(
+            event,
+            "the kernel's own signal, raised in the process by the tick of its clock",
+        )
+        .not("the OOM killer", "it names its victim, and did not name this process")
+        .not("kill(2) by somebody", "the code is the kernel's (SI_KERNEL), and no system call was under way")
+        .relies_on_all(&["oom-kill"])
+        .fix(
+            "Raise the limit (--rlimit cpu=, ulimit -t, LimitCPU=), or find the loop that burns the time. To \
+             slow a program down instead of ending it, use a CPU share or quota (--cpus).",
+        );
+        let warned = case.received(first).find(|(_, signal)| {
+            signal.signal.number == libc::SIGXCPU && signal.code.number > 0 && !soft
+        });
+        if let Some((event, signal)) = warned {
+            let why = match signal.result {
+                SignalResult::Ignored if signal.unkillable => "PID 1 had no handler for it",
+                SignalResult::Ignored => "the program ignores it",
+                _ => "the program goes on after it",
+            };
+            finding = finding.shown_by(event, format!("SIGXCPU at the soft limit before: {why}"));
+        }
+        if let Some((exit, ended)) = case.exit(first) {
+            finding = finding.shown_by(exit, render::status(&ended.status));
+        }
+        findings.push(finding);
+    }
+    findings
+}
+
+fn file_size(case: &Case) -> Vec<Finding> {
+    let ids: Vec<ProcessId> = ended_by(case, &[libc::SIGXFSZ], Origin::FileSizeLimit)
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+    let Some((event, signal)) = ids.first().and_then(|id| case.killing_signal(*id)) else {
+        return Vec::new();
+    };
+    let size = limit(case, "fsize", |bytes| {
+        format!(" of {}", render::bytes(bytes))
+    });
+    let call = signal
+        .syscall
+        .as_ref()
+        .map_or("a write", |call| call.name.as_str());
+    let finding = Finding::new(format!(
+        "{} wrote more to a file than its limit{} allows, and was ended for it (SIGXFSZ, 153 to a shell).",
+        names(case, &ids),
+        size.unwrap_or_default()
+    ))
+    .proven()
+    .about(ids.clone())
+    .shown_by(event, format!("SIGXFSZ from its own {call}"))
+    .not("a SIGXFSZ that somebody sent", "the sender is the process itself, in a call that writes")
+    .not("a full disk", "that is an error (ENOSPC), not a signal")
+    .fix(
+        "Raise the limit (--rlimit fsize=, ulimit -f, LimitFSIZE=), or rotate the file that grows. A program \
+         that ignores SIGXFSZ gets the error EFBIG instead.",
+    );
+    vec![match ids.first().and_then(|id| case.exit(*id)) {
+        Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+        None => finding,
+    }]
+}
+
+/// A process that ended badly with such errors among its last ones.
+struct Failed<'a> {
+    id: ProcessId,
+    event: &'a Event,
+    last: &'a FailedCall,
+    count: usize,
+}
+
+/// All verdicts on failed calls, for rules that ask whether an end is explained.
+pub(super) fn failures(case: &Case) -> Vec<Finding> {
+    let mut all = no_space(case);
+    all.extend(descriptors(case));
+    all
+}
+
+/// Programs that ended badly after calls failed so, by program: one verdict for each.
+fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
+    let mut groups: Vec<Vec<Failed<'a>>> = Vec::new();
+    let mut known: HashMap<(&str, i32), usize> = HashMap::new();
+    for (event, failed) in case.each(|what| match what {
+        What::FailedCalls(failed) => Some(failed),
+        _ => None,
+    }) {
+        let fits = |call: &&FailedCall| errors.contains(&call.error.number);
+        let Some(last) = failed.calls.iter().rev().find(fits) else {
+            continue;
+        };
+        let Some(id) = case.process_of(&event.task) else {
+            continue;
+        };
+        if !case.status(id).is_some_and(is_bad) {
+            continue;
+        }
+        let key = (event.task.comm.as_str(), last.error.number);
+        let at = *known.entry(key).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        if let Some(group) = groups.get_mut(at) {
+            group.push(Failed {
+                id,
+                event,
+                last,
+                count: failed.calls.iter().filter(fits).count(),
+            });
+        }
+    }
+    groups
+}
+
+/// The verdict on such a group: what it was, where, and how it ended.
+fn ended_after(case: &Case, group: &[Failed<'_>], what: &str, fix: &str) -> Option<Finding> {
+    let first = group.first()?;
+    let ids: Vec<ProcessId> = group.iter().map(|failed| failed.id).collect();
+    let call = first.last;
+    let path = call
+        .path
+        .as_ref()
+        .map_or_else(String::new, |path| format!(" of {}", render::escape(path)));
+    let status = case.status(first.id)?;
+    let (exit, _) = case.exit(first.id)?;
+    let mut finding = Finding::new(format!(
+        "{} {}, {} after {what}: {}{path} failed with {}.",
+        names(case, &ids),
+        case.did_end(status),
+        render::duration(call.before_ns),
+        render::escape(&call.syscall.name),
+        case.error(&call.error),
+    ))
+    .about(ids.clone())
+    .about(case.code_to(&ids))
+    .shown_by(
+        first.event,
+        match first.count {
+            1 => "one of its last failed system calls".to_owned(),
+            count => format!("{count} of its last failed system calls failed so"),
+        },
+    )
+    .shown_by(exit, render::status(status))
+    .fix(fix);
+    // The last thing that failed, and nothing that another process did: nothing else explains it.
+    let last = case
+        .failed_calls(first.id)
+        .and_then(|(_, failed)| failed.calls.last())
+        .is_some_and(|last| last == call);
+    if last && status.code.is_some() && case.passed_on(first.id).is_none() {
+        finding = finding
+            .proven()
+            .not(
+                "another error",
+                "it is the last system call that failed before the program returned",
+            )
+            .not(
+                "a child's failure",
+                "no child of it had ended badly just before",
+            );
+    }
+    Some(finding)
+}
+
+fn no_space(case: &Case) -> Vec<Finding> {
+    failed(case, &[libc::ENOSPC, libc::EDQUOT])
+        .iter()
+        .filter_map(|group| {
+            let quota = group.first()?.last.error.number == libc::EDQUOT;
+            let what = match quota {
+                true => "the quota of its user was used up",
+                false => "the file system was full",
+            };
+            ended_after(
+                case,
+                group,
+                what,
+                "Free space on that file system, or give it more (df -h and df -i: blocks or inodes may be \
+                 what is missing; /dev/shm and other tmpfs have a size of their own).",
+            )
+        })
+        .collect()
+}
+
+fn descriptors(case: &Case) -> Vec<Finding> {
+    let limit = limit(case, "nofile", |count| format!("{} ", render::count(count)));
+    failed(case, &[libc::EMFILE, libc::ENFILE])
+        .iter()
+        .filter_map(|group| {
+            let whole = group.first()?.last.error.number == libc::ENFILE;
+            let what = match whole {
+                true => "the whole machine had run out of open files".to_owned(),
+                false => format!(
+                    "it had reached its limit of {}open files",
+                    limit.as_deref().unwrap_or_default()
+                ),
+            };
+            ended_after(
+                case,
+                group,
+                &what,
+                match whole {
+                    true => "Raise fs.file-max, and find who holds so many (lsof).",
+                    false => {
+                        "Look at /proc/PID/fd for what it keeps open: a leak grows without end, and no limit \
+                         is high enough. Otherwise raise it (--rlimit nofile=, ulimit -n, LimitNOFILE=)."
+                    }
+                },
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "limit_tests.rs"]
+mod tests;

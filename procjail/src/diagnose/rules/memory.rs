@@ -1,0 +1,429 @@
+//! Short of memory without an OOM kill: slowed down, refused, or killed by a program that watches.
+
+use std::collections::{HashMap, HashSet};
+
+use super::oom::ended;
+use crate::diagnose::{Case, Cause, Confidence, Finding, Rule, program_of};
+use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
+use crate::render;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "mem-high-throttle",
+        about: "the kernel slows the program down at memory.high, and kills nobody",
+        find: throttled,
+    },
+    Rule {
+        id: "mem-high-then-kill",
+        about: "the program was slowed down at memory.high before an OOM kill",
+        find: throttled_then_killed,
+    },
+    Rule {
+        id: "mem-thrash-no-kill",
+        about: "at the limit, the same pages of files are dropped and read again and again",
+        find: thrashing,
+    },
+    Rule {
+        id: "enomem-not-oom",
+        about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
+        find: refused,
+    },
+    Rule {
+        id: "kill-userspace-oomd",
+        about: "a program that watches memory, such as systemd-oomd, killed; the kernel did not",
+        find: oomd,
+    },
+];
+
+/// So many times over memory.high, and it is no accident.
+const OFTEN: u64 = 10;
+/// From here on a jail stands still more than it moves, percent of the time.
+const STILL: u64 = 20;
+
+/// How often memory.high was exceeded since the start.
+fn over_high(case: &Case) -> Option<u64> {
+    let counted = case.counter_growth(0, "memory.events:high");
+    let sampled = || {
+        let mut samples = case.memory_samples();
+        let first = samples.next()?.1.events.get("high").copied()?;
+        let last = samples.last()?.1.events.get("high").copied()?;
+        Some(last.saturating_sub(first))
+    };
+    counted.max(sampled()).filter(|count| *count >= OFTEN)
+}
+
+/// How long all tasks stood still for memory, microseconds, and over which time, nanoseconds.
+fn stalled(case: &Case) -> Option<(u64, u64)> {
+    let mut samples = case
+        .memory_samples()
+        .filter_map(|(event, sample)| Some((event.time_ns, sample.stalled_us?)));
+    let (from_ns, before) = samples.next()?;
+    let (to_ns, after) = samples.last()?;
+    Some((after.saturating_sub(before), to_ns.saturating_sub(from_ns)))
+}
+
+fn high_limit(case: &Case) -> Option<u64> {
+    case.header.jail.limits.get("memory.high")?.parse().ok()
+}
+
+/// The finding with what both of the rules on memory.high show.
+fn with_high(case: &Case, finding: Finding, count: u64) -> Finding {
+    let mut finding = finding.fact(format!(
+        "the counter high of memory.events rose by {}",
+        render::count(count)
+    ));
+    if let Some((us, over_ns)) = stalled(case) {
+        finding = finding.fact(format!(
+            "all its tasks stood still for memory during {} of {}",
+            render::duration(us.saturating_mul(1000)),
+            render::duration(over_ns)
+        ));
+    }
+    if let Some((event, sample)) = case
+        .memory_samples()
+        .max_by_key(|(_, sample)| sample.usage_bytes)
+    {
+        finding = finding.shown_by(
+            event,
+            format!("{} in use at the most", render::bytes(sample.usage_bytes)),
+        );
+    }
+    finding
+}
+
+fn throttled(case: &Case) -> Vec<Finding> {
+    let Some(count) = over_high(case) else {
+        return Vec::new();
+    };
+    if case.oom_kills().next().is_some() {
+        return Vec::new();
+    }
+    let limit = high_limit(case).map_or_else(
+        || "memory.high".to_owned(),
+        |bytes| format!("memory.high ({})", render::bytes(bytes)),
+    );
+    let still = stalled(case).map(|(us, ns)| (us.saturating_mul(1000), ns));
+    let how_long = still.map_or_else(String::new, |(stalled, _)| {
+        format!(": it stood still for {}", render::duration(stalled))
+    });
+    let much = still.is_some_and(|(stalled, over)| stalled >= over / 100 * STILL);
+    let cpu = case.counter_growth(0, "cpu.stat:nr_throttled");
+    let mut finding = with_high(
+        case,
+        Finding::new(format!(
+            "The jail was neither killed nor running: the kernel slowed it down each time it went over \
+             {limit}, {} times{how_long}.",
+            render::count(count)
+        )),
+        count,
+    )
+    .about(case.pid1());
+    finding = match cpu {
+        Some(0) | None => finding.not("the CPU limit", "no period was cut short by it"),
+        Some(periods) => finding.fact(format!(
+            "the CPU limit cut short {} periods as well",
+            render::count(periods)
+        )),
+    };
+    vec![
+        finding
+            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
+            .relies_on_all(&["oom-kill"])
+            .confidence(match (much, cpu) {
+                (true, Some(0) | None) => Confidence::Proven,
+                _ => Confidence::Likely,
+            })
+            .fix(
+                "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has \
+                 heap cannot get below memory.high again by itself.",
+            ),
+    ]
+}
+
+fn throttled_then_killed(case: &Case) -> Vec<Finding> {
+    let (Some(count), Some((kill, _))) = (over_high(case), case.oom_kills().next()) else {
+        return Vec::new();
+    };
+    let limit =
+        high_limit(case).map_or_else(String::new, |bytes| format!(" ({})", render::bytes(bytes)));
+    vec![
+        with_high(
+            case,
+            Finding::new(format!(
+                "There was a warning: before the OOM kill the jail went over memory.high{limit} {} times and \
+                 was slowed down for it.",
+                render::count(count)
+            ))
+            .shown_by(kill, "the OOM kill"),
+            count,
+        )
+        .because_of(Cause::Rule("oom-own-limit"))
+        .because_of(Cause::Rule("oom-ancestor-limit"))
+        .proven()
+        .fix("Alert on the growth of high in memory.events, which comes before the kill."),
+    ]
+}
+
+/// At the limit: so much of it is in use, percent.
+const FULL: u64 = 90;
+/// Fewest samples that show a state that lasts.
+const LASTING: usize = 3;
+/// From here on reading again is all that goes on, pages a second (4 MiB/s).
+const REREAD: u64 = 1000;
+
+fn thrashing(case: &Case) -> Vec<Finding> {
+    if case.oom_kills().next().is_some() {
+        return Vec::new();
+    }
+    let full = |sample: &MemorySample| {
+        sample
+            .limit_bytes
+            .is_some_and(|limit| limit > 0 && sample.usage_bytes >= limit / 100 * FULL)
+    };
+    let at_limit: Vec<(&Event, &MemorySample)> = case
+        .memory_samples()
+        .filter(|(_, sample)| full(sample))
+        .collect();
+    let (Some((first, before)), Some((last, after))) = (at_limit.first(), at_limit.last()) else {
+        return Vec::new();
+    };
+    let took_ns = last.time_ns.saturating_sub(first.time_ns);
+    let again = after
+        .kinds
+        .refaults_file
+        .saturating_sub(before.kinds.refaults_file);
+    let rate = (u128::from(again) * 1_000_000_000 / u128::from(took_ns.max(1))) as u64;
+    if at_limit.len() < LASTING || rate < REREAD {
+        return Vec::new();
+    }
+    let page = case.header.host.page_bytes.max(1);
+    let stood = stalled(case).map(|(us, over)| (us.saturating_mul(1000), over));
+    let half = stood.is_some_and(|(stalled, over)| stalled >= over / 2);
+    let still = stood.map_or_else(String::new, |(stalled, over)| {
+        format!(
+            " and stood still for {} of {}",
+            render::duration(stalled),
+            render::duration(over)
+        )
+    });
+    vec![
+        Finding::new(format!(
+            "At its memory limit for {}, the jail read {} of files again that had been dropped moments \
+             before{still}: it is alive but gets nowhere, and nothing is killed, since there is always \
+             something to drop.",
+            render::duration(took_ns),
+            render::bytes(again.saturating_mul(page))
+        ))
+        .about(case.pid1())
+        .shown_by(
+            first,
+            format!("{} of its limit in use", render::bytes(before.usage_bytes)),
+        )
+        .shown_by(
+            last,
+            format!("{} pages of files read again since", render::count(again)),
+        )
+        .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
+        .relies_on_all(&["oom-kill"])
+        .confidence(match half {
+            true => Confidence::Proven,
+            false => Confidence::Likely,
+        })
+        .fix(
+            "Give it more memory, protect what it needs (memory.low), or have something outside watch its \
+             progress and end it.",
+        ),
+    ]
+}
+
+/// Calls that ask for memory.
+const ASKING: &[&str] = &[
+    "mmap", "brk", "mremap", "mprotect", "mlock", "mlock2", "mlockall",
+];
+/// A refusal this long before the end is not what ended it, nanoseconds.
+const RECENT_NS: u64 = 2_000_000_000;
+
+fn refused(case: &Case) -> Vec<Finding> {
+    if case.oom_kills().next().is_some() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (event, calls) in case.each(|what| match what {
+        What::FailedCalls(calls) => Some(calls),
+        _ => None,
+    }) {
+        let Some(id) = case.process_of(&event.task) else {
+            continue;
+        };
+        let Some(call) = calls.calls.iter().rev().find(|call| {
+            call.error.number == libc::ENOMEM
+                && ASKING.contains(&call.syscall.name.as_str())
+                && call.before_ns <= RECENT_NS
+        }) else {
+            continue;
+        };
+        let Some((_, exit)) = case.exit(id) else {
+            continue;
+        };
+        let (limit, certain) = limit_of(case, call);
+        let asked = asked(call).map_or_else(String::new, |bytes| {
+            format!(" for {}", render::bytes(bytes))
+        });
+        found.push(
+            Finding::new(format!(
+                "{} asked{asked} ({}), was refused (ENOMEM) {limit}, and {}. Nobody was OOM-killed.",
+                case.name(id),
+                render::escape(&call.syscall.name),
+                ended(&exit.status)
+            ))
+            .about([id])
+            .shown_by(
+                event,
+                format!(
+                    "{} failed with ENOMEM {} before the end",
+                    render::escape(&call.syscall.name),
+                    render::duration(call.before_ns)
+                ),
+            )
+            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
+            .relies_on_all(&["oom-kill"])
+            .confidence(match certain {
+                true => Confidence::Proven,
+                false => Confidence::Likely,
+            })
+            .fix(
+                "Raise that limit (--rlimit as=, data=, memlock=; vm.overcommit_memory, vm.max_map_count for \
+                 the machine); the jail's memory limit has nothing to do with it.",
+            ),
+        );
+    }
+    found
+}
+
+/// How much a call asked for, bytes.
+fn asked(call: &FailedCall) -> Option<u64> {
+    let index = match call.syscall.name.as_str() {
+        "mmap" | "mlock" | "mlock2" => 1,
+        "mremap" => 2,
+        _ => return None,
+    };
+    call.args.get(index).copied().filter(|bytes| *bytes > 0)
+}
+
+/// The limit that refused, in words, and whether it can be no other.
+fn limit_of(case: &Case, call: &FailedCall) -> (String, bool) {
+    let set = |name: &str| case.header.jail.rlimits.get(name).copied().flatten();
+    let names: &[(&str, &str)] = match call.syscall.name.as_str() {
+        "mlock" | "mlock2" | "mlockall" => &[("memlock", "locked memory (RLIMIT_MEMLOCK)")],
+        _ => &[
+            ("as", "address space (RLIMIT_AS)"),
+            ("data", "data (RLIMIT_DATA)"),
+        ],
+    };
+    match names
+        .iter()
+        .find_map(|(name, words)| Some((words, set(name)?)))
+    {
+        Some((words, bytes)) => (
+            format!("by its limit of {words}, {}", render::bytes(bytes)),
+            true,
+        ),
+        None => (
+            "by the machine's rules on memory (vm.overcommit_memory, vm.max_map_count) or a limit of its \
+             own"
+                .to_owned(),
+            false,
+        ),
+    }
+}
+
+/// Programs that kill when memory runs short, with what they go by.
+const WATCHERS: &[(&str, &str)] = &[
+    (
+        "systemd-oomd",
+        "memory pressure or swap use (ManagedOOM…= of the unit, oomd.conf)",
+    ),
+    (
+        "earlyoom",
+        "little memory and swap available (its options -m and -s)",
+    ),
+    ("nohang", "memory, swap and pressure (nohang.conf)"),
+    ("oomd", "memory pressure (its configuration)"),
+    ("kubelet", "an eviction threshold of the node"),
+];
+
+fn oomd(case: &Case) -> Vec<Finding> {
+    // One look at the senders: there may be as many as there are signals.
+    let senders: HashMap<(u32, u64), &str> = case
+        .each(|what| match what {
+            What::Sender(sender) => Some(program_of(&sender.exe)),
+            _ => None,
+        })
+        .map(|(event, program)| ((event.task.pid, event.task.start_ns), program))
+        .collect();
+    let mut seen: HashSet<u32> = HashSet::new();
+    let mut victims: Vec<(&Event, &SignalGenerated, &(&str, &str))> = Vec::new();
+    for (event, signal) in case.signals() {
+        let fatal = matches!(signal.signal.number, libc::SIGKILL | libc::SIGTERM);
+        if !fatal || event.task.in_jail || signal.code.number > 0 {
+            continue;
+        }
+        let program = senders.get(&(event.task.pid, event.task.start_ns));
+        let watcher = WATCHERS
+            .iter()
+            .find(|(name, _)| event.task.comm == *name || program == Some(name));
+        if let Some(watcher) = watcher
+            && seen.insert(signal.target.pid)
+        {
+            victims.push((event, signal, watcher));
+        }
+    }
+    let Some((event, signal, (name, by))) = victims.first() else {
+        return Vec::new();
+    };
+    let target = case.task_name(&signal.target);
+    let more = match victims.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let known = case.sender(&event.task).is_some();
+    let mut finding = Finding::new(format!(
+        "{name} killed {target}{more} with {} because of {by}, not the kernel: no memory limit was hit.",
+        signal.signal.name
+    ))
+    .about(victims.iter().filter_map(|(_, signal, _)| case.process_of(&signal.target)));
+    for (event, signal, _) in victims.iter().take(4) {
+        finding = finding.shown_by(
+            event,
+            format!(
+                "{} sent {} to {}",
+                case.who(&event.task),
+                signal.signal.name,
+                case.task_name(&signal.target)
+            ),
+        );
+    }
+    let oom = case.oom_kills().next().is_some();
+    if !oom {
+        finding = finding
+            .not(
+                "the kernel's OOM killer",
+                "no process of the jail was chosen by it",
+            )
+            .relies_on_all(&["oom-kill"]);
+    }
+    vec![
+        finding
+            .not(
+                "a stop by an operator or a runtime",
+                format!("the sender is {name}"),
+            )
+            .confidence(match known && !oom {
+                true => Confidence::Proven,
+                false => Confidence::Likely,
+            })
+            .fix(
+                "Change what it goes by, exempt this program, or make the program use less memory.",
+            ),
+    ]
+}

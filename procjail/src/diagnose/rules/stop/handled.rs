@@ -1,0 +1,335 @@
+//! The stop signal was taken, by a handler or by waiting for it, and the process outlived the window
+//! all the same.
+
+use super::attempt::Attempt;
+use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
+use super::programs::{Kind, kind};
+use super::reached::SIGNALS;
+use super::{Verdict, ended, ends, finding, target, until};
+use crate::diagnose::{Case, Finding, ProcessId};
+use crate::event::{CpuThrottling, Event, What};
+use crate::render;
+
+/// The process took the signal and outlived the window.
+pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+    let untold: Vec<ProcessId> = survivors(case, attempt, holdout.process)
+        .into_iter()
+        .filter(|id| !was_asked(case, attempt, *id))
+        .collect();
+    let kind = kind(case, holdout.process);
+    let told = passes_on(case, attempt, holdout.process);
+    if let Some(throttled) = throttled(case, attempt, holdout) {
+        return throttled;
+    }
+    if !told && !untold.is_empty() && holdout.is_pid1() && kind == Kind::Wrapper {
+        return not_forwarding(case, attempt, &untold, |verdict| {
+            ends(case, attempt, taken(case, attempt, holdout, verdict))
+        });
+    }
+    if !told && !untold.is_empty() && kind == Kind::Shell {
+        return ended::trap_deferred(case, attempt, holdout, untold[0]);
+    }
+    let steps = progress(case, attempt, holdout);
+    let half_ns = attempt.asked.time_ns + attempt.lasted_ns(case) / 2;
+    let quiet = steps.iter().all(|event| event.time_ns < half_ns);
+    if told
+        && quiet
+        && let Some(missed) = untold.first()
+    {
+        return target::missed(case, attempt, holdout, *missed);
+    }
+    match quiet {
+        true => no_exit(case, attempt, holdout, &steps, &untold),
+        false => slow(case, attempt, holdout, &steps),
+    }
+}
+
+/// A process sent signals on, within the attempt, to any other.
+pub(super) fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) -> bool {
+    case.sent(process).any(|(event, signal)| {
+        attempt.spans(case, event)
+            && signal.signal.number != libc::SIGCHLD
+            && case.process_of(&signal.target) != Some(process)
+    })
+}
+
+/// What the jail got done from when the signal was taken until the end: processes and threads that
+/// ended.
+fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Vec<&'a Event> {
+    let from = holdout.since_ns(attempt);
+    let to = attempt.end_ns(case);
+    let within = |event: &Event| event.time_ns > from && event.time_ns < to;
+    let mut steps: Vec<&Event> = case
+        .deaths()
+        .into_iter()
+        .filter_map(|id| case.exit(id))
+        .chain(case.thread_exits(holdout.process))
+        .map(|(event, _)| event)
+        .filter(|event| within(event))
+        .collect();
+    steps.sort_by_key(|event| event.seq);
+    steps
+}
+
+/// [`finding`], with how the signal was taken.
+pub(super) fn taken(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    verdict: String,
+) -> Finding {
+    let (_, name) = holdout.signal(attempt);
+    let finding = finding(case, attempt, holdout, verdict, "");
+    match &holdout.fate {
+        Fate::Handled(event) => finding.shown_by(
+            event,
+            format!("{} ran its handler for {name}", case.name(holdout.process)),
+        ),
+        _ => finding.fact(format!(
+            "{} waits for {name} (sigwait, signalfd) and took it: it is no longer pending",
+            case.name(holdout.process)
+        )),
+    }
+}
+
+/// A wrapper that doesn't handle the signal, or does and keeps it to itself.
+/// `start` makes the finding, with how it fared.
+pub(super) fn not_forwarding(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    untold: &[ProcessId],
+    start: impl FnOnce(String) -> Finding,
+) -> Verdict {
+    let signal = render::escape(&attempt.signal.name);
+    let verdict = format!(
+        "{} got {signal} and did not pass it on: {} never got a signal.{}",
+        case.name(attempt.pid1),
+        case.names(untold),
+        until(case, attempt, untold.len() + 1)
+    );
+    let finding = start(verdict)
+        .proven()
+        .fact(format!(
+            "no signal was sent to {} from the request to the kill",
+            case.names(untold)
+        ))
+        .not(
+            "a program that ignores the signal",
+            "it was never sent to the program",
+        )
+        .relies_on_all(SIGNALS)
+        .fix(
+            "Run the program itself instead of the wrapper's command (`node server.js` for `npm start`), \
+             or put an init that signals the whole group at PID 1 (tini -g, dumb-init).",
+        );
+    ("term-wrapper-not-forwarding", finding)
+}
+
+/// A handler that doesn't lead to an end.
+fn no_exit(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    steps: &[&Event],
+    untold: &[ProcessId],
+) -> Verdict {
+    let who = case.name(holdout.process);
+    let (_, name) = holdout.signal(attempt);
+    let took = match &holdout.fate {
+        Fate::Handled(event) => format!("{who} ran its handler for {name} at {}", case.at(event)),
+        _ => format!("{who} took {name}"),
+    };
+    let verdict = format!(
+        "{took}, and went on as before: it did not end. {}.",
+        attempt.killed(case, "It was")
+    );
+    let mut finding = taken(case, attempt, holdout, verdict);
+    let same = same_as_before(case, attempt, holdout.process);
+    if let Some((event, text)) = &same {
+        finding = finding
+            .shown_by(event, text)
+            .proven()
+            .not(
+                "a shutdown that needs more time",
+                "nothing ended in the second half of the window, and its threads did the same at the end as \
+                 in its middle",
+            );
+    }
+    if let Some(last) = steps.last() {
+        finding = finding.shown_by(last, "the last that ended before the kill");
+    } else {
+        finding = finding.fact("no process or thread of it ended between the handler and the kill");
+    }
+    if !untold.is_empty() {
+        finding = finding.fact(format!("{} got no signal from it", case.names(untold)));
+    }
+    let finding = ends(case, attempt, finding)
+        .not("an ignored or blocked signal", "it was taken")
+        .relies_on_all(&["exit"])
+        .fix(
+            "Let the handler end the program's main loop (set a flag that it looks at, wake it, close the \
+             listener), and give its shutdown a deadline of its own. Look for threads that keep the process \
+             alive: non-daemon threads, kept-alive connections.",
+        );
+    ("term-handler-no-exit", finding)
+}
+
+/// The threads do the same at the end of the window as in its middle.
+fn same_as_before<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'_>,
+    process: ProcessId,
+) -> Option<(&'a Event, String)> {
+    let doing = |threads: &[&crate::event::ThreadState]| -> Vec<(u32, String, String)> {
+        threads
+            .iter()
+            .map(|thread| {
+                let call = thread.syscall.as_ref().map(|call| call.name.clone());
+                (
+                    thread.task.tid,
+                    thread.wait_channel.clone(),
+                    call.unwrap_or_default(),
+                )
+            })
+            .collect()
+    };
+    let looks: Vec<_> = looks(case, attempt)
+        .map(|(event, snapshot)| (event, threads_of(case, snapshot, process)))
+        .filter(|(_, threads)| !threads.is_empty())
+        .collect();
+    let [.., (_, before), (event, after)] = looks.as_slice() else {
+        return None;
+    };
+    if doing(before) != doing(after) {
+        return None;
+    }
+    let main = after.first()?;
+    let place = match (&main.syscall, main.wait_channel.as_str()) {
+        (Some(call), _) => format!("in {}", render::escape(&call.name)),
+        (None, "") => format!("running (state {})", render::escape(&main.state)),
+        (None, channel) => format!("waiting in {}", render::escape(channel)),
+    };
+    Some((
+        event,
+        format!(
+            "its {} the same as before: {place}",
+            match after.len() {
+                1 => "thread does".to_owned(),
+                threads => format!("{threads} threads do"),
+            }
+        ),
+    ))
+}
+
+/// A shutdown under way.
+fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Event]) -> Verdict {
+    let who = case.name(holdout.process);
+    let left = survivors(case, attempt, holdout.process).len() as u64;
+    let threads = steps
+        .iter()
+        .any(|step| matches!(&step.what, What::Exit(exit) if !exit.process));
+    let done = match threads {
+        true => render::plural(
+            steps.len() as u64,
+            "process or thread",
+            "processes and threads",
+        ),
+        false => render::plural(steps.len() as u64, "process", "processes"),
+    };
+    let verdict = format!(
+        "The shutdown of {who} was under way, but too slow: {done} had ended, {left} below it were left. {}.",
+        attempt.killed(case, "They were")
+    );
+    let mut finding = taken(case, attempt, holdout, verdict);
+    for step in steps.iter().take(2) {
+        finding = finding.shown_by(step, format!("{} ended", case.task_name(&step.task)));
+    }
+    if let Some(last) = steps.last().filter(|_| steps.len() > 2) {
+        finding = finding.shown_by(
+            last,
+            format!(
+                "{} ended, the last before the kill",
+                case.task_name(&last.task)
+            ),
+        );
+    }
+    let finding = ends(case, attempt, finding)
+        .proven()
+        .fact("whether it would have ended in the end can't be told")
+        .not(
+            "a program that does not react",
+            "what it has to end went on ending until the kill",
+        )
+        .fix(
+            "Give it more time (procjail --stop-timeout, terminationGracePeriodSeconds), or make it faster: \
+             end what is independent at the same time, not one after the other.",
+        );
+    ("term-slow-shutdown", finding)
+}
+
+/// The CPU limit held it back for most of the window.
+pub(super) fn throttled(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+) -> Option<Verdict> {
+    let readings: Vec<(&Event, &CpuThrottling)> = looks(case, attempt)
+        .filter_map(|(event, snapshot)| Some((event, snapshot.cpu.as_ref()?)))
+        .collect();
+    let ((from, before), (to, after)) = (readings.first()?, readings.last()?);
+    let span_ns = to.time_ns.saturating_sub(from.time_ns);
+    let periods = after.periods.saturating_sub(before.periods);
+    let throttled = after
+        .throttled_periods
+        .saturating_sub(before.throttled_periods);
+    let throttled_ns = after.throttled_ns.saturating_sub(before.throttled_ns);
+    let used_ns = after.used_ns.saturating_sub(before.used_ns);
+    if periods == 0 || throttled * 2 <= periods || throttled_ns * 2 <= span_ns {
+        return None;
+    }
+    let who = case.name(holdout.process);
+    let verdict = format!(
+        "The shutdown of {who} got only {} of CPU time in {}: the CPU limit stopped it in {throttled} of \
+         {periods} periods, for {}. {}.",
+        render::duration(used_ns),
+        render::duration(span_ns),
+        render::duration(throttled_ns),
+        attempt.killed(case, "It was")
+    );
+    let runs = last_look(case, attempt, holdout.process)
+        .is_some_and(|(_, threads)| threads.iter().any(|thread| thread.state == "R"));
+    let finding = match holdout.fate {
+        Fate::Queued => finding(case, attempt, holdout, verdict, "queued"),
+        _ => taken(case, attempt, holdout, verdict),
+    };
+    let limit = case
+        .header
+        .jail
+        .limits
+        .iter()
+        .find(|(file, _)| file.starts_with("cpu.max") || file.starts_with("cpu.cfs_quota"));
+    let mut finding = finding
+        .shown_by(from, "the CPU limit's counters at the start of the window")
+        .shown_by(
+            to,
+            format!("{throttled} of {periods} periods throttled since"),
+        );
+    if let Some((file, value)) = limit {
+        finding = finding.fact(format!(
+            "the limit: {} = {}",
+            render::escape(file),
+            render::escape(value)
+        ));
+    }
+    if runs {
+        finding = finding.proven().not(
+            "waiting for a disk, a lock or the network",
+            "it has a thread that wants to run (state R)",
+        );
+    }
+    let finding = ends(case, attempt, finding).fix(
+        "Raise the CPU limit (procjail --cpus, cpu.max), or allow bursts (cpu.max.burst): the shutdown needs CPU \
+         time too.",
+    );
+    Some(("term-shutdown-cpu-throttled", finding))
+}

@@ -1,0 +1,218 @@
+//! The stop signal was not taken: PID 1 has no handler for it, or blocks it.
+
+use super::attempt::Attempt;
+use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
+use super::handled::not_forwarding;
+use super::programs::{Kind, kind};
+use super::{Verdict, ends, finding, until};
+use crate::diagnose::{Case, Finding, ProcessId};
+use crate::event::{Disposition, Signal};
+use crate::render;
+
+/// What a verdict relies on that says that nothing was taken or passed on.
+pub(super) const SIGNALS: &[&str] = &["signal-generated", "signal-delivered"];
+
+/// The kernel drops signals that PID 1 of a PID namespace has no handler for (`sig_task_ignored()` in
+/// kernel/signal.c). What PID 1 is tells what to do about it.
+pub(super) fn dropped(case: &Case, attempt: &Attempt<'_>) -> Verdict {
+    let below = survivors(case, attempt, attempt.pid1);
+    let untold: Vec<ProcessId> = below
+        .into_iter()
+        .filter(|id| !was_asked(case, attempt, *id))
+        .collect();
+    let caught = caught_instead(case, attempt);
+    match kind(case, attempt.pid1) {
+        Kind::Shell if !untold.is_empty() => stuck_in_shell(case, attempt, &untold),
+        Kind::Wrapper if !untold.is_empty() => not_forwarding(case, attempt, &untold, |verdict| {
+            at_pid1(case, attempt, verdict)
+        }),
+        Kind::Other if !caught.is_empty() => mismatch(case, attempt, &caught),
+        _ => pid1_default(case, attempt),
+    }
+}
+
+/// [`finding`] for PID 1 itself, whose signal was dropped.
+fn at_pid1(case: &Case, attempt: &Attempt<'_>, verdict: String) -> Finding {
+    let holdout = Holdout {
+        process: attempt.pid1,
+        sent: attempt.sent,
+        path: vec![attempt.pid1],
+        fate: Fate::Dropped,
+    };
+    let fared = "dropped by the kernel, as its action is the default one and the target is PID 1 of its \
+                 namespace";
+    ends(
+        case,
+        attempt,
+        finding(case, attempt, &holdout, verdict, fared),
+    )
+}
+
+/// How the signal fared, for the start of a verdict.
+fn no_handler(case: &Case, attempt: &Attempt<'_>) -> String {
+    format!(
+        "{} has no handler for {}, and the kernel drops such signals for PID 1 of a PID namespace",
+        case.name(attempt.pid1),
+        render::escape(&attempt.signal.name)
+    )
+}
+
+fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Verdict {
+    let verdict = format!(
+        "{}: only SIGKILL ends it.{}",
+        no_handler(case, attempt),
+        until(case, attempt, 1)
+    );
+    let finding = at_pid1(case, attempt, verdict)
+        .proven()
+        .not(
+            "an ignored signal",
+            "its action is the default one, not SIG_IGN",
+        )
+        .not(
+            "a handler that came too late",
+            "there still was none at the end of the window",
+        )
+        .relies_on_all(SIGNALS)
+        .fix(format!(
+            "Install a handler for {}, or put an init at PID 1 that passes it on (procjail --init, \
+             tini, dumb-init): a process that is not PID 1 ends by it without a handler.",
+            render::escape(&attempt.signal.name)
+        ));
+    ("term-ignored-pid1-default", finding)
+}
+
+/// PID 1 is a shell without a trap. `sh -c` with a single command executes it in its own place; then
+/// PID 1 is the program, and not a shell.
+fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> Verdict {
+    let signal = render::escape(&attempt.signal.name);
+    let verdict = format!(
+        "{} is a shell without a trap for {signal}: it neither ended nor passed the signal on, and {} \
+         never got it.{}",
+        case.name(attempt.pid1),
+        case.names(untold),
+        until(case, attempt, untold.len() + 1)
+    );
+    let finding = at_pid1(case, attempt, verdict)
+        .proven()
+        .fact(format!(
+            "no signal was sent to {} from the request to the kill",
+            case.names(untold)
+        ))
+        .not(
+            "a shell that became the program",
+            "its last exec is that of the shell, and the program is a process of its own",
+        )
+        .not("a trap that waits", "the shell has no handler")
+        .relies_on_all(SIGNALS)
+        .fix(
+            "Start the program directly (exec form), or with `exec PROGRAM` in the script; where a shell \
+             must stay, run the program in the background, trap the signal, pass it on, and wait.",
+        );
+    ("term-stuck-in-shell", finding)
+}
+
+/// Other signals that ask to stop and that PID 1 has handlers for. Interpreters have one for SIGINT
+/// whatever they run, so that alone says little about a program that doesn't handle SIGTERM.
+fn caught_instead<'a>(case: &'a Case, attempt: &Attempt<'_>) -> Vec<&'a Signal> {
+    let asks = |number: i32| {
+        matches!(number, libc::SIGTERM | libc::SIGQUIT | libc::SIGWINCH)
+            || number == libc::SIGRTMIN() + 3
+            || (number == libc::SIGINT && attempt.signal.number != libc::SIGTERM)
+    };
+    let seen = looks(case, attempt)
+        .flat_map(|(_, snapshot)| threads_of(case, snapshot, attempt.pid1))
+        .flat_map(|thread| &thread.caught);
+    let sent = case
+        .received(attempt.pid1)
+        .filter(|(_, signal)| signal.disposition == Disposition::Handler)
+        .map(|(_, signal)| &signal.signal);
+    let mut caught: Vec<&Signal> = seen
+        .chain(sent)
+        .filter(|signal| asks(signal.number) && signal.number != attempt.signal.number)
+        .collect();
+    caught.sort_by_key(|signal| signal.number);
+    caught.dedup_by_key(|signal| signal.number);
+    caught
+}
+
+fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Verdict {
+    let names: Vec<String> = caught
+        .iter()
+        .map(|signal| render::escape(&signal.name))
+        .collect();
+    let signal = render::escape(&attempt.signal.name);
+    let verdict = format!(
+        "The stop signal {signal} is not one that {} reacts to: it has no handler for it, but it has one \
+         for {}.{}",
+        case.name(attempt.pid1),
+        names.join(", "),
+        until(case, attempt, 1)
+    );
+    let mut finding = at_pid1(case, attempt, verdict).proven();
+    let look = looks(case, attempt).find(|(_, snapshot)| {
+        threads_of(case, snapshot, attempt.pid1)
+            .iter()
+            .any(|thread| caught.iter().any(|one| has(&thread.caught, one.number)))
+    });
+    if let Some((event, _)) = look {
+        finding = finding.shown_by(event, format!("it has handlers for {}", names.join(", ")));
+    }
+    let finding = finding
+        .in_order()
+        .not(
+            "a program without any handler",
+            "it has handlers for other signals that ask to stop",
+        )
+        .relies_on_all(SIGNALS)
+        .fix(format!(
+            "Stop it with {} (procjail --stop-signal, STOPSIGNAL of an image), or let it handle {signal} \
+             as well.",
+            names.first().map_or("SIGTERM", String::as_str)
+        ));
+    ("stop-signal-mismatch", finding)
+}
+
+/// Blocked in every thread, and nobody waits for it.
+pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+    let who = case.name(holdout.process);
+    let (number, name) = holdout.signal(attempt);
+    let verdict = format!(
+        "{who} blocks {name}, and nothing in it waits for it: the signal stayed pending.{}",
+        until(case, attempt, 1)
+    );
+    let finding = finding(case, attempt, holdout, verdict, "queued, as it is blocked");
+    let finding = match last_look(case, attempt, holdout.process) {
+        Some((event, threads)) if threads.iter().any(|one| has(&one.pending, number)) => {
+            let all = threads.iter().all(|thread| has(&thread.blocked, number));
+            let shown = finding.shown_by(
+                event,
+                format!(
+                    "{name} is still pending, and blocked in {}",
+                    match (all, threads.len()) {
+                        (true, 1) => "its only thread".to_owned(),
+                        (true, count) => format!("all of its {count} threads"),
+                        (false, _) => "some of its threads".to_owned(),
+                    }
+                ),
+            );
+            match all {
+                true => shown.proven().not(
+                    "a program that waits for signals (sigwait, signalfd)",
+                    "that would have taken it; it is still pending",
+                ),
+                false => shown,
+            }
+        }
+        // It may have been waited for, for all that is known.
+        _ => finding.consistent().fact("no handler ran for it"),
+    };
+    let finding = ends(case, attempt, finding)
+        .not("an ignored signal", "a blocked signal is queued, not dropped")
+        .relies_on_all(SIGNALS)
+        .fix(
+            "Unblock the signal, or reset the mask before the exec: it is inherited. A thread that waits for \
+             signals (sigwait, signalfd) has to be running when the stop comes.",
+        );
+    ("term-blocked", finding)
+}
