@@ -93,9 +93,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "hang-coredump",
         about: "a process with much memory takes long to write its core dump",
-        takes_ms: 5000,
+        takes_ms: 3000,
         options: &["--rlimit", "core=unlimited", "--workdir", "{dir}"],
-        app: &["dump", "1000000000"],
+        app: &["dump", "600000000"],
         outside: core_dump,
         never: &["hang-pidns-zap", "hang-d-state-fuse"],
         ..Scenario::PLAIN
@@ -103,8 +103,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "hang-exit-mmap",
         about: "a process with much memory takes long to give it back",
-        takes_ms: 5000,
+        takes_ms: 3000,
         app: &["fill-and-exit", "3000000000"],
+        outside: much_memory,
         never: &["hang-coredump", "hang-pidns-zap"],
         ..Scenario::PLAIN
     },
@@ -331,10 +332,33 @@ fn straggler(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses on a machine that would run out of memory by it.
+fn has_memory(kilobytes: u64) -> Result<(), Failure> {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available: Option<u64> = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    match available {
+        Some(available) if available < kilobytes => Err(Failure::Needs(format!(
+            "{} MiB of free memory",
+            kilobytes >> 10
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn much_memory(stage: &mut Stage) -> Result<(), Failure> {
+    has_memory(4 << 20)?;
+    stage.start()?;
+    stage.wait().map(drop)
+}
+
 /// Where core dumps go: a file in the working directory here, and a slow program on machines that are
 /// thrown away afterwards, as that is a setting of the whole machine.
 fn core_dump(stage: &mut Stage) -> Result<(), Failure> {
     const PATTERN: &str = "/proc/sys/kernel/core_pattern";
+    has_memory(1 << 20)?;
     let before = fs::read_to_string(PATTERN).map_err(Failure::of(format!("read {PATTERN}")))?;
     if Need::Disposable.check().is_ok() {
         let own = std::env::current_exe().map_err(Failure::of("find procjail's own file"))?;
