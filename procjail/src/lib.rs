@@ -20,6 +20,7 @@ pub mod diagnose;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod hang;
 pub mod host;
 pub mod jail;
 pub mod kernel;

@@ -203,11 +203,18 @@ fn who_does_not_end_is_named_in_time() {
     assert_eq!(status.code(), Some(124), "{told}");
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(
-        told.contains(&format!("process {pid} (sh) in state")),
+        told.contains(&format!("process {pid} (sh), S in zap_pid_ns_processes")),
         "{told}"
     );
-    assert!(told.contains("zap_pid_ns_processes"), "{told}");
-    assert!(told.contains("(python3) in state Z"), "{told}");
+    assert!(told.contains("waiting for 250 ms for "), "{told}");
+    let parent = intruder.id();
+    assert!(
+        told.contains(&format!(
+            "(python3), Z: it is dead, and its parent python3 (host PID {parent}) outside the jail does not reap it"
+        )),
+        "{told}"
+    );
+    assert!(told.contains(&format!("kill -KILL {parent}")), "{told}");
     wait_until("all is gone", || processes_with(&name).is_empty());
     common::ok(["--", "true"]);
     assert_eq!(cgroups_of(&name), Vec::<std::path::PathBuf>::new());

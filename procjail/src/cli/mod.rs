@@ -4,6 +4,7 @@ mod check;
 mod clean;
 mod explain;
 mod lab;
+mod live;
 mod options;
 mod run;
 mod show;

@@ -1,5 +1,6 @@
 //! `procjail run`: a jail without any probe.
 
+use super::live::{self, Live};
 use super::{complain, options::JailOptions};
 use crate::{exit, jail::Jail};
 
@@ -20,19 +21,18 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let Some(plan) = args.jail.compile()? else {
         return Ok(0);
     };
-    let mut jail = Jail::create(&plan, &())?;
-    if let Err(error) = jail.open_gate(&()) {
-        jail.abort("setup-failed", &());
+    let live = Live::default();
+    let mut jail = Jail::create(&plan, &live)?;
+    if let Err(error) = jail.open_gate(&live) {
+        jail.abort("setup-failed", &live);
         return Err(error.into());
     }
-    let outcome = jail.supervise(&());
+    let outcome = jail.supervise(&live);
     if let Some(kills) = outcome.oom_kills.filter(|kills| *kills > 0) {
         complain(format_args!(
             "the OOM killer killed {kills} of the jail's processes; see procjail trace, or raise --memory"
         ));
     }
-    for remains in &outcome.remains {
-        complain(format_args!("{remains}"));
-    }
+    live::report(&outcome.remains);
     Ok(outcome.exit_code)
 }

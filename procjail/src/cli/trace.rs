@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::ValueEnum;
 
-use super::{complain, options::JailOptions};
+use super::{complain, live, options::JailOptions};
 use crate::{
     clock,
     diagnose::{self, Explanation, SharedBuilder},
@@ -167,9 +167,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     if let Some(case) = case.and_then(|case| case.finish()) {
         args.tell(&diagnose::explain(&case));
     }
-    for remains in &outcome.remains {
-        complain(format_args!("{remains}"));
-    }
+    live::report(&outcome.remains);
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(outcome.exit_code),

@@ -235,6 +235,9 @@ pub struct Snapshot {
     pub frozen: Option<String>,
     /// Throttling by the CPU limit so far (`cpu.stat`); null without one.
     pub cpu: Option<CpuThrottling>,
+    /// How long teardown had made no progress, nanoseconds; null for any other moment than a stall.
+    #[serde(default)]
+    pub waited_ns: Option<u64>,
 }
 
 /// How the CPU limit held the jail back, since its start.
@@ -279,6 +282,81 @@ pub struct ThreadState {
     pub caught: Vec<Signal>,
     /// A core dump is under way.
     pub core_dumping: bool,
+    /// What else a stall of the teardown asks for; null for any other moment.
+    #[serde(default)]
+    pub stall: Option<StallState>,
+}
+
+/// What may keep a thread from going away, beside its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StallState {
+    /// It is in the jail's cgroup or in one below.
+    pub in_cgroup: bool,
+    /// It is in the jail's PID namespace or in one nested in it.
+    pub in_pid_namespace: bool,
+    /// Its PIDs from the host's namespace (first) to its own (last).
+    pub namespace_pids: Vec<u32>,
+    /// It has begun to end (`PF_EXITING`).
+    pub exiting: bool,
+    /// The parent of its process; null if it can't be told.
+    pub parent: Option<Other>,
+    /// Who traces it; null if nobody does.
+    pub tracer: Option<Other>,
+    /// Resident memory of its process, bytes; 0 once that was given back.
+    pub rss_bytes: u64,
+    /// The freezer that holds it, its cgroup's own or one above; null if none does.
+    pub frozen: Option<Frozen>,
+    /// The file system whose answer it waits for; null if it doesn't, or that can't be told.
+    pub file_system: Option<FileSystem>,
+    /// Kernel modules on its stack, innermost first.
+    pub modules: Vec<String>,
+    /// It has the jail's standard output or standard error open, and that is a pipe or a socket.
+    pub holds_output: bool,
+}
+
+/// A process that matters to another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Other {
+    /// Process ID on the host.
+    pub pid: u32,
+    /// Its PID in the jail; null for one outside.
+    pub jail_pid: Option<u32>,
+    /// Its name.
+    pub comm: String,
+    /// One letter, as in proc_pid_stat(5).
+    pub state: String,
+    /// It is in the jail's PID namespace or in one nested in it.
+    pub in_pid_namespace: bool,
+}
+
+/// A frozen cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frozen {
+    /// Its path below the hierarchy's root.
+    pub cgroup: String,
+    /// The file that thaws it, an absolute path of the host.
+    pub file: String,
+    /// What to write there: `0` (v2) or `THAWED` (v1).
+    pub value: String,
+}
+
+/// A file system that somebody has to answer for: FUSE, NFS and the like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileSystem {
+    /// Where it is mounted, as the waiting thread's mount namespace has it.
+    pub mount_point: String,
+    /// Its type, such as `fuse.sshfs` or `nfs4`.
+    pub fs_type: String,
+    /// What is mounted: a server and its path, a device, a name.
+    pub source: String,
+    /// Number of the FUSE connection; null for others.
+    pub connection: Option<u32>,
+    /// Requests that wait for an answer on that connection; null if the kernel doesn't tell.
+    pub waiting: Option<u64>,
+    /// Who should answer, as far as was found: processes that have the connection open.
+    pub daemons: Vec<Other>,
+    /// It is certain that the thread waits for this one: it was the only candidate.
+    pub certain: bool,
 }
 
 /// The kernel log's report of an OOM kill, which the kernel leaves out when there are many.

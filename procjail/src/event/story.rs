@@ -216,6 +216,7 @@ fn evidence() -> Vec<(u64, What)> {
         ignored: Vec::new(),
         caught: Vec::new(),
         core_dumping: false,
+        stall: None,
     };
     vec![
         (
@@ -268,6 +269,7 @@ fn evidence() -> Vec<(u64, What)> {
                 truncated: false,
                 frozen: None,
                 cpu: None,
+                waited_ns: None,
             }),
         ),
     ]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::procfs::{self, Status};
+use super::stall::Inquiry;
 use super::{counters, procfs::signals};
 use crate::event::{Moment, Snapshot, Syscall, ThreadState};
 use crate::jail::cgroup::View;
@@ -16,7 +17,29 @@ const FRAMES: usize = 32;
 
 /// Reads what all threads of the jail are doing. `pid_1` belongs to it wherever it is.
 pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
-    let mut pids = view.pids();
+    look(view, pid_1, moment, view.pids(), None)
+}
+
+/// Reads what is left of a jail whose teardown makes no progress, and what may hold it.
+///
+/// May take its time: the `stack` and `syscall` of a task wait for the end of an execve(2) of it.
+pub fn stall_snapshot(view: &View, pid_1: u32, waited_ns: u64) -> Snapshot {
+    let mut inquiry = Inquiry::new(view, pid_1);
+    let pids = inquiry.pids();
+    let snapshot = look(view, pid_1, Moment::Stall, pids, Some(&mut inquiry));
+    Snapshot {
+        waited_ns: Some(waited_ns),
+        ..snapshot
+    }
+}
+
+fn look(
+    view: &View,
+    pid_1: u32,
+    moment: Moment,
+    mut pids: Vec<u32>,
+    mut inquiry: Option<&mut Inquiry<'_>>,
+) -> Snapshot {
     pids.push(pid_1);
     pids.sort_unstable();
     pids.dedup();
@@ -33,7 +56,8 @@ pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
                 truncated = true;
                 break;
             }
-            threads.extend(thread(&format!("/proc/{pid}/task/{tid}"), start_ns));
+            let directory = format!("/proc/{pid}/task/{tid}");
+            threads.extend(thread(&directory, start_ns, inquiry.as_deref_mut()));
         }
     }
     threads.sort_by_key(|thread| (thread.task.pid, thread.task.tid));
@@ -43,6 +67,7 @@ pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
         truncated,
         frozen: counters::frozen(view),
         cpu: counters::throttling(view),
+        waited_ns: None,
     }
 }
 
@@ -60,28 +85,37 @@ fn tids(pid: u32) -> Vec<u32> {
 }
 
 /// One thread; none if it is gone.
-fn thread(directory: &str, start_ns: u64) -> Option<ThreadState> {
+fn thread(
+    directory: &str,
+    start_ns: u64,
+    inquiry: Option<&mut Inquiry<'_>>,
+) -> Option<ThreadState> {
     let file = |name: &str| procfs::read(&format!("{directory}/{name}"));
     let text = file("status")?;
     let status = Status::parse(&text);
     let state: String = status.text("State").chars().take(1).collect();
-    let waits = !matches!(state.as_str(), "R" | "Z" | "X" | "");
+    // One that runs has a stack too when it is in the kernel to stay.
+    let waits = match inquiry {
+        None => !matches!(state.as_str(), "R" | "Z" | "X" | ""),
+        Some(_) => !matches!(state.as_str(), "Z" | "X" | ""),
+    };
+    let (mut stack_text, mut call) = (String::new(), String::new());
     let (stack, wait_channel, syscall) = if waits {
-        let stack = frames(&file("stack").unwrap_or_default());
+        stack_text = file("stack").unwrap_or_default();
+        call = file("syscall").unwrap_or_default();
+        let stack = frames(&stack_text);
         let channel = file("wchan").unwrap_or_default();
         let channel = match channel.trim() {
             // What 5.10 always says.
             "" | "0" => stack.first().cloned().unwrap_or_default(),
             channel => channel.to_owned(),
         };
-        (
-            stack,
-            channel,
-            syscall(&file("syscall").unwrap_or_default()),
-        )
+        (stack, channel, syscall(&call))
     } else {
         (Vec::new(), String::new(), None)
     };
+    let stall =
+        inquiry.map(|inquiry| inquiry.state(directory, &status, &call, &stack_text, &stack));
     Some(ThreadState {
         task: status.task(start_ns),
         parent_pid: status.number("PPid"),
@@ -95,6 +129,7 @@ fn thread(directory: &str, start_ns: u64) -> Option<ThreadState> {
         ignored: signals(status.signals("SigIgn")),
         caught: signals(status.signals("SigCgt")),
         core_dumping: status.number("CoreDumping") != 0,
+        stall,
         state,
     })
 }

@@ -62,7 +62,7 @@ struct Asked {
     gate: bool,
     /// A stop was requested then, and may take so long.
     stop: Option<(Instant, Duration)>,
-    /// PID 1 has ended: no more snapshots.
+    /// PID 1 has ended or is killed: no more snapshots of a stop.
     exited: bool,
     end: bool,
     /// Nobody waits for the rest.
@@ -139,7 +139,8 @@ impl Observer for Witness {
                     .ask(|asked| asked.stop = Some((Instant::now(), window)));
             }
             What::GateOpened(_) => self.post.ask(|asked| asked.gate = true),
-            What::JailExited(_) => self.post.ask(|asked| asked.exited = true),
+            // From there on the stall is what counts.
+            What::Kill(_) | What::JailExited(_) => self.post.ask(|asked| asked.exited = true),
             _ => {}
         }
         self.recorder.observe(time_ns, what);

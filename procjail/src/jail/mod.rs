@@ -28,8 +28,9 @@ mod program;
 mod signals;
 mod spawn;
 pub mod spec;
+mod stall;
 mod supervise;
-mod sys;
+pub(crate) mod sys;
 mod teardown;
 mod terminal;
 

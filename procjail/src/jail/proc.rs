@@ -22,6 +22,10 @@ fn is_exiting(stat: &str) -> bool {
 
 /// All threads of the process are on their way out. (The main thread alone may be gone long before.)
 pub(super) fn exiting(pid: u32) -> bool {
+    // One look for as long as it isn't, which is nearly always.
+    if !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_exiting(&stat)) {
+        return false;
+    }
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
@@ -38,22 +42,17 @@ pub(super) fn stopped(pid: u32) -> bool {
         .is_ok_and(|stat| stat_fields(&stat).next() == Some("T"))
 }
 
-/// One line about a process that doesn't go away: who, in which state, waiting where.
+/// One line about a process that doesn't go away: who, in which state, waiting where. Reads only what is
+/// told at once.
 pub(super) fn describe(pid: u32) -> String {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let comm = file("comm");
     let stat = file("stat");
     let state = stat_fields(&stat).next().unwrap_or("?");
     let mut line = format!("process {pid} ({}) in state {state}", comm.trim());
-    // 5.10 always gives 0 for wchan; the stack tells there, to root.
+    // Not its stack, which 5.10 would need: to read that can mean to wait for an execve of the process.
     let wchan = match file("wchan").trim() {
-        "" | "0" => file("stack")
-            .lines()
-            .next()
-            .and_then(|frame| frame.split_whitespace().nth(1))
-            .and_then(|symbol| symbol.split('+').next())
-            .unwrap_or_default()
-            .to_owned(),
+        "0" => String::new(),
         symbol => symbol.to_owned(),
     };
     if !wchan.is_empty() {

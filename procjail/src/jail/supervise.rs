@@ -55,7 +55,7 @@ const SUPERVISION_FAILED: &str = "supervision-failed";
 
 /// How often PID 1 is looked at without a reason. Its end shows at the pidfd, but only after all other
 /// processes of its namespace are reaped: if one of them never is, nothing else tells.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// Returns when PID 1 ended (none), or with the reason why everything must be killed now.
 async fn watch(

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::cgroup::Error;
 use super::outcome::{Observer, Outcome};
 use super::signals::named;
+use super::stall::Watch;
 use super::{Jail, pidfd, proc};
 use crate::event::{self, ExitStatus};
+use crate::hang;
 use crate::trace::TeardownStep;
 use crate::{clock, exit};
 
@@ -31,13 +34,14 @@ pub(super) fn end(
         observer,
         deadline: Instant::now() + jail.plan.stop.teardown_timeout,
         steps: Vec::new(),
+        watch: Watch::new(observer, jail.spawned.pid),
     };
     if let Some(reason) = reason {
-        teardown.step("kill the jail", |_| kill(jail, reason, observer));
+        teardown.step("kill the jail", |_, _| kill(jail, reason, observer));
     }
     let mut reaped = None;
-    teardown.step("reap PID 1", |deadline| {
-        reaped = reap(jail, deadline)?;
+    teardown.step("reap PID 1", |deadline, watch| {
+        reaped = reap(jail, deadline, watch)?;
         match &reaped {
             Some(reaped) => observer.observe(
                 clock::boot_ns(),
@@ -50,29 +54,32 @@ pub(super) fn end(
         Ok(())
     });
     let duration = started.elapsed();
+    if reaped.is_some() {
+        teardown.watch.reaped();
+    }
     if jail.cgroups.populated().unwrap_or(true) {
         // Those of PID 1's namespace died with it; these came into the cgroup from elsewhere.
-        teardown.step("kill what is left", |_| {
+        teardown.step("kill what is left", |_, _| {
             kill(jail, reason.unwrap_or("teardown"), observer)
         });
-        teardown.step("wait for the cgroup to empty", |deadline| {
-            empty(jail, deadline)
+        teardown.step("wait for the cgroup to empty", |deadline, watch| {
+            empty(jail, deadline, watch)
         });
     }
     // Its end, and that of all in its namespace, goes on while the cgroups are removed.
     jail.guard.release();
     observer.before_removal();
     let usage = jail.cgroups.usage();
-    let mut remains = remaining_processes(jail, reaped.is_some());
-    teardown.step("remove the cgroups", |deadline| {
-        jail.cgroups.remove(deadline).map_err(|error| {
+    let mut remains = remaining_processes(jail, reaped.is_some(), &mut teardown.watch);
+    teardown.step("remove the cgroups", |deadline, watch| {
+        remove(jail, deadline, watch).map_err(|error| {
             let error = error.to_string();
             remains.push(error.clone());
             error
         })
     });
-    teardown.step("end the guard", |deadline| {
-        match readable_by(jail.guard.pidfd(), deadline) {
+    teardown.step("end the guard", |deadline, watch| {
+        match readable_by(jail, jail.guard.pidfd(), deadline, watch) {
             Ok(true) if jail.guard.try_reap() => Ok(()),
             Ok(_) => Err("something in its pid namespace does not end".to_owned()),
             Err(errno) => Err(format!("poll(pidfd): {errno}")),
@@ -104,13 +111,21 @@ struct Steps<'a> {
     observer: &'a dyn Observer,
     deadline: Instant,
     steps: Vec<TeardownStep>,
+    watch: Watch<'a>,
 }
 
-impl Steps<'_> {
-    /// Takes one step, given the time by which it has to end.
-    fn step(&mut self, name: &str, take: impl FnOnce(Instant) -> Result<(), String>) {
+impl<'a> Steps<'a> {
+    /// Takes one step, given the time by which it has to end, and whom to tell while it waits.
+    fn step(
+        &mut self,
+        name: &str,
+        take: impl FnOnce(Instant, &mut Watch<'a>) -> Result<(), String>,
+    ) {
         let start = Instant::now();
-        let error = take(self.deadline.max(start + LAST_CHANCE)).err();
+        let error = take(self.deadline.max(start + LAST_CHANCE), &mut self.watch).err();
+        if error.is_none() {
+            self.watch.progress();
+        }
         let duration_ns = start.elapsed().as_nanos() as u64;
         self.observer.observe(
             clock::boot_ns(),
@@ -152,8 +167,12 @@ struct Reaped {
 
 /// Waits until PID 1 can be reaped; none if it can't by `deadline`. The pidfd gets readable only when
 /// all threads and all other processes of the namespace are gone.
-fn reap(jail: &Jail<'_>, deadline: Instant) -> Result<Option<Reaped>, String> {
-    match readable_by(&jail.spawned.pidfd, deadline) {
+fn reap(
+    jail: &Jail<'_>,
+    deadline: Instant,
+    watch: &mut Watch<'_>,
+) -> Result<Option<Reaped>, String> {
+    match readable_by(jail, &jail.spawned.pidfd, deadline, watch) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(errno) => return Err(format!("poll(pidfd): {errno}")),
@@ -183,14 +202,22 @@ fn reap(jail: &Jail<'_>, deadline: Instant) -> Result<Option<Reaped>, String> {
 }
 
 /// Waits until a descriptor is readable; false if it isn't by `deadline`.
-fn readable_by(fd: impl AsFd, deadline: Instant) -> Result<bool, Errno> {
+fn readable_by(
+    jail: &Jail<'_>,
+    fd: impl AsFd,
+    deadline: Instant,
+    watch: &mut Watch<'_>,
+) -> Result<bool, Errno> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        watch.tick(jail);
+        let now = Instant::now();
+        let is_last = deadline <= now;
+        let left = deadline.min(watch.next()).saturating_duration_since(now);
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         // Rounded up: a rest of less than a millisecond must not spin.
         let millis = left.as_millis().saturating_add(1).min(60_000) as u16;
         match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) if is_last => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(true),
             Err(errno) => return Err(errno),
@@ -219,7 +246,7 @@ fn exit_status(status: i32) -> ExitStatus {
 }
 
 /// Waits until nothing lives in the cgroup, killing what still joins.
-fn empty(jail: &Jail<'_>, deadline: Instant) -> Result<(), String> {
+fn empty(jail: &Jail<'_>, deadline: Instant, watch: &mut Watch<'_>) -> Result<(), String> {
     let mut pause = Duration::from_micros(200);
     loop {
         match jail.cgroups.populated() {
@@ -231,15 +258,38 @@ fn empty(jail: &Jail<'_>, deadline: Instant) -> Result<(), String> {
             let left = jail.cgroups.pids().into_iter().map(proc::describe);
             return Err(left.collect::<Vec<_>>().join("; "));
         }
+        watch.tick(jail);
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
         let _ = jail.cgroups.kill();
     }
 }
 
-/// Processes that outlive the time, each with the state it is in.
-fn remaining_processes(jail: &Jail<'_>, reaped: bool) -> Vec<String> {
+/// Removes the cgroups, a while at a time.
+fn remove(jail: &mut Jail<'_>, deadline: Instant, watch: &mut Watch<'_>) -> Result<(), Error> {
+    loop {
+        let removed = jail.cgroups.remove(deadline.min(watch.next()));
+        watch.tick(jail);
+        match removed {
+            Err(Error::Busy { .. }) if Instant::now() < deadline => {}
+            other => return other,
+        }
+    }
+}
+
+/// What outlives the time, and what would free it.
+fn remaining_processes(jail: &Jail<'_>, reaped: bool, watch: &mut Watch<'_>) -> Vec<String> {
     let mut pids = jail.cgroups.pids();
+    if reaped && pids.is_empty() {
+        return Vec::new();
+    }
+    if let Some(snapshot) = watch.last_look(jail) {
+        let told = hang::report(&snapshot);
+        if !told.is_empty() {
+            return told;
+        }
+    }
+    // Nobody could look closely: what is told without waiting for anything.
     if !reaped {
         pids.push(jail.spawned.pid);
         // The reason is mostly one that came into the namespace from outside, and whose parent there

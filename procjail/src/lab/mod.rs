@@ -73,7 +73,14 @@ pub enum Need {
     Fuse,
     /// A directory for temporary files that is not in memory.
     Disk,
+    /// The freezer controller on cgroup v1.
+    FreezerV1,
+    /// A machine that is thrown away afterwards, as `PROCJAIL_LAB_DISPOSABLE=1` says.
+    Disposable,
 }
+
+/// Where the v1 freezer is mounted, by convention.
+pub(crate) const FREEZER_V1: &str = "/sys/fs/cgroup/freezer";
 
 /// All scenarios, by family.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {

@@ -23,6 +23,13 @@ impl Need {
             Self::Swap => has_swap(),
             Self::Disk => has_disk(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
+            // Not there in the root of the hierarchy.
+            Self::FreezerV1 => Path::new(super::FREEZER_V1)
+                .join("cgroup.clone_children")
+                .exists(),
+            Self::Disposable => {
+                std::env::var_os("PROCJAIL_LAB_DISPOSABLE").is_some_and(|value| value == "1")
+            }
         };
         match has {
             true => Ok(()),
@@ -41,6 +48,10 @@ impl std::fmt::Display for Need {
             Self::Swap => f.write_str("a swap area"),
             Self::Disk => f.write_str("a directory for temporary files that is on a disk"),
             Self::Fuse => f.write_str("/dev/fuse"),
+            Self::FreezerV1 => f.write_str("the freezer of cgroup v1"),
+            Self::Disposable => {
+                f.write_str("a machine to be thrown away (PROCJAIL_LAB_DISPOSABLE=1)")
+            }
         }
     }
 }

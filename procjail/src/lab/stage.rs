@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Scenario;
+use crate::exit::TEARDOWN_TIMEOUT;
+use crate::jail;
 use crate::trace::Header;
 
 /// Longest time that a scenario may take before its launcher, and with it the jail, is killed.
@@ -110,6 +112,11 @@ impl Stage {
     /// The scenario's own directory on the host, removed afterwards.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where the trace is written, line by line while the jail runs.
+    pub fn trace(&self) -> &Path {
+        &self.trace
     }
 
     /// Has something undone when the scenario is over, whatever becomes of it. The last one given is
@@ -266,10 +273,15 @@ impl Stage {
     ///
     /// It was not written in time.
     pub fn header(&self) -> Result<Header, Failure> {
-        self.poll("the trace's header", || {
-            let text = fs::read_to_string(&self.trace).ok()?;
-            serde_json::from_str(text.lines().next()?).ok()
-        })
+        self.poll("the trace's header", || self.header_now())
+    }
+
+    fn header_now(&self) -> Option<Header> {
+        let mut line = String::new();
+        BufReader::new(fs::File::open(&self.trace).ok()?)
+            .read_line(&mut line)
+            .ok()?;
+        serde_json::from_str(&line).ok()
     }
 
     /// Host PID of the jail's PID 1.
@@ -441,8 +453,15 @@ impl Stage {
                 thread::sleep(Duration::from_millis(5));
             }
         }
+        let name = self.header_now().map(|header| header.jail.name);
         for action in self.undo.drain(..).rev() {
             action();
+        }
+        // A launcher that gave up has left something; what held it is undone now.
+        let code = self.status.and_then(|status| status.code());
+        let gave_up = code == Some(TEARDOWN_TIMEOUT.into());
+        if let Some(name) = name.filter(|_| gave_up) {
+            let _ = jail::clean(false, Some(&name), None);
         }
         let _ = fs::remove_dir_all(&self.directory);
     }

@@ -47,4 +47,9 @@ impl<W: Write> Output for JsonLines<W> {
         }
         self.out.flush()
     }
+
+    /// Whoever watches sees all so far.
+    fn tick(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -18,7 +18,7 @@ pub use interest::is_minor;
 pub use json_lines::JsonLines;
 pub use style::Look;
 pub use text::{bytes, duration};
-pub(crate) use text::{command as command_line_of, count, escape, plural};
+pub(crate) use text::{command as command_line_of, count, escape, plural, quote};
 pub use timeline::{Timeline, label};
 pub use words::{evidence::kinds as memory_kinds, status};
 

@@ -27,7 +27,7 @@ fn is_harmful(char: char) -> bool {
 }
 
 /// One argument as a shell would take it: bare, `'in quotes'`, or `$'with\nescapes'`.
-pub(super) fn quote(argument: &str) -> String {
+pub(crate) fn quote(argument: &str) -> String {
     let bare = |char: char| {
         char.is_alphanumeric()
             || matches!(

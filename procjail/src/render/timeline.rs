@@ -239,4 +239,9 @@ impl<W: Write> Output for Timeline<W> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
+
+    /// Whoever watches sees all so far.
+    fn tick(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -1,6 +1,9 @@
 //! The thread that empties the kernel's ring buffer into the spool.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procjail_common::{Header, kind};
@@ -26,11 +29,13 @@ pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alar
     loop {
         let ended = spool.source_ended();
         if !ended {
-            wait(source.fd(), stop, unsettled);
+            wait(source.fd(), stop, spool, unsettled);
             // Not a sleep: the end of the jail must not wait for it.
             let _ = poll(&mut [PollFd::new(stop, PollFlags::POLLIN)], GATHER_MS);
         }
-        let got = drain(&mut source, spool, unsettled, alarm);
+        // Taken here, so that what comes later nudges anew.
+        let nudged = spool.nudge().is_some_and(|nudge| nudge.read().is_ok());
+        let got = drain(&mut source, spool, unsettled || nudged, alarm);
         if ended && got == 0 {
             return;
         }
@@ -38,16 +43,18 @@ pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alar
     }
 }
 
-fn wait(ring: BorrowedFd<'_>, stop: BorrowedFd<'_>, unsettled: bool) {
+fn wait(ring: BorrowedFd<'_>, stop: BorrowedFd<'_>, spool: &Spool, unsettled: bool) {
     let timeout = if unsettled {
         PollTimeout::from(SETTLE_MS)
     } else {
         PollTimeout::NONE
     };
-    let mut fds = [
+    let mut fds = vec![
         PollFd::new(ring, PollFlags::POLLIN),
         PollFd::new(stop, PollFlags::POLLIN),
     ];
+    let nudge = spool.nudge();
+    fds.extend(nudge.map(|nudge| PollFd::new(nudge.as_fd(), PollFlags::POLLIN)));
     // Interrupted or timed out: the ring is looked at either way.
     let _ = poll(&mut fds, timeout);
 }

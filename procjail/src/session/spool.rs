@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
 use crate::{
     event::{Lost, What},
     evidence::Finding,
@@ -65,6 +67,9 @@ pub struct Spool {
     limit: usize,
     taken: AtomicU64,
     source_ended: AtomicBool,
+    /// Wakes the reader when there is an event of another source than its own; none if out of
+    /// descriptors.
+    nudge: Option<EventFd>,
 }
 
 #[derive(Default)]
@@ -82,6 +87,7 @@ impl Spool {
             limit,
             taken: AtomicU64::new(0),
             source_ended: AtomicBool::new(false),
+            nudge: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok(),
         }
     }
 
@@ -92,10 +98,21 @@ impl Spool {
 
     /// Adds an item, whatever is in the queue.
     pub fn push(&self, item: Item) {
+        let waits = matches!(item, Item::Launcher { .. } | Item::KernelLog { .. });
         let mut state = self.lock();
         state.bytes += item.cost();
         state.items.push_back(item);
+        drop(state);
         self.changed.notify_all();
+        // It is let go once the reader has been past its time, which without records it never is.
+        if let Some(nudge) = self.nudge.as_ref().filter(|_| waits) {
+            let _ = nudge.write(1);
+        }
+    }
+
+    /// Readable when the reader should mark the time.
+    pub fn nudge(&self) -> Option<&EventFd> {
+        self.nudge.as_ref()
     }
 
     /// Waits until there is room for more records, or until `timeout` has passed. Tells if there is.

@@ -5,6 +5,7 @@ mod bad_input;
 mod cgroup;
 mod cgroup_v2;
 mod evidence;
+mod hang;
 mod jail;
 mod lab;
 mod launcher;

@@ -8,6 +8,7 @@ mod exit;
 mod fork;
 #[cfg(test)]
 mod fork_tests;
+mod hang;
 mod kill;
 mod limit;
 mod memory;
@@ -44,5 +45,6 @@ const FAMILIES: &[&[Rule]] = &[
     exit::RULES,
     zombie::RULES,
     orphan::RULES,
+    hang::RULES,
     evidence::RULES,
 ];

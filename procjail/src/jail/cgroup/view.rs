@@ -50,6 +50,11 @@ impl LevelDir {
         self.dir.read(file)
     }
 
+    /// Its path on the host.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Opens one of its files for reading, to be read again and again from its beginning.
     ///
     /// # Errors

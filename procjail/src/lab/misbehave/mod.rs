@@ -8,6 +8,7 @@ mod crash;
 mod exec;
 mod exit;
 mod fork;
+mod hang;
 mod kill;
 mod limit;
 mod memory;
@@ -56,6 +57,7 @@ const ACTS: &[&[Act]] = &[
     exit::ACTS,
     limit::ACTS,
     zombie::ACTS,
+    hang::ACTS,
 ];
 
 /// Misbehaves as asked and ends the process.

@@ -4,6 +4,7 @@ mod crash;
 mod exec;
 mod exit;
 mod fork;
+mod hang;
 mod kill;
 mod limit;
 mod memory;
@@ -28,4 +29,5 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     exit::SCENARIOS,
     zombie::SCENARIOS,
     orphan::SCENARIOS,
+    hang::SCENARIOS,
 ];

@@ -130,6 +130,9 @@ pub(super) fn counters(counters: &Counters) -> Words {
 }
 
 pub(super) fn snapshot(snapshot: &Snapshot) -> Words {
+    if snapshot.moment == Moment::Stall {
+        return Words::new(Tone::Warning, crate::hang::line(snapshot));
+    }
     let task = |thread: &ThreadState| {
         let place = match (&thread.syscall, thread.wait_channel.as_str()) {
             (_, place) if !matches!(place, "" | "0") => format!(" in {}", escape(place)),

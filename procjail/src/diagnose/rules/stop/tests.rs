@@ -107,6 +107,7 @@ fn thread(task: Task, state: &str, call: &str) -> ThreadState {
         ignored: Vec::new(),
         caught: Vec::new(),
         core_dumping: false,
+        stall: None,
     }
 }
 
@@ -117,6 +118,7 @@ fn look(scene: &mut Scene, ms: u64, moment: Moment, threads: Vec<ThreadState>) {
         truncated: false,
         frozen: None,
         cpu: None,
+        waited_ns: None,
     };
     scene.at(ms, launcher(), What::Snapshot(what));
 }
@@ -385,6 +387,7 @@ fn a_cpu_limit_counts_only_if_it_held_back_most_of_the_time() {
                     throttled_ns: throttled * 95_000_000,
                     used_ns: 1_000_000,
                 }),
+                waited_ns: None,
             };
             scene.at(ms, launcher(), What::Snapshot(what));
         }
@@ -410,6 +413,7 @@ fn state_d_in_a_frozen_cgroup_is_the_freezers() {
         truncated: false,
         frozen: Some("/procjail/web".into()),
         cpu: None,
+        waited_ns: None,
     };
     scene.at(600, launcher(), What::Snapshot(what));
     killed(&mut scene, &[app()]);

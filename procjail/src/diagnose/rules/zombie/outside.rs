@@ -121,6 +121,13 @@ pub(super) fn pid1_unreaped(case: &Case) -> Vec<Finding> {
     if alive {
         return Vec::new();
     }
+    // It was awake and waited: what for, it told.
+    let waited = case
+        .snapshots()
+        .any(|(event, snapshot)| snapshot.waited_ns.is_some() && event.time_ns <= until_ns);
+    if waited {
+        return Vec::new();
+    }
     let parent = case.task_name(&ended.parent);
     let mut finding = Finding::new(format!(
         "{} was dead, and so was all of its namespace, but its parent {parent} did not collect it for {}: the \

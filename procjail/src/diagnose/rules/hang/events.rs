@@ -1,0 +1,276 @@
+//! What the events alone tell: the clocks between a fatal signal, the end, and its notice.
+
+use crate::diagnose::{Case, Cause, Finding, ProcessId};
+use crate::event::{CgroupChange, Event, What};
+use crate::hang;
+use crate::render;
+
+/// A dump that takes less is not worth a word.
+const DUMP_NS: u64 = 200_000_000;
+
+/// The same for memory that is given back.
+const MMAP_NS: u64 = 100_000_000;
+/// What takes longer with less memory takes it for something else.
+const MMAP_BYTES: u64 = 256 << 20;
+
+/// From a fatal signal that dumps core to the end lies the writing of the core.
+pub(super) fn core_dump(case: &Case) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = case
+        .deaths()
+        .into_iter()
+        .filter_map(|id| dumped(case, id))
+        .collect();
+    if findings.is_empty() {
+        findings.extend(dumping(case));
+    }
+    findings
+}
+
+fn dumped(case: &Case, id: ProcessId) -> Option<Finding> {
+    let (end, exit) = case.exit(id)?;
+    if !exit.status.core_dumped {
+        return None;
+    }
+    let signal = exit.status.signal.as_ref()?;
+    let (taken, _) = case.delivered(id).rfind(|(event, taken)| {
+        taken.signal.number == signal.number && event.time_ns <= end.time_ns
+    })?;
+    if end.time_ns.saturating_sub(taken.time_ns) < DUMP_NS {
+        return None;
+    }
+    let size = match exit.max_rss_bytes {
+        0 => String::new(),
+        bytes => format!(" of up to {}", render::bytes(bytes)),
+    };
+    let finding = Finding::new(format!(
+        "{} took {} to write its core dump{size} after {}: until then it was not dead.",
+        case.name(id),
+        case.between(taken, end),
+        render::escape(&signal.name)
+    ))
+    .proven()
+    .shown_by(taken, format!("{} is taken", render::escape(&signal.name)))
+    .shown_by(end, "the process ends, with its core dumped")
+    .not("a slow exit", "the end itself comes only after the dump")
+    .because_of(Cause::Process(id))
+    .fix(
+        "Limit or switch off core dumps (--rlimit core=0), dump less (/proc/PID/coredump_filter), or have \
+         them taken faster (/proc/sys/kernel/core_pattern).",
+    );
+    Some(finding)
+}
+
+/// One that is still being written when the teardown looks.
+fn dumping(case: &Case) -> Option<Finding> {
+    let (event, snapshot) = case
+        .snapshots()
+        .filter(|(_, snapshot)| snapshot.threads.iter().any(|thread| thread.core_dumping))
+        .last()?;
+    let hold = hang::holds(snapshot)
+        .into_iter()
+        .find(|hold| matches!(hold.cause, hang::Cause::CoreDump(_)))?;
+    let name = case.task_name(&hold.thread.task);
+    let finding = Finding::new(format!("{name} writes a core dump, which is not done yet."))
+        .proven()
+        .shown_by(
+            event,
+            format!("CoreDumping is set, {}", hang::standing(&hold)),
+        )
+        .fix(format!("To free it: {}.", hang::remedy(&hold)));
+    Some(match case.process_of(&hold.thread.task) {
+        Some(process) => finding.because_of(Cause::Process(process)),
+        None => finding,
+    })
+}
+
+/// From the end to its notice the memory is given back.
+pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
+    let pid1 = case.pid1();
+    let slow: Vec<(ProcessId, u64, u64)> = case
+        .deaths()
+        .into_iter()
+        // PID 1 waits for all others in that time.
+        .filter(|id| Some(*id) != pid1)
+        .filter_map(|id| {
+            let (end, exit) = case.exit(id)?;
+            let notice = case.process(id).notice.as_ref()?;
+            let took = notice.time_ns.checked_sub(end.time_ns)?;
+            let size = exit.max_rss_bytes.max(sampled(case, id));
+            (took >= MMAP_NS && size >= MMAP_BYTES && !held_otherwise(case, id))
+                .then_some((id, took, size))
+        })
+        .collect();
+    let Some((id, took, size)) = slow.iter().max_by_key(|(_, took, _)| *took).copied() else {
+        return Vec::new();
+    };
+    let more = match slow.len() {
+        1 => String::new(),
+        count => format!(" ({} more took long too)", render::count(count as u64 - 1)),
+    };
+    let Some((end, _)) = case.exit(id) else {
+        return Vec::new();
+    };
+    let seen = case.snapshots().find(|(_, snapshot)| {
+        hang::holds(snapshot).iter().any(|hold| {
+            hold.cause == hang::Cause::ExitMmap && case.process_of(&hold.thread.task) == Some(id)
+        })
+    });
+    let mut finding = Finding::new(format!(
+        "{} took {} from its end until it was gone, giving back {} of memory{more}.",
+        case.name(id),
+        render::duration(took),
+        render::bytes(size)
+    ))
+    .shown_by(end, "it ends; its memory is given back after this")
+    .fact(format!(
+        "its parent was told {} later",
+        render::duration(took)
+    ))
+    .not(
+        "a parent that reaps late",
+        "the time lies before the parent was told",
+    )
+    .because_of(Cause::Process(id))
+    .fix("Nothing is wrong: give the teardown this time, or use less memory or larger pages.");
+    if let Some((event, _)) = seen {
+        finding = finding.shown_by(event, "it is in exit_mmap").proven();
+    }
+    vec![finding]
+}
+
+/// The most that a sample of memory has for it.
+fn sampled(case: &Case, id: ProcessId) -> u64 {
+    case.memory_samples()
+        .flat_map(|(_, sample)| &sample.processes)
+        .filter(|sample| case.process_of(&sample.process) == Some(id))
+        .map(|sample| {
+            sample.memory.anon_bytes + sample.memory.shmem_bytes + sample.memory.file_bytes
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// A look found it held by something else than its memory.
+fn held_otherwise(case: &Case, id: ProcessId) -> bool {
+    case.snapshots()
+        .filter(|(_, snapshot)| snapshot.waited_ns.is_some())
+        .flat_map(|(_, snapshot)| hang::holds(snapshot))
+        .any(|hold| {
+            case.process_of(&hold.thread.task) == Some(id)
+                && !matches!(hold.cause, hang::Cause::ExitMmap | hang::Cause::Unknown)
+        })
+}
+
+/// Those that came into the cgroup from outside the PID namespace, and outlived PID 1.
+pub(super) fn straggler(case: &Case) -> Vec<Finding> {
+    let killed = case
+        .each(|what| match what {
+            What::Teardown(step) if step.step == "kill what is left" => Some(step),
+            _ => None,
+        })
+        .next();
+    let Some((step, _)) = killed else {
+        return Vec::new();
+    };
+    let joined: Vec<(&Event, ProcessId)> = case
+        .each(|what| match what {
+            What::Cgroup(cgroup) if cgroup.change == CgroupChange::Attach => cgroup.member.as_ref(),
+            _ => None,
+        })
+        .filter(|(_, member)| member.jail_pid.is_none())
+        .filter_map(|(event, member)| Some((event, case.process_of(member)?)))
+        .filter(|(_, id)| {
+            let end = case.exit(*id).map(|(event, _)| event.time_ns);
+            let pid1 = case.pid1().and_then(|pid1| case.exit(pid1));
+            end.is_none_or(|end| pid1.is_none_or(|(pid1, _)| end > pid1.time_ns))
+        })
+        .collect();
+    let Some((event, id)) = joined.first().copied() else {
+        return Vec::new();
+    };
+    let more = match joined.len() {
+        1 => String::new(),
+        count => format!(" and {} more", render::count(count as u64 - 1)),
+    };
+    let name = case.name(id);
+    let mover = match event.task.pid == case.process(id).task.pid {
+        true => "itself".to_owned(),
+        false => case.who(&event.task),
+    };
+    vec![
+        Finding::new(format!(
+            "{name}{more} was in the jail's cgroup but not in its PID namespace, moved there by {mover}: PID 1's \
+             end did not end it, and procjail had to kill it."
+        ))
+        .proven()
+        .about(joined.iter().map(|(_, id)| *id))
+        .shown_by(event, "it came into the jail's cgroup from outside")
+        .shown_by(step, "PID 1 was gone, but the cgroup was not empty")
+        .not("a process of the jail", "it has no PID in the jail's PID namespace")
+        .fix(
+            "Find out who moves processes into the jail's cgroup. Whoever has to enter the jail should enter its \
+             PID namespace as well (nsenter --pid), so that it ends with it.",
+        ),
+    ]
+}
+
+/// The cgroup stayed.
+pub(super) fn rmdir_busy(case: &Case) -> Vec<Finding> {
+    let failed = case
+        .each(|what| match what {
+            What::Teardown(step) if step.step == "remove the cgroups" => step.error.as_ref(),
+            _ => None,
+        })
+        .last();
+    let Some((event, error)) = failed else {
+        return Vec::new();
+    };
+    let busy = error.contains("EBUSY") || error.contains("ENOTEMPTY");
+    if !busy {
+        return Vec::new();
+    }
+    let held: Vec<String> = case
+        .snapshots()
+        .filter(|(_, snapshot)| snapshot.waited_ns.is_some())
+        .last()
+        .map(|(_, snapshot)| {
+            snapshot
+                .threads
+                .iter()
+                .filter(|thread| thread.task.tid == thread.task.pid)
+                .filter(|thread| thread.stall.as_ref().is_some_and(|stall| stall.in_cgroup))
+                .take(3)
+                .map(|thread| case.task_name(&thread.task))
+                .collect()
+        })
+        .unwrap_or_default();
+    let by = match held.is_empty() {
+        true => "something is still in it, or in a cgroup below".to_owned(),
+        false => format!("still in it: {}", held.join(", ")),
+    };
+    let mut finding = Finding::new(format!(
+        "The jail's cgroup {} could not be removed: {by}.",
+        render::escape(&case.header.jail.cgroup)
+    ))
+    .shown_by(event, render::escape(error))
+    .not(
+        "the moment between the last exit and the empty cgroup",
+        "procjail kept trying until the time was over",
+    )
+    .fix("Free what is in it, then: procjail clean.");
+    if !held.is_empty() {
+        finding = finding.proven();
+    }
+    for rule in [
+        "hang-d-state-fuse",
+        "hang-d-state-nfs",
+        "hang-frozen",
+        "hang-ptrace-exit-stop",
+        "hang-d-state-driver",
+        "hang-d-state-block",
+        "hang-cgroup-straggler",
+    ] {
+        finding = finding.because_of(Cause::Rule(rule));
+    }
+    vec![finding]
+}

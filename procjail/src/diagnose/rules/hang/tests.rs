@@ -1,0 +1,190 @@
+//! What no scenario plays: servers, disks and drivers that don't answer, and what only looks like a hang.
+
+use crate::diagnose::{Builder, Case, Confidence, Finding, rules};
+use crate::event::{
+    Event, FileSystem, Moment, Signal, Snapshot, StallState, Task, Teardown, ThreadState, What,
+    story,
+};
+use crate::hang::tests::{inside, thread};
+use crate::render::Output;
+
+const START_NS: u64 = 93_784_100_000_000;
+
+fn event(seq: u64, after_ms: u64, what: What) -> Event {
+    Event {
+        seq,
+        time_ns: START_NS + after_ms * 1_000_000,
+        task: Task::default(),
+        what,
+    }
+}
+
+fn stall(seq: u64, waited_ms: u64, threads: Vec<ThreadState>) -> Event {
+    let snapshot = Snapshot {
+        moment: Moment::Stall,
+        threads,
+        truncated: false,
+        frozen: None,
+        cpu: None,
+        waited_ns: Some(waited_ms * 1_000_000),
+    };
+    event(seq, waited_ms, What::Snapshot(snapshot))
+}
+
+fn step(seq: u64, after_ms: u64, error: Option<&str>) -> Event {
+    let step = Teardown {
+        step: "reap PID 1".into(),
+        duration_ns: after_ms * 1_000_000,
+        error: error.map(str::to_owned),
+    };
+    event(seq, after_ms, What::Teardown(step))
+}
+
+fn case(events: &[Event]) -> Case {
+    let mut builder = Builder::new();
+    builder
+        .header(&story::header_line())
+        .expect("a builder takes everything");
+    for event in events {
+        builder.event(event).expect("a builder takes everything");
+    }
+    builder.finish().expect("there was a header")
+}
+
+#[track_caller]
+fn find(id: &str, events: &[Event]) -> Vec<Finding> {
+    let rule = rules::find(id).expect("a rule");
+    (rule.find)(&case(events))
+}
+
+#[test]
+fn a_file_server_is_named_with_what_it_serves() {
+    let stuck = StallState {
+        file_system: Some(FileSystem {
+            mount_point: "/home".into(),
+            fs_type: "nfs4".into(),
+            source: "filer:/home".into(),
+            certain: true,
+            ..FileSystem::default()
+        }),
+        ..inside()
+    };
+    let threads = || {
+        vec![thread(
+            7,
+            "D",
+            &["rpc_wait_bit_killable", "nfs4_x"],
+            stuck.clone(),
+        )]
+    };
+    let events = [
+        stall(1, 250, threads()),
+        stall(2, 1000, threads()),
+        step(3, 2000, Some("too late")),
+        stall(4, 2300, threads()),
+    ];
+    let found = find("hang-d-state-nfs", &events);
+    let [finding] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert!(
+        finding.verdict.contains("waited 2.000 s")
+            && finding
+                .verdict
+                .contains("the server of /home (nfs4 filer:/home)")
+            && finding.verdict.ends_with("procjail gave up."),
+        "{}",
+        finding.verdict
+    );
+    assert_eq!(finding.confidence, Confidence::Likely);
+    for id in ["hang-d-state-fuse", "hang-d-state-block", "hang-frozen"] {
+        assert!(find(id, &events).is_empty(), "{id}");
+    }
+}
+
+#[test]
+fn a_disk_and_a_driver_are_told_apart() {
+    let disk = stall(1, 250, vec![thread(7, "D", &["io_schedule"], inside())]);
+    let driver = StallState {
+        modules: vec!["nvidia".into()],
+        ..inside()
+    };
+    let driver = stall(1, 250, vec![thread(7, "D", &["rm_acquire"], driver)]);
+    assert_eq!(
+        find("hang-d-state-block", std::slice::from_ref(&disk)).len(),
+        1
+    );
+    assert!(find("hang-d-state-driver", &[disk]).is_empty());
+    let found = find("hang-d-state-driver", std::slice::from_ref(&driver));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].verdict.contains("the driver nvidia"));
+    assert_eq!(found[0].confidence, Confidence::ConsistentWith);
+    assert!(find("hang-d-state-block", &[driver]).is_empty());
+}
+
+#[test]
+fn many_that_wait_for_the_same_are_one_finding() {
+    let threads = (1..=50)
+        .map(|pid| thread(pid, "D", &["io_schedule"], inside()))
+        .collect();
+    let found = find("hang-d-state-block", &[stall(1, 250, threads)]);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].verdict.contains("and 47 more"),
+        "{}",
+        found[0].verdict
+    );
+}
+
+#[test]
+fn a_wait_before_the_kill_is_no_hang() {
+    let mut waits = thread(7, "D", &["request_wait_answer"], inside());
+    waits.stall = None;
+    waits.pending = vec![Signal::new(libc::SIGTERM)];
+    let snapshot = Snapshot {
+        moment: Moment::StopHalf,
+        threads: vec![waits],
+        truncated: false,
+        frozen: None,
+        cpu: None,
+        waited_ns: None,
+    };
+    let events = [event(1, 5, What::Snapshot(snapshot))];
+    for rule in super::RULES {
+        assert!((rule.find)(&case(&events)).is_empty(), "{}", rule.id);
+    }
+}
+
+#[test]
+fn a_teardown_without_a_stall_hangs_nowhere() {
+    let (events, footer) = story::trace();
+    let mut builder = Builder::new();
+    builder.header(&story::header_line()).expect("taken");
+    for event in &events {
+        builder.event(event).expect("taken");
+    }
+    builder.footer(Some(&footer)).expect("taken");
+    let case = builder.finish().expect("a header");
+    for rule in super::RULES {
+        assert!((rule.find)(&case).is_empty(), "{}", rule.id);
+    }
+}
+
+#[test]
+fn a_cgroup_that_stayed_says_who_is_in_it() {
+    let removal = |error: &str| {
+        let step = Teardown {
+            step: "remove the cgroups".into(),
+            duration_ns: 1,
+            error: Some(error.into()),
+        };
+        event(2, 400, What::Teardown(step))
+    };
+    let held = stall(1, 250, vec![thread(7, "D", &["x"], inside())]);
+    let found = find("cgroup-rmdir-ebusy", &[held, removal("EBUSY (busy)")]);
+    assert!(found[0].verdict.contains("still in it: worker"));
+    assert_eq!(found[0].confidence, Confidence::Proven);
+    let found = find("cgroup-rmdir-ebusy", &[removal("EBUSY (busy)")]);
+    assert_eq!(found[0].confidence, Confidence::Likely);
+    assert!(find("cgroup-rmdir-ebusy", &[removal("EACCES (denied)")]).is_empty());
+}
