@@ -5,6 +5,8 @@
 # the second serial port; lines that start with "@@" are read by `cargo xtask test --vm`.
 
 export PATH=/bin HOME=/tmp
+# The lab may change settings of the whole machine here.
+export PROCJAIL_LAB_DISPOSABLE=1
 
 if [ "$1" != staged ]; then
     # pivot_root(2) refuses the initial root file system: go on from a tmpfs.
