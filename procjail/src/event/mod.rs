@@ -9,6 +9,7 @@ mod evidence;
 pub(crate) mod fixture;
 mod identify;
 mod kinds;
+mod leak;
 mod model;
 mod processes;
 #[cfg(test)]
@@ -18,4 +19,5 @@ pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
 pub use kinds::KINDS;
+pub use leak::*;
 pub use model::*;

@@ -10,7 +10,7 @@ mod kernel_log;
 pub mod kmsg;
 mod memory;
 mod pace;
-mod procfs;
+pub(crate) mod procfs;
 mod reread;
 mod tasks;
 mod witness;
