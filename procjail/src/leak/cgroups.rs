@@ -26,12 +26,13 @@ pub fn left(view: &View) -> Vec<LeftCgroup> {
         .collect()
 }
 
-/// Removed cgroups that the kernel kept at one moment, by controller; the whole host's.
+/// Removed cgroups that the kernel kept at one moment, by controller; the whole host's. On v1 there is no
+/// such count: the kernel's number of cgroups is taken instead, of which only the growth says something.
+#[derive(Clone, Debug, Default)]
 pub struct Dying(BTreeMap<String, u64>);
 
-/// Counts them now. On v1 there is no such count: the kernel's number of cgroups is taken instead, of
-/// which only the growth says something.
-pub fn dying() -> Dying {
+/// Counts them.
+fn count() -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let stat = std::fs::read_to_string(Path::new(mount).join("cgroup.stat")).unwrap_or_default();
@@ -54,14 +55,19 @@ pub fn dying() -> Dying {
             counts.insert("memory".to_owned(), count);
         }
     }
-    Dying(counts)
+    counts
 }
 
 impl Dying {
+    /// Counts them.
+    pub fn now() -> Dying {
+        Dying(count())
+    }
+
     /// The hierarchies that have more now.
     pub fn more_by_now(&self) -> Vec<DyingCgroups> {
-        let now = dying().0;
-        now.into_iter()
+        count()
+            .into_iter()
             .filter_map(|(controller, after)| {
                 let before = self.0.get(&controller).copied()?;
                 (after > before).then_some(DyingCgroups {

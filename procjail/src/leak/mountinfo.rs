@@ -40,12 +40,9 @@ impl Table {
         self.0.iter().map(|mount| key(&mount.entry)).collect()
     }
 
-    /// The file systems.
-    pub fn devices(&self) -> BTreeSet<String> {
-        self.0
-            .iter()
-            .map(|mount| mount.entry.device.clone())
-            .collect()
+    /// The IDs of all.
+    pub fn ids(&self) -> BTreeSet<u64> {
+        self.0.iter().map(|mount| mount.id).collect()
     }
 
     /// What is mounted at a path: the last one there covers the others.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cgroups::Dying;
 use super::host::{self, KINDS, Namespace};
 use super::mountinfo::{Mount, Table};
 use crate::clock;
@@ -23,6 +24,8 @@ pub struct Seen {
     pub before: Table,
     /// The launcher's own namespaces.
     pub launchers: BTreeMap<&'static str, u64>,
+    /// Removed cgroups that the kernel kept before the jail.
+    pub dying: Dying,
     /// Namespaces of the jail that the launcher isn't in.
     pub namespaces: BTreeSet<Namespace>,
     /// Mounts of the jail that the launcher did not have, by namespace, as last seen.
@@ -44,6 +47,7 @@ impl Seen {
         Seen {
             before: Table::of(own).unwrap_or_default(),
             launchers: host::namespaces(own),
+            dying: Dying::now(),
             ..Seen::default()
         }
     }

@@ -53,6 +53,8 @@ pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) ->
         ..MountUse::default()
     };
     let mut looked = BTreeSet::from([found.namespace]);
+    // A descriptor may come from outside: standard input is on a mount of the launcher's namespace.
+    let outside = Table::of(std::process::id()).unwrap_or_default().ids();
     for &pid in pids {
         if found.users.len() >= USERS {
             break;
@@ -64,8 +66,9 @@ pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) ->
         let own_table = if other { Table::of(pid) } else { None };
         let its = own_table.as_ref().unwrap_or(&table);
         if lazy {
-            let attached: BTreeSet<u64> = its.0.iter().map(|mount| mount.id).collect();
-            uses(pid, &|id| !attached.contains(&id), None, &mut found.users);
+            let attached = its.ids();
+            let nowhere = |id| !attached.contains(&id) && !outside.contains(&id);
+            uses(pid, &nowhere, None, &mut found.users);
             continue;
         }
         // With propagation, a copy in another namespace that is in use keeps this one too.

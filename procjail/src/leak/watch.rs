@@ -164,7 +164,6 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, inbox: &Receiver<Notice>) {
-        let dying = cgroups::dying();
         let outputs = outputs();
         self.look();
         let mut wait = SOON;
@@ -176,7 +175,7 @@ impl Thread {
                     self.look();
                 }
                 Ok(Notice::End(answer)) => {
-                    self.end(&outputs, &dying, &answer);
+                    self.end(&outputs, &answer);
                     return;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -212,11 +211,10 @@ impl Thread {
     fn end(
         &mut self,
         outputs: &[String],
-        dying: &cgroups::Dying,
         answer: &SyncSender<LeakCheck>,
     ) {
         let mut found = check(&self.seen, self.passing, outputs, self.start_ns);
-        found.dying = dying.more_by_now();
+        found.dying = self.seen.dying.more_by_now();
         let left = found
             .namespaces
             .iter()

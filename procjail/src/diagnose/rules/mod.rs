@@ -2,7 +2,9 @@
 //! a scenario in [`crate::lab`].
 
 mod evidence;
+mod leak;
 mod stop;
+mod umount;
 
 use super::Rule;
 
@@ -16,4 +18,4 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-const FAMILIES: &[&[Rule]] = &[stop::RULES, evidence::RULES];
+const FAMILIES: &[&[Rule]] = &[stop::RULES, leak::RULES, umount::RULES, evidence::RULES];

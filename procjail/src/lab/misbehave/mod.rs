@@ -4,6 +4,7 @@
 //! on stdout when what it is about has begun, where somebody outside waits for it.
 
 mod basics;
+mod leak;
 
 use std::io::Write;
 use std::time::Duration;
@@ -29,7 +30,7 @@ impl Arguments<'_> {
 /// One misbehaviour: its name, and what it does. What it returns is the exit code.
 pub type Act = (&'static str, fn(&Arguments<'_>) -> i32);
 
-const ACTS: &[&[Act]] = &[basics::ACTS];
+const ACTS: &[&[Act]] = &[basics::ACTS, leak::ACTS];
 
 /// Misbehaves as asked and ends the process.
 pub fn run(arguments: &[String]) -> ! {
