@@ -23,7 +23,8 @@ pub struct LeakCheck {
     /// Processes that were in the jail's cgroup when its PID 1, and with it its PID namespace, was gone:
     /// they had joined from outside.
     pub joined: Vec<Task>,
-    /// Processes that hold the jail's standard output or error open.
+    /// Processes that hold the jail's standard output or error open, and that neither were there before
+    /// it nor belong to the launcher's session.
     pub output: Vec<OutputHolder>,
 }
 

@@ -196,8 +196,13 @@ impl Look<'_> {
             }
             if self.outputs.contains(&link) && self.writes(pid, number) {
                 let process = host::task(pid);
-                // Who had it before is not the jail's: a shell, a service manager.
-                if process.start_ns > self.jail_start_ns && self.found.output.len() < LEAKS {
+                // Who had it before, or got it where the launcher got it, is no survivor: a shell, a
+                // service manager, another job of the same build.
+                let own = host::session(std::process::id());
+                if process.start_ns > self.jail_start_ns
+                    && host::session(pid) != own
+                    && self.found.output.len() < LEAKS
+                {
                     self.found.output.push(OutputHolder {
                         process,
                         descriptor: number,

@@ -94,6 +94,13 @@ pub fn task(pid: u32) -> Task {
     }
 }
 
+/// Its session (proc_pid_stat(5)).
+pub fn session(pid: u32) -> Option<u32> {
+    let stat = procfs::read(&format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// ID of the mount that a link of procfs leads to. The file system itself isn't asked anything.
 pub fn mount_id(path: &str) -> Option<u64> {
     let file = std::fs::OpenOptions::new()

@@ -4,9 +4,11 @@
 mod bad_input;
 mod cgroup;
 mod cgroup_v2;
+mod chaos;
 mod evidence;
 mod jail;
 mod launcher;
+mod leak;
 mod mount;
 mod oom;
 mod process;
