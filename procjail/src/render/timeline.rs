@@ -34,6 +34,8 @@ pub fn label(kind: &str) -> &str {
         "jail-exited" => "ended",
         "gate-opened" => "gate",
         "stop-requested" => "stop",
+        "implicit-unmounts" => "unmounts",
+        "leak-check" => "leaks",
         kind => kind,
     }
 }

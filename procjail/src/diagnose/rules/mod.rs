@@ -3,6 +3,8 @@
 
 mod evidence;
 mod leak;
+#[cfg(test)]
+mod leak_tests;
 mod stop;
 mod umount;
 

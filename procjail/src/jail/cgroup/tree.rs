@@ -118,6 +118,8 @@ fn remove_once(parent: &Dir, name: &OsStr) -> Result<(), (PathBuf, Errno)> {
             }
         }
         Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+        // Out of descriptors: what is below can't be listed, but mostly there is nothing.
+        Err(Errno::EMFILE | Errno::ENFILE) => {}
         Err(errno) => return Err((path(), errno)),
     }
     parent.rmdir(name).map_err(|errno| (path(), errno))
