@@ -262,8 +262,7 @@ impl Ground {
             _ => self.directory.path().join("trace.jsonl"),
         };
         let name = round.name();
-        let mut invocation =
-            Invocation::new(self.options.procjail.clone(), self.directory.path());
+        let mut invocation = Invocation::new(self.options.procjail.clone(), self.directory.path());
         invocation = match round.traced {
             true => invocation.args(&["trace", "--quiet", "-o", &output.display().to_string()]),
             false => invocation.args(&["run"]),
@@ -281,9 +280,11 @@ impl Ground {
                 let bytes = (1 << 20) + round.number_for_blow * 8;
                 self.confined(invocation, self.memory.as_ref(), bytes)
             }
-            Blow::FewProcesses => {
-                self.confined(invocation, self.pids.as_ref(), 1 + round.number_for_blow % 10)
-            }
+            Blow::FewProcesses => self.confined(
+                invocation,
+                self.pids.as_ref(),
+                1 + round.number_for_blow % 10,
+            ),
             Blow::FewDescriptors => {
                 let limit = libc::rlimit {
                     rlim_cur: 3 + round.number_for_blow % 40,
@@ -341,7 +342,12 @@ impl Ground {
         if finished.stderr.contains("panicked") {
             wrong.push(format!("it panicked: {}", finished.stderr));
         }
-        self.look(round, killed || finished.signal.is_some(), mounts, &mut wrong);
+        self.look(
+            round,
+            killed || finished.signal.is_some(),
+            mounts,
+            &mut wrong,
+        );
         let _ = fs::remove_file(self.disk.join("filler"));
         let _ = fs::remove_file(self.disk.join("trace.jsonl"));
         (lived, wrong)
@@ -423,9 +429,17 @@ impl Ground {
             if left.is_empty() {
                 break;
             }
+            if round.blow == Blow::StopBelow && start.elapsed() > AFTERLIFE / 5 {
+                // Whoever stops a process in the instant before it is armed against its launcher's death
+                // has to continue it: the kernel has no parent-death signal that is there from the start.
+                left.iter().for_each(|pid| signal(*pid, libc::SIGCONT));
+            }
             if start.elapsed() > AFTERLIFE {
                 let states = left.iter().map(|pid| describe(*pid));
-                wrong.push(format!("processes: {}", states.collect::<Vec<_>>().join(", ")));
+                wrong.push(format!(
+                    "processes: {}",
+                    states.collect::<Vec<_>>().join(", ")
+                ));
                 end_descendants();
                 break;
             }
@@ -434,7 +448,9 @@ impl Ground {
         let left = self.cgroups(round);
         if !left.is_empty() {
             if !killed {
-                wrong.push(format!("cgroups, though the launcher was not killed: {left:?}"));
+                wrong.push(format!(
+                    "cgroups, though the launcher was not killed: {left:?}"
+                ));
             }
             let cleaned = Command::new(&self.options.procjail)
                 .args(["clean", "--name", &round.name()])
@@ -536,10 +552,16 @@ fn below(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
-        for task in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+        for task in fs::read_dir(format!("/proc/{parent}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            let children: Vec<u32> =
-                children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            let children: Vec<u32> = children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
             found.extend(&children);
             parents.extend(children);
         }
@@ -550,15 +572,23 @@ fn below(pid: u32) -> Vec<u32> {
 fn describe(pid: u32) -> String {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let status = read("status");
-    let state = status.lines().find(|line| line.starts_with("State:")).unwrap_or("gone");
-    format!("{pid} {} {state} in {}", read("comm").trim(), read("wchan").trim())
+    let state = status
+        .lines()
+        .find(|line| line.starts_with("State:"))
+        .unwrap_or("gone");
+    format!(
+        "{pid} {} {state} in {}",
+        read("comm").trim(),
+        read("wchan").trim()
+    )
 }
 
 /// Mounts that a round can have left here: those of its programs and directories.
 fn own_mounts(directory: &Path) -> String {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     let ours = |line: &&str| {
-        line.contains(&directory.display().to_string()) || line.contains(" misbehave ")
+        line.contains(&directory.display().to_string())
+            || line.contains(" misbehave ")
             || line.contains("procjail-chaos")
     };
     mounts.lines().filter(ours).collect::<Vec<_>>().join("\n")

@@ -31,7 +31,9 @@ pub struct Args {
 /// The build failed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (procjail, misbehave) = build_release()?;
-    let seed = args.seed.unwrap_or_else(|| procjail::clock::unix_ns() % 1_000_000_007);
+    let seed = args
+        .seed
+        .unwrap_or_else(|| procjail::clock::unix_ns() % 1_000_000_007);
     println!("chaos: {} rounds with --seed {seed}", args.rounds);
     let start = Instant::now();
     let options = Options {

@@ -191,7 +191,10 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
 }
 
 /// Passes on what the kernel tells to whom it concerns.
-fn alarm(oom_kill: impl Fn() + Send + 'static, bell: leak::Bell) -> impl Fn(Alarm) + Send + 'static {
+fn alarm(
+    oom_kill: impl Fn() + Send + 'static,
+    bell: leak::Bell,
+) -> impl Fn(Alarm) + Send + 'static {
     move |alarm| match alarm {
         Alarm::OomKill => oom_kill(),
         Alarm::Mounts => bell.changed(),

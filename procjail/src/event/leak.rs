@@ -155,6 +155,14 @@ pub struct ImplicitUnmounts {
     pub mounts: Vec<MountEntry>,
     /// There are more.
     pub truncated: bool,
+    /// When the kernel told of the last unmount, CLOCK_BOOTTIME nanoseconds; null where it doesn't tell
+    /// (before Linux 6.15), and for namespaces that the jail's processes made themselves.
+    pub gone_ns: Option<u64>,
+    /// How many mounts it told of, those included that the host has too; null as above.
+    pub unmounted: Option<u64>,
+    /// From then until PID 1's end was seen, nanoseconds: the file systems were put away in that time. Null
+    /// as above, and if the namespace outlived PID 1.
+    pub took_ns: Option<u64>,
 }
 
 /// What uses a mount that was not unmounted, or only lazily; read right after the call.

@@ -274,6 +274,9 @@ pub(crate) fn launcher() -> Vec<(u64, What)> {
                 seen_ns: at(20_000),
                 mounts: vec![tmpfs_at("/mnt", None)],
                 truncated: false,
+                gone_ns: Some(at(35_016)),
+                unmounted: Some(24),
+                took_ns: Some(1_400_000),
             }),
         ),
         (

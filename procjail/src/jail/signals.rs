@@ -108,7 +108,10 @@ impl Signals {
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP
             )
         };
-        self.early.iter().find(asks).map(|received| received.arrived)
+        self.early
+            .iter()
+            .find(asks)
+            .map(|received| received.arrived)
     }
 
     /// What was held, in order.

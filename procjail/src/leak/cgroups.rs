@@ -20,7 +20,12 @@ pub fn left(view: &View) -> Vec<LeftCgroup> {
             level.exists().then(|| LeftCgroup {
                 controllers: hierarchy.controllers.clone(),
                 path: level.path.clone(),
-                members: level.pids().into_iter().take(NAMED).map(host::task).collect(),
+                members: level
+                    .pids()
+                    .into_iter()
+                    .take(NAMED)
+                    .map(host::task)
+                    .collect(),
             })
         })
         .collect()
@@ -35,7 +40,8 @@ pub struct Dying(BTreeMap<String, u64>);
 fn count() -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        let stat = std::fs::read_to_string(Path::new(mount).join("cgroup.stat")).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(Path::new(mount).join("cgroup.stat")).unwrap_or_default();
         let count = stat
             .lines()
             .find_map(|line| line.strip_prefix("nr_dying_descendants "))

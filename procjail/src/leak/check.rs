@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::Passing;
 use super::host::{self, Namespace};
 use super::mountinfo::{Table, key};
-use super::Passing;
 use super::seen::Seen;
 use crate::event::{LeakCheck, LeakedMount, OutputHolder, Pin, PinKind, PinnedNamespace};
 use crate::evidence::procfs;
@@ -20,12 +20,7 @@ const NAMED: usize = 4;
 const LEAKS: usize = 64;
 
 /// What was left of mounts and namespaces, and who holds the jail's output.
-pub fn check(
-    seen: &Seen,
-    passing: Passing,
-    outputs: &[String],
-    jail_start_ns: u64,
-) -> LeakCheck {
+pub fn check(seen: &Seen, passing: Passing, outputs: &[String], jail_start_ns: u64) -> LeakCheck {
     let start = Instant::now();
     let mut look = Look {
         seen,

@@ -9,6 +9,7 @@ mod cgroups;
 mod check;
 mod host;
 mod mountinfo;
+mod notices;
 mod seen;
 mod umount;
 mod watch;

@@ -121,6 +121,7 @@ impl Seen {
                 seen_ns: last.seen_ns,
                 mounts: last.mounts.iter().take(MOUNTS).cloned().collect(),
                 truncated: last.mounts.len() > MOUNTS,
+                ..ImplicitUnmounts::default()
             })
             .collect()
     }

@@ -83,7 +83,10 @@ pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) ->
         if other && looked.insert(namespace) {
             found.copies.push(namespace);
         }
-        let same_device = its.0.iter().filter(|mount| mount.entry.device == there.entry.device);
+        let same_device = its
+            .0
+            .iter()
+            .filter(|mount| mount.entry.device == there.entry.device);
         // A mapping tells its device only, which may be mounted elsewhere as well.
         let device = (same_device.count() == 1).then_some(there.entry.device.as_str());
         uses(pid, &|id| id == there.id, device, &mut found.users);
@@ -108,9 +111,7 @@ fn uses(pid: u32, is_it: &dyn Fn(u64) -> bool, device: Option<&str>, found: &mut
     for (number, link) in host::descriptors(pid) {
         // Pipes, sockets and the like are on mounts of the kernel's own, in no table.
         let file = link.starts_with('/') && !link.starts_with("/memfd:") && !link.starts_with("/[");
-        if file
-            && host::mount_id_in(&format!("/proc/{pid}/fdinfo/{number}")).is_some_and(is_it)
-        {
+        if file && host::mount_id_in(&format!("/proc/{pid}/fdinfo/{number}")).is_some_and(is_it) {
             ways.push((format!("fd {number}"), link));
         }
     }
@@ -174,7 +175,10 @@ mod tests {
         assert!(found.is_mount && !found.other_user_namespace);
         assert!(found.users.iter().any(|user| user.how == "root"));
         assert!(found.nested.iter().any(|nested| nested == "/proc"));
-        assert_eq!(found.error.map(|error| error.name).as_deref(), Some("EBUSY"));
+        assert_eq!(
+            found.error.map(|error| error.name).as_deref(),
+            Some("EBUSY")
+        );
         assert_eq!(absolute(&unmount), "/proc");
     }
 }

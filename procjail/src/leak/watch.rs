@@ -3,11 +3,16 @@
 //! A thread of its own: a table of mounts can't be read while a mount of its namespace hangs, and neither
 //! the jail nor its launcher nor the other evidence shall wait for that.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
 use super::check::{TIME, check};
+use super::notices::Notices;
 use super::seen::Seen;
 use super::umount::{Unmount, look};
 use super::{Passing, cgroups, host};
@@ -35,8 +40,8 @@ enum Notice {
     Changed,
     /// An unmount failed, or left something behind.
     Unmount(Unmount),
-    /// The jail is removed: what is left?
-    End(SyncSender<LeakCheck>),
+    /// The jail is removed: what is left? PID 1's end was seen then.
+    End(Option<u64>, SyncSender<LeakCheck>),
 }
 
 /// Watches one jail for what it will leave. An [`Observer`] that passes on what it is told.
@@ -44,24 +49,41 @@ pub struct Watch<'a> {
     next: &'a dyn Observer,
     recorder: Recorder,
     view: View,
-    notices: SyncSender<Notice>,
-    /// In the jail's cgroup when its PID 1 was gone.
-    joined: Mutex<Vec<Task>>,
+    bell: Bell,
+    /// What there was when PID 1's end was seen.
+    ended: Mutex<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    /// When, CLOCK_BOOTTIME nanoseconds.
+    time_ns: Option<u64>,
+    /// In the jail's cgroup then.
+    joined: Vec<Task>,
 }
 
 /// For the thread that reads the kernel's events: tells the watch of those that concern it.
-pub struct Bell(SyncSender<Notice>);
+#[derive(Clone)]
+pub struct Bell {
+    notices: SyncSender<Notice>,
+    wake: Arc<EventFd>,
+}
 
 impl Bell {
     /// Mounts or namespaces of the jail changed.
     pub fn changed(&self) {
-        // Full: then a look is due anyway.
-        let _ = self.0.try_send(Notice::Changed);
+        self.ring(Notice::Changed);
     }
 
     /// An unmount failed, or left something behind.
     pub fn unmount(&self, unmount: Unmount) {
-        let _ = self.0.try_send(Notice::Unmount(unmount));
+        self.ring(Notice::Unmount(unmount));
+    }
+
+    fn ring(&self, notice: Notice) {
+        // Full: then a look is due anyway.
+        let _ = self.notices.try_send(notice);
+        let _ = self.wake.write(1);
     }
 }
 
@@ -80,9 +102,11 @@ impl<'a> Watch<'a> {
         pid_1: u32,
     ) -> std::io::Result<Watch<'a>> {
         let (notices, inbox) = sync_channel(QUEUE);
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let wake = Arc::new(wake);
         let for_thread = view.try_clone()?;
         std::thread::Builder::new().name("leaks".into()).spawn({
-            let recorder = recorder.clone();
+            let (recorder, wake) = (recorder.clone(), Arc::clone(&wake));
             move || {
                 stand_back();
                 Thread {
@@ -93,34 +117,37 @@ impl<'a> Watch<'a> {
                     passing,
                     start_ns: clock::boot_ns(),
                     unmounts: 0,
+                    kernel: Notices::of(pid_1),
+                    first_namespace: host::namespace(pid_1, "mnt"),
+                    told: Unmounts::default(),
                 }
-                .run(&inbox);
+                .run(&inbox, &wake);
             }
         })?;
         Ok(Watch {
             next,
             recorder: recorder.clone(),
             view,
-            notices,
-            joined: Mutex::default(),
+            bell: Bell { notices, wake },
+            ended: Mutex::default(),
         })
     }
 
     /// What tells the watch of the kernel's events.
     pub fn bell(&self) -> Bell {
-        Bell(self.notices.clone())
+        self.bell.clone()
     }
 
     /// Looks what is left; to be called when the jail is removed. Within [`TIME`], more or less.
     pub fn check(&self) -> LeakCheck {
-        let joined = std::mem::take(&mut *self.joined.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         let (answer, answers) = sync_channel(1);
         let asked = Instant::now();
-        let sent = self.notices.send(Notice::End(answer));
+        self.bell.ring(Notice::End(ended.time_ns, answer));
         let limit = TIME * 2;
-        let mut found = match sent.map(|()| answers.recv_timeout(limit)) {
-            Ok(Ok(found)) => found,
-            _ => LeakCheck {
+        let mut found = match answers.recv_timeout(limit) {
+            Ok(found) => found,
+            Err(_) => LeakCheck {
                 incomplete: vec![format!(
                     "mounts and namespaces: procfs did not answer within {} ms",
                     limit.as_millis()
@@ -128,7 +155,7 @@ impl<'a> Watch<'a> {
                 ..LeakCheck::default()
             },
         };
-        found.joined = joined;
+        found.joined = ended.joined;
         found.cgroups = cgroups::left(&self.view);
         found.duration_ns = asked.elapsed().as_nanos() as u64;
         self.recorder
@@ -142,7 +169,10 @@ impl Observer for Watch<'_> {
         if let What::JailExited(_) = &what {
             // All of PID 1's namespace are gone with it: these came from elsewhere.
             let joined = self.view.pids().into_iter().take(64).map(host::task);
-            *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = joined.collect();
+            *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Ended {
+                time_ns: Some(time_ns),
+                joined: joined.collect(),
+            };
         }
         self.next.observe(time_ns, what);
     }
@@ -160,33 +190,85 @@ struct Thread {
     passing: Passing,
     start_ns: u64,
     unmounts: u32,
+    /// What the kernel tells of the mount namespace of PID 1.
+    kernel: Option<Notices>,
+    /// That namespace.
+    first_namespace: Option<u64>,
+    told: Unmounts,
+}
+
+/// The unmounts that the kernel told of since the last mount.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unmounts {
+    count: u64,
+    last_ns: u64,
+    lost: bool,
 }
 
 impl Thread {
-    fn run(mut self, inbox: &Receiver<Notice>) {
+    fn run(mut self, inbox: &Receiver<Notice>, wake: &EventFd) {
         let outputs = outputs();
         self.look();
-        let mut wait = SOON;
+        let mut pause = SOON;
         loop {
-            match inbox.recv_timeout(wait) {
-                Ok(Notice::Changed) | Err(RecvTimeoutError::Timeout) => self.look(),
-                Ok(Notice::Unmount(unmount)) => {
-                    self.unmount(&unmount);
-                    self.look();
+            let timed_out = self.wait(wake, pause);
+            pause = PERIOD;
+            let mut look = timed_out | self.listen();
+            let _ = wake.read();
+            loop {
+                match inbox.try_recv() {
+                    Ok(Notice::Changed) => look = true,
+                    Ok(Notice::Unmount(unmount)) => {
+                        self.unmount(&unmount);
+                        look = true;
+                    }
+                    Ok(Notice::End(ended_ns, answer)) => {
+                        self.end(&outputs, ended_ns, &answer);
+                        return;
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
                 }
-                Ok(Notice::End(answer)) => {
-                    self.end(&outputs, &answer);
-                    return;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
             }
-            wait = PERIOD;
+            if look {
+                self.look();
+            }
         }
+    }
+
+    /// Waits for somebody to ring, or for the kernel; tells whether neither did.
+    fn wait(&self, wake: &EventFd, pause: Duration) -> bool {
+        let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+        let kernel = self.kernel.as_ref();
+        fds.extend(kernel.map(|notices| PollFd::new(notices.as_fd(), PollFlags::POLLIN)));
+        let timeout = PollTimeout::from(pause.as_millis().min(10_000) as u16);
+        poll(&mut fds, timeout) == Ok(0)
+    }
+
+    /// Hears the kernel out; tells whether a mount came.
+    fn listen(&mut self) -> bool {
+        let Some(told) = self.kernel.as_mut().map(Notices::read) else {
+            return false;
+        };
+        if told.attached > 0 {
+            self.told = Unmounts::default();
+        }
+        if told.detached > 0 {
+            self.told.count += told.detached;
+            self.told.last_ns = clock::boot_ns();
+        }
+        self.told.lost |= told.lost;
+        told.attached > 0
     }
 
     fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.pid_1];
-        pids.extend(self.view.pids().into_iter().filter(|pid| *pid != self.pid_1));
+        pids.extend(
+            self.view
+                .pids()
+                .into_iter()
+                .filter(|pid| *pid != self.pid_1),
+        );
         pids
     }
 
@@ -208,11 +290,7 @@ impl Thread {
         }
     }
 
-    fn end(
-        &mut self,
-        outputs: &[String],
-        answer: &SyncSender<LeakCheck>,
-    ) {
+    fn end(&mut self, outputs: &[String], ended_ns: Option<u64>, answer: &SyncSender<LeakCheck>) {
         let mut found = check(&self.seen, self.passing, outputs, self.start_ns);
         found.dying = self.seen.dying.more_by_now();
         let left = found
@@ -223,7 +301,18 @@ impl Thread {
                 Some((*kind, pinned.inode))
             })
             .collect();
-        for gone in self.seen.unmounted(&left) {
+        self.listen();
+        let of_pid_1 = self.first_namespace;
+        for mut gone in self.seen.unmounted(&left) {
+            if self.kernel.is_some()
+                && Some(gone.namespace) == of_pid_1
+                && self.told.count > 0
+                && !self.told.lost
+            {
+                gone.gone_ns = Some(self.told.last_ns);
+                gone.unmounted = Some(self.told.count);
+                gone.took_ns = ended_ns.and_then(|ended| ended.checked_sub(self.told.last_ns));
+            }
             self.recorder
                 .observe(clock::boot_ns(), What::ImplicitUnmounts(gone));
         }

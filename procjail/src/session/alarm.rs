@@ -37,9 +37,9 @@ fn worth(mount: &Mount) -> Option<Alarm> {
     let errno = mount.result.checked_neg().filter(|errno| *errno > 0);
     let lazy = mount.flags & libc::MNT_DETACH as u64 != 0;
     let errno = match (mount.call, errno) {
-        (mount_call::UMOUNT, Some(errno)) => {
-            [libc::EBUSY, libc::EINVAL].into_iter().find(|known| i64::from(*known) == errno)?
-        }
+        (mount_call::UMOUNT, Some(errno)) => [libc::EBUSY, libc::EINVAL]
+            .into_iter()
+            .find(|known| i64::from(*known) == errno)?,
         (mount_call::UMOUNT, None) if lazy => 0,
         (_, None) => return Some(Alarm::Mounts),
         (_, Some(_)) => return None,

@@ -21,12 +21,7 @@ const SETTLE_MS: u16 = 10;
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Runs until [`Spool::end_of_source`] and the ring is empty. Calls `alarm` for what others wait for.
-pub fn run(
-    mut source: kernel::Reader,
-    spool: &Spool,
-    stop: BorrowedFd<'_>,
-    alarm: &dyn Fn(Alarm),
-) {
+pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alarm: &dyn Fn(Alarm)) {
     // Whether the writer waits for a later mark of time to let the last records go.
     let mut unsettled = true;
     loop {

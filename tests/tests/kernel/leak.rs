@@ -28,7 +28,11 @@ fn a_clean_end_is_said_to_be_one() {
         assert!(!found.found_any(), "{found:?}");
         assert_eq!(found.incomplete, Vec::<String>::new());
         assert!(finished.stderr.contains("nothing is left of the jail"));
-        assert!(!finished.stderr.contains("procjail: "), "{}", finished.stderr);
+        assert!(
+            !finished.stderr.contains("procjail: "),
+            "{}",
+            finished.stderr
+        );
     });
 }
 
@@ -51,7 +55,11 @@ fn every_leak_of_the_lab_is_explained() {
             let finished = scene.procjail(&["lab", id]).finish();
             // 3: the machine lacks what it needs, and procjail says what.
             if finished.code == Some(3) {
-                assert!(finished.stderr.contains("does not have"), "{}", finished.stderr);
+                assert!(
+                    finished.stderr.contains("does not have"),
+                    "{}",
+                    finished.stderr
+                );
                 continue;
             }
             let finished = finished.expect_code(0);
@@ -83,8 +91,20 @@ fn what_vanishes_with_the_namespace_is_told() {
             .iter()
             .find(|mount| mount.target == directory)
             .expect("the mount");
-        assert_eq!((mount.fs_type.as_str(), mount.source.as_str()), ("tmpfs", "lab"));
+        assert_eq!(
+            (mount.fs_type.as_str(), mount.source.as_str()),
+            ("tmpfs", "lab")
+        );
         assert!(gone.seen_ns < event.time_ns);
+        // Where the kernel tells of unmounts, it tells of all: those of the host's mounts as well.
+        if let Some(count) = gone.unmounted {
+            assert!(count >= gone.mounts.len() as u64, "{gone:?}");
+            let gone_ns = gone.gone_ns.expect("a time");
+            assert!(
+                gone.seen_ns < gone_ns && gone_ns < event.time_ns,
+                "{gone:?}"
+            );
+        }
     });
 }
 
@@ -118,7 +138,10 @@ fn run_says_what_it_leaves_on_the_host() {
                 .expect_code(0);
             let lines: Vec<_> = finished.stderr.lines().collect();
             assert_eq!(lines.len(), 1, "{lines:?}");
-            assert!(lines[0].contains(&target) && lines[0].contains("on the host"), "{lines:?}");
+            assert!(
+                lines[0].contains(&target) && lines[0].contains("on the host"),
+                "{lines:?}"
+            );
         });
         // And nothing where there is nothing to say.
         let finished = scene
@@ -136,7 +159,10 @@ fn a_mount_left_at_once_is_found() {
         shared(scene, |path| {
             let target = path.join("mnt").display().to_string();
             let trace = scene
-                .trace(&["--propagation", "shared"], &[&misbehave(), "mount-leak", &target])
+                .trace(
+                    &["--propagation", "shared"],
+                    &[&misbehave(), "mount-leak", &target],
+                )
                 .finish()
                 .expect_code(0)
                 .trace();
@@ -172,7 +198,11 @@ fn who_joined_from_outside_is_told() {
         let pids: Vec<u32> = found.joined.iter().map(|task| task.pid).collect();
         assert_eq!(pids, [outsider.id()]);
         assert_eq!(found.joined[0].jail_pid, None);
-        assert!(finished.stderr.contains("had joined"), "{}", finished.stderr);
+        assert!(
+            finished.stderr.contains("had joined"),
+            "{}",
+            finished.stderr
+        );
     });
 }
 
@@ -216,7 +246,11 @@ fn a_namespace_in_use_and_output_held_are_told() {
         let found = check(&finished.trace());
         assert_eq!(found.namespaces.len(), 1, "{found:?}");
         assert_eq!(found.namespaces[0].kind, "net");
-        let pins: Vec<u32> = found.namespaces[0].pins.iter().map(|pin| pin.process.pid).collect();
+        let pins: Vec<u32> = found.namespaces[0]
+            .pins
+            .iter()
+            .map(|pin| pin.process.pid)
+            .collect();
         assert!(pins.contains(&holder.id()), "{found:?}");
         let holders: Vec<u32> = found.output.iter().map(|held| held.process.pid).collect();
         assert_eq!(holders, [holder.id()]);

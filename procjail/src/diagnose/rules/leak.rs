@@ -200,10 +200,11 @@ fn pinned(case: &Case) -> Vec<Finding> {
         if more > 0 {
             by += &format!("; {} more", render::count(more));
         }
-        groups
-            .entry(by)
-            .or_default()
-            .push(format!("{}:[{}]", render::escape(&namespace.kind), namespace.inode));
+        groups.entry(by).or_default().push(format!(
+            "{}:[{}]",
+            render::escape(&namespace.kind),
+            namespace.inode
+        ));
     }
     groups
         .into_iter()
@@ -218,7 +219,10 @@ fn pinned(case: &Case) -> Vec<Finding> {
             ))
             .proven()
             .shown_by(event, "found after the jail's removal")
-            .not("a namespace that is just going", "something that keeps it was found")
+            .not(
+                "a namespace that is just going",
+                "something that keeps it was found",
+            )
             .fix("Unmount the bind mount, close the descriptor or end the process that keeps it.")
         })
         .collect()

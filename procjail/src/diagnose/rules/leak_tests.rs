@@ -82,7 +82,10 @@ fn busy_by_oneself_and_by_another_are_told_apart() {
         ])
     };
     let own = busy(&[2]);
-    assert_eq!(find(umount::RULES, "mount-held-by-own-helper", &own).len(), 1);
+    assert_eq!(
+        find(umount::RULES, "mount-held-by-own-helper", &own).len(),
+        1
+    );
     assert!(find(umount::RULES, "umount-busy", &own).is_empty());
     let both = busy(&[2, 3]);
     assert!(find(umount::RULES, "mount-held-by-own-helper", &both).is_empty());
@@ -97,7 +100,10 @@ fn busy_without_a_look_is_only_consistent() {
     let found = find(
         umount::RULES,
         "umount-busy",
-        &case(vec![(2, umount("/mnt", libc::EBUSY)), (2, umount("/mnt", libc::EBUSY))]),
+        &case(vec![
+            (2, umount("/mnt", libc::EBUSY)),
+            (2, umount("/mnt", libc::EBUSY)),
+        ]),
     );
     assert_eq!(found.len(), 1, "one for all tries");
     assert_eq!(found[0].confidence, Confidence::ConsistentWith);
@@ -144,13 +150,21 @@ fn copies_of_what_the_host_has_are_no_further_finding() {
     let case = case(vec![(
         0,
         What::LeakCheck(LeakCheck {
-            mounts: vec![left(true, true, 1), left(false, true, 2), left(false, true, 3)],
+            mounts: vec![
+                left(true, true, 1),
+                left(false, true, 2),
+                left(false, true, 3),
+            ],
             ..LeakCheck::default()
         }),
     )]);
     let found = find(leak::RULES, "mount-propagated-to-host", &case);
     assert_eq!(found.len(), 1);
-    assert!(found[0].verdict.contains("2 further"), "{}", found[0].verdict);
+    assert!(
+        found[0].verdict.contains("2 further"),
+        "{}",
+        found[0].verdict
+    );
     assert!(find(leak::RULES, "mount-held-by-other-ns", &case).is_empty());
 }
 

@@ -45,7 +45,10 @@ fn failed<'a>(case: &'a Case, error: i32) -> Vec<Failed<'a>> {
     let mut known = std::collections::HashMap::new();
     for (event, mount) in case.mounts() {
         let matches = mount.call == "umount2"
-            && mount.error.as_ref().is_some_and(|errno| errno.number == error);
+            && mount
+                .error
+                .as_ref()
+                .is_some_and(|errno| errno.number == error);
         if !matches {
             continue;
         }
@@ -66,13 +69,19 @@ fn failed<'a>(case: &'a Case, error: i32) -> Vec<Failed<'a>> {
     }
     for (event, found_use) in case.mount_uses() {
         let caller = &found_use.caller;
-        let wanted = found_use.error.as_ref().is_some_and(|errno| errno.number == error);
+        let wanted = found_use
+            .error
+            .as_ref()
+            .is_some_and(|errno| errno.number == error);
         // The caller may have named it by a relative path.
         let entry = found.iter_mut().find(|entry| {
             wanted
                 && (entry.target == found_use.target
                     || found_use.target.ends_with(&format!("/{}", entry.target)))
-                && entry.calls.iter().any(|(call, _)| call.task.pid == caller.pid)
+                && entry
+                    .calls
+                    .iter()
+                    .any(|(call, _)| call.task.pid == caller.pid)
         });
         if let Some(entry) = entry {
             entry.uses.push((event, found_use));
@@ -84,9 +93,8 @@ fn failed<'a>(case: &'a Case, error: i32) -> Vec<Failed<'a>> {
 impl<'a> Failed<'a> {
     /// The last look at who uses it that found anybody.
     fn users(&self) -> Option<(&'a Event, &'a MountUse)> {
-        let found = |(_, used): &&(&Event, &MountUse)| {
-            !used.users.is_empty() || !used.nested.is_empty()
-        };
+        let found =
+            |(_, used): &&(&Event, &MountUse)| !used.users.is_empty() || !used.nested.is_empty();
         self.uses.iter().rev().find(found).copied()
     }
 
@@ -95,7 +103,10 @@ impl<'a> Failed<'a> {
         self.users().is_some_and(|(_, used)| {
             used.nested.is_empty()
                 && !used.users.is_empty()
-                && used.users.iter().all(|user| user.process.pid == used.caller.pid)
+                && used
+                    .users
+                    .iter()
+                    .all(|user| user.process.pid == used.caller.pid)
         })
     }
 

@@ -24,6 +24,13 @@ pub(super) fn pids(dir: &Dir) -> Vec<u32> {
     found
 }
 
+/// The directory and those below it, each before what is below it.
+pub(super) fn paths(dir: &Dir) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    visit(dir, &mut |dir| found.push(dir.path().to_owned()));
+    found
+}
+
 /// Whether a process is in the cgroup or below; a zombie is none.
 pub(super) fn populated(dir: &Dir) -> Result<bool, Errno> {
     match dir.read("cgroup.events") {

@@ -44,7 +44,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 400,
         app: &["umount-busy", "{dir}/mnt"],
         outside: directory,
-        never: &["mount-held-by-own-helper", "mount-lazy-alive", "umount-locked"],
+        never: &[
+            "mount-held-by-own-helper",
+            "mount-lazy-alive",
+            "umount-locked",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -53,7 +57,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 400,
         app: &["umount-lazy", "{dir}/mnt"],
         outside: directory,
-        never: &["umount-busy", "mount-held-by-own-helper", "mount-held-by-other-ns"],
+        never: &[
+            "umount-busy",
+            "mount-held-by-own-helper",
+            "mount-held-by-other-ns",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -62,7 +70,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 400,
         app: &["umount-locked", "{dir}/mnt"],
         outside: directory,
-        never: &["umount-busy", "mount-lazy-alive", "mount-held-by-own-helper"],
+        never: &[
+            "umount-busy",
+            "mount-lazy-alive",
+            "mount-held-by-own-helper",
+        ],
         ..Scenario::PLAIN
     },
     Scenario {
@@ -83,7 +95,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         options: &["--memory", "64M"],
         app: &["write-file", "{dir}/tmpfs/file", "8388608"],
         outside: charged,
-        never: &["mount-held-by-other-ns", "mount-propagated-to-host", "ns-pinned"],
+        never: &[
+            "mount-held-by-other-ns",
+            "mount-propagated-to-host",
+            "ns-pinned",
+        ],
         ..Scenario::PLAIN
     },
 ];
@@ -180,7 +196,9 @@ fn copied(stage: &mut Stage) -> Result<(), Failure> {
             .map_err(Failure::of("hear from the holder"))?;
     }
     if line != "ready\n" {
-        return Err(Failure::Launcher("the holder could not copy the jail's namespace".to_owned()));
+        return Err(Failure::Launcher(
+            "the holder could not copy the jail's namespace".to_owned(),
+        ));
     }
     touch(stage, "go")?;
     stage.wait().map(drop)
@@ -201,7 +219,13 @@ fn pinned(stage: &mut Stage) -> Result<(), Failure> {
 /// A tmpfs of the host that the jail writes to.
 fn charged(stage: &mut Stage) -> Result<(), Failure> {
     let path = make(stage, "tmpfs")?;
-    mount_here(stage, Path::new("lab"), &path, Some("tmpfs"), MsFlags::empty())?;
+    mount_here(
+        stage,
+        Path::new("lab"),
+        &path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+    )?;
     stage.start()?;
     stage.wait().map(drop)
 }

@@ -1,7 +1,7 @@
 //! Mounts in use and what a jail leaves, in words.
 
 use super::super::style::Tone;
-use super::super::text::{escape, plural};
+use super::super::text::{duration, escape, plural};
 use super::{Words, errno};
 use crate::event::*;
 use crate::leak;
@@ -50,7 +50,10 @@ pub(super) fn implicit_unmounts(gone: &ImplicitUnmounts) -> Words {
             escape(&mount.fs_type)
         ))
     );
-    Words::new(Tone::Dim, text)
+    let took = gone.took_ns.map_or_else(String::new, |ns| {
+        format!("{} before PID 1's end was seen", duration(ns))
+    });
+    Words::new(Tone::Dim, text).detail(took)
 }
 
 pub(super) fn leak_check(check: &LeakCheck) -> Words {
@@ -63,11 +66,17 @@ pub(super) fn leak_check(check: &LeakCheck) -> Words {
     );
     let detail = match check.incomplete.is_empty() {
         true => String::new(),
-        false => format!("not looked at: {}", list(&check.incomplete, |what| escape(what))),
+        false => format!(
+            "not looked at: {}",
+            list(&check.incomplete, |what| escape(what))
+        ),
     };
     match found.is_empty() {
         true => Words::new(Tone::Launcher, "nothing is left of the jail"),
-        false => Words::new(Tone::Bad, format!("left behind: {}", list(&found, String::clone))),
+        false => Words::new(
+            Tone::Bad,
+            format!("left behind: {}", list(&found, String::clone)),
+        ),
     }
     .detail(detail)
 }
