@@ -34,6 +34,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How soon after APP's start the first time.
 const SOON: Duration = Duration::from_millis(20);
 
+/// When the kernel is asked to tell of mounts. A group of fanotify takes 10 ms to close (it waits for all
+/// its readers in the kernel), which a jail that ends at once should not cost.
+const LISTEN: Duration = Duration::from_millis(100);
+
 /// What the thread is told.
 enum Notice {
     /// Mounts or namespaces of the jail changed.
@@ -117,7 +121,7 @@ impl<'a> Watch<'a> {
                     passing,
                     start_ns: clock::boot_ns(),
                     unmounts: 0,
-                    kernel: Notices::of(pid_1),
+                    kernel: None,
                     first_namespace: host::namespace(pid_1, "mnt"),
                     told: Unmounts::default(),
                 }
@@ -209,10 +213,19 @@ impl Thread {
     fn run(mut self, inbox: &Receiver<Notice>, wake: &EventFd) {
         let outputs = outputs();
         self.look();
+        let start = Instant::now();
+        let mut listens = false;
         let mut pause = SOON;
         loop {
             let timed_out = self.wait(wake, pause);
-            pause = PERIOD;
+            pause = match LISTEN.checked_sub(start.elapsed()) {
+                Some(left) => left.max(Duration::from_millis(1)),
+                None => PERIOD,
+            };
+            if !listens && start.elapsed() >= LISTEN {
+                listens = true;
+                self.kernel = Notices::of(self.pid_1);
+            }
             let mut look = timed_out | self.listen();
             let _ = wake.read();
             loop {
