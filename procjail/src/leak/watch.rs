@@ -4,7 +4,7 @@
 //! the jail nor its launcher nor the other evidence shall wait for that.
 
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,19 @@ impl Bell {
         let _ = self.notices.try_send(notice);
         let _ = self.wake.write(1);
     }
+
+    /// Rings until there is room for the notice, or the time is over: the thread may be stuck.
+    fn insist(&self, mut notice: Notice, limit: Duration) {
+        let start = Instant::now();
+        while let Err(TrySendError::Full(back)) = self.notices.try_send(notice) {
+            if start.elapsed() > limit {
+                return;
+            }
+            notice = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = self.wake.write(1);
+    }
 }
 
 impl<'a> Watch<'a> {
@@ -147,8 +160,8 @@ impl<'a> Watch<'a> {
         let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
         let (answer, answers) = sync_channel(1);
         let asked = Instant::now();
-        self.bell.ring(Notice::End(ended.time_ns, answer));
         let limit = TIME * 2;
+        self.bell.insist(Notice::End(ended.time_ns, answer), limit);
         let mut found = match answers.recv_timeout(limit) {
             Ok(found) => found,
             Err(_) => LeakCheck {
@@ -214,26 +227,30 @@ impl Thread {
         let outputs = outputs();
         self.look();
         let start = Instant::now();
-        let mut listens = false;
+        let (mut listens, mut wanted) = (false, false);
+        // A storm of mounts must not keep a processor busy: looks take a tenth of the time at most.
+        let mut rested = start;
         let mut pause = SOON;
         loop {
-            let timed_out = self.wait(wake, pause);
+            if wanted {
+                pause = rested.saturating_duration_since(Instant::now());
+            }
+            wanted |= self.wait(wake, pause) | self.listen();
             pause = match LISTEN.checked_sub(start.elapsed()) {
-                Some(left) => left.max(Duration::from_millis(1)),
+                Some(left) => left,
                 None => PERIOD,
             };
             if !listens && start.elapsed() >= LISTEN {
                 listens = true;
                 self.kernel = Notices::of(self.pid_1);
             }
-            let mut look = timed_out | self.listen();
             let _ = wake.read();
             loop {
                 match inbox.try_recv() {
-                    Ok(Notice::Changed) => look = true,
+                    Ok(Notice::Changed) => wanted = true,
                     Ok(Notice::Unmount(unmount)) => {
                         self.unmount(&unmount);
-                        look = true;
+                        wanted = true;
                     }
                     Ok(Notice::End(ended_ns, answer)) => {
                         self.end(&outputs, ended_ns, &answer);
@@ -243,8 +260,11 @@ impl Thread {
                     Err(TryRecvError::Disconnected) => return,
                 }
             }
-            if look {
+            let now = Instant::now();
+            if wanted && now >= rested {
                 self.look();
+                wanted = false;
+                rested = Instant::now() + now.elapsed() * 9;
             }
         }
     }
@@ -254,7 +274,8 @@ impl Thread {
         let mut fds = vec![PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
         let kernel = self.kernel.as_ref();
         fds.extend(kernel.map(|notices| PollFd::new(notices.as_fd(), PollFlags::POLLIN)));
-        let timeout = PollTimeout::from(pause.as_millis().min(10_000) as u16);
+        // Rounded up: a rest of less than a millisecond must not spin.
+        let timeout = PollTimeout::from(pause.as_micros().div_ceil(1000).min(10_000) as u16);
         poll(&mut fds, timeout) == Ok(0)
     }
 

@@ -4,7 +4,8 @@
 //! Each round is drawn from the seed and its number, so that one that fails can be repeated alone. When
 //! exactly a blow falls into the life of a jail is up to the machine.
 
-use std::fmt;
+mod round;
+
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::census::collect_orphans;
 use crate::scene::{become_subreaper, end_descendants};
-use crate::{Census, Invocation, Random, Running, cgroup_directories, descendants};
+use crate::{Census, Invocation, Running, cgroup_directories, descendants};
+use round::{Blow, Round};
 
 /// Longest time that a launcher may take to end when it was asked to.
 const END: Duration = Duration::from_secs(15);
@@ -49,137 +51,6 @@ pub struct Report {
     pub struck: u64,
     /// What went wrong, with the round's number.
     pub failures: Vec<String>,
-}
-
-/// What happens to launcher and jail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blow {
-    /// SIGKILL to the launcher.
-    KillLauncher,
-    /// SIGSTOP to the launcher, then SIGKILL.
-    StopAndKillLauncher,
-    /// SIGSTOP to the launcher, then SIGCONT.
-    StopLauncher,
-    /// SIGKILL to any process below the launcher: the guard, PID 1, another.
-    KillBelow,
-    /// SIGSTOP to any process below the launcher, and SIGKILL to the launcher.
-    StopBelow,
-    /// The jail's cgroup is frozen, and the launcher killed.
-    FreezeAndKill,
-    /// The jail's cgroup is frozen.
-    Freeze,
-    /// The launcher is in a cgroup with little memory.
-    LittleMemory,
-    /// The launcher is in a cgroup with few processes.
-    FewProcesses,
-    /// The launcher may open few descriptors.
-    FewDescriptors,
-    /// The trace goes to a full disk.
-    FullDisk,
-    /// Nothing but the request to stop.
-    Stop,
-}
-
-const BLOWS: [Blow; 14] = [
-    // What happens most is drawn most.
-    Blow::KillLauncher,
-    Blow::KillLauncher,
-    Blow::KillLauncher,
-    Blow::StopAndKillLauncher,
-    Blow::StopLauncher,
-    Blow::KillBelow,
-    Blow::StopBelow,
-    Blow::FreezeAndKill,
-    Blow::Freeze,
-    Blow::LittleMemory,
-    Blow::FewProcesses,
-    Blow::FewDescriptors,
-    Blow::FullDisk,
-    Blow::Stop,
-];
-
-const OPTIONS: [&[&str]; 6] = [
-    &[],
-    &["--memory", "64M"],
-    &["--pids", "100"],
-    &["--init"],
-    &["--net", "none"],
-    &["--memory", "48M", "--pids", "100", "--tmpfs", "/mnt"],
-];
-
-/// One round, as it was drawn.
-#[derive(Clone, Debug)]
-struct Round {
-    number: u64,
-    blow: Blow,
-    traced: bool,
-    options: &'static [&'static str],
-    app: Vec<String>,
-    /// From the launcher's start to the blow.
-    delay: Duration,
-    /// From the blow to what follows it.
-    pause: Duration,
-    /// A limit or a choice, as the blow needs it.
-    number_for_blow: u64,
-}
-
-impl Round {
-    fn draw(seed: u64, number: u64, life: Duration) -> Round {
-        let mut random = Random::seeded(seed ^ number.wrapping_mul(0x9e37_79b9));
-        let apps: [&[&str]; 8] = [
-            &["handle-term", "0"],
-            &["ignore-term"],
-            &["clear-pdeathsig"],
-            &["double-fork-daemon"],
-            &["zombies", "5"],
-            &["oom-child", "96"],
-            &["mount-leak", "/mnt"],
-            &["count-signals", "10", "5"],
-        ];
-        let blow = *random.pick(&BLOWS);
-        let traced = random.below(2) == 0 || blow == Blow::FullDisk;
-        let options = *random.pick(&OPTIONS);
-        // Without a limit it would eat the machine's memory.
-        let limited = options.contains(&"--memory");
-        let app = loop {
-            let app = *random.pick(&apps);
-            if limited || app[0] != "oom-child" {
-                break app.iter().map(|&text| text.to_owned()).collect();
-            }
-        };
-        let life_ns = life.as_nanos() as u64 * if traced { 4 } else { 2 };
-        Round {
-            number,
-            blow,
-            traced,
-            options,
-            app,
-            delay: Duration::from_nanos(random.below(life_ns.max(1))),
-            pause: Duration::from_micros(random.below(20_000)),
-            number_for_blow: random.below(1 << 20),
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("procjail-chaos-{}-{}", std::process::id(), self.number)
-    }
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = if self.traced { "trace" } else { "run" };
-        write!(
-            f,
-            "round {}: {:?} of `{command} {} -- misbehave {}` after {:?}, pause {:?}, number {}",
-            self.number,
-            self.blow,
-            self.options.join(" "),
-            self.app.join(" "),
-            self.delay,
-            self.pause,
-            self.number_for_blow
-        )
-    }
 }
 
 /// Where all rounds are played.
