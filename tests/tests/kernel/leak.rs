@@ -66,7 +66,8 @@ fn every_leak_of_the_lab_is_explained() {
             assert!(finished.stdout.contains(id), "{}", finished.stdout);
             played += 1;
         }
-        assert!(played >= LEAKS.len() - 1, "only {played} were played");
+        // One asks for a newer kernel than the oldest, one for the memory controller.
+        assert!(played >= LEAKS.len() - 2, "only {played} were played");
     });
 }
 
@@ -108,8 +109,24 @@ fn what_vanishes_with_the_namespace_is_told() {
     });
 }
 
+/// Whether this kernel lets a jail pass mounts to the host; where it doesn't, that is refused.
+fn can_share(scene: &Scene) -> bool {
+    let finished = scene
+        .run(&["--propagation", "shared"], &["/bin/true"])
+        .finish();
+    if finished.code == Some(125) {
+        finished.expect_refusal(125, &["Linux 5.15"]);
+        return false;
+    }
+    assert_eq!(finished.expect_code(0).stderr, "");
+    true
+}
+
 /// A shared mount around the scene's directory, undone with all that came up below.
 fn shared(scene: &Scene, test: impl FnOnce(&Path)) {
+    if !can_share(scene) {
+        return;
+    }
     let path = scene.path("shared");
     std::fs::create_dir(&path).expect("a directory");
     let none: Option<&str> = None;
@@ -143,12 +160,6 @@ fn run_says_what_it_leaves_on_the_host() {
                 "{lines:?}"
             );
         });
-        // And nothing where there is nothing to say.
-        let finished = scene
-            .run(&["--propagation", "shared"], &["/bin/true"])
-            .finish()
-            .expect_code(0);
-        assert_eq!(finished.stderr, "");
     });
 }
 

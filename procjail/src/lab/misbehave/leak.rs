@@ -21,7 +21,7 @@ pub(super) const ACTS: &[Act] = &[
 ];
 
 /// As long as it takes until somebody outside has looked, and more.
-const LOOK_MS: u64 = 150;
+const LOOK_MS: u64 = 300;
 
 fn tmpfs(target: &str) {
     let _ = std::fs::create_dir_all(target);

@@ -13,7 +13,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "mount-propagated-to-host",
         about: "a tmpfs mounted in the jail below a shared mount stays on the host",
-        takes_ms: 400,
+        takes_ms: 600,
+        // MOVE_MOUNT_SET_GROUP.
+        needs: &[Need::Linux(5, 15)],
         options: &["--propagation", "shared"],
         app: &["mount-leave", "{dir}/shared/mnt"],
         outside: shared,
@@ -23,7 +25,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "mount-held-by-other-ns",
         about: "a process outside copied the jail's mount namespace and keeps a mount of it",
-        takes_ms: 400,
+        takes_ms: 600,
         app: &["mount-until", "{dir}/mnt", "{dir}/go"],
         outside: copied,
         never: &["mount-propagated-to-host", "ns-pinned", "umount-busy"],
@@ -32,7 +34,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "mount-held-by-own-helper",
         about: "a helper unmounts, again and again, the file system that it is in itself",
-        takes_ms: 500,
+        takes_ms: 700,
         app: &["umount-own", "{dir}/mnt"],
         outside: directory,
         never: &["umount-busy", "umount-locked", "mount-held-by-other-ns"],
@@ -41,7 +43,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "umount-busy",
         about: "an unmount fails because a child's working directory is on the mount",
-        takes_ms: 400,
+        takes_ms: 600,
         app: &["umount-busy", "{dir}/mnt"],
         outside: directory,
         never: &[
@@ -54,7 +56,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "mount-lazy-alive",
         about: "a lazy unmount leaves a file system that a child still uses",
-        takes_ms: 400,
+        takes_ms: 600,
         app: &["umount-lazy", "{dir}/mnt"],
         outside: directory,
         never: &[
@@ -67,7 +69,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "umount-locked",
         about: "a new user namespace can't unmount what it inherited",
-        takes_ms: 400,
+        takes_ms: 600,
         app: &["umount-locked", "{dir}/mnt"],
         outside: directory,
         never: &[
@@ -80,7 +82,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "ns-pinned",
         about: "a bind mount on the host keeps the jail's network namespace",
-        takes_ms: 400,
+        takes_ms: 600,
         options: &["--net", "none"],
         app: &["mount-until", "{dir}/mnt", "{dir}/go"],
         outside: pinned,
@@ -90,7 +92,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "cgroup-dying-pinned",
         about: "a file left in a tmpfs of the host keeps the jail's memory cgroup in the kernel",
-        takes_ms: 400,
+        takes_ms: 600,
         needs: &[Need::Memory],
         options: &["--memory", "64M"],
         app: &["write-file", "{dir}/tmpfs/file", "8388608"],
