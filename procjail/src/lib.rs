@@ -11,8 +11,8 @@
 //! ```
 //!
 //! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`evidence`] reads
-//! beside that what procfs, the cgroups and the kernel log tell. [`session`] joins them for a live
-//! trace. [`cli`] is the command line over all of it.
+//! beside that what procfs, the cgroups and the kernel log tell. [`leak`] looks what the
+//! jail leaves. [`session`] joins them for a live trace. [`cli`] is the command line over all of it.
 
 pub mod cli;
 pub mod clock;
@@ -25,6 +25,7 @@ pub mod host;
 pub mod jail;
 pub mod kernel;
 pub mod lab;
+pub mod leak;
 pub mod names;
 pub mod render;
 pub mod session;

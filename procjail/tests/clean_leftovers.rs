@@ -140,6 +140,23 @@ fn v1_pids() -> bool {
 }
 
 #[test]
+fn what_the_jail_made_below_is_removed_with_it() {
+    let _alone = alone();
+    let name = unique("nested");
+    let jail = Running::start(command(["--name", &name, "--", "sleep", "100"]));
+    wait_until("the jail", || !cgroups_of(&name).is_empty());
+    let nested = cgroups_of(&name).remove(0).join("leaf");
+    std::fs::create_dir(&nested).unwrap();
+    jail.signal(libc::SIGKILL);
+    jail.finish();
+    let (code, text) = clean(&["--name", &name]);
+    assert_eq!(code, Some(0));
+    let line = format!("removed cgroup {}\n", nested.display());
+    assert!(text.contains(&line), "{text}");
+    assert_eq!(cgroups_of(&name), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_leftover_with_a_process_in_it_is_emptied() {
     let _alone = alone();
     let name = unique("occupied");

@@ -47,11 +47,60 @@ impl Census {
                 .get_or_insert_with(|| now.entries.difference(&self.entries).cloned().collect());
             left.retain(|entry| now.entries.contains(entry));
             if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
+                left.retain(|entry| !is_foreign(entry));
                 return std::mem::take(left);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Somebody else who uses procjail at the same time has it: a program that only processes outside hold, a
+/// cgroup that they are in.
+fn is_foreign(entry: &str) -> bool {
+    let mut ours = descendants();
+    ours.push(std::process::id());
+    let holders = if let Some(id) = entry.strip_prefix("BPF program ") {
+        let line = format!("prog_id:\t{id}");
+        with_descriptor(&line)
+    } else if let Some(path) = entry.strip_prefix("cgroup ") {
+        members(Path::new(path))
+    } else {
+        return false;
+    };
+    !holders.is_empty() && holders.iter().all(|pid| !ours.contains(pid))
+}
+
+/// Processes with a descriptor whose fdinfo has this line.
+fn with_descriptor(line: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        fs::read_dir(format!("/proc/{pid}/fdinfo")).is_ok_and(|files| {
+            files.flatten().any(|file| {
+                fs::read_to_string(file.path())
+                    .is_ok_and(|text| text.lines().any(|found| found.trim() == line))
+            })
+        })
+    };
+    all_processes().into_iter().filter(has).collect()
+}
+
+/// Processes in a cgroup or below it.
+fn members(directory: &Path) -> Vec<u32> {
+    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<u32> = list.lines().filter_map(|pid| pid.parse().ok()).collect();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(members(&entry.path()));
+        }
+    }
+    found
+}
+
+fn all_processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Collects dead children of this process, as the host's init does: orphans of a dead launcher end up

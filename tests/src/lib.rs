@@ -2,6 +2,7 @@
 //! proving after each test that nothing was left behind.
 
 mod census;
+pub mod chaos;
 mod invocation;
 pub mod kernel;
 mod scene;
@@ -10,7 +11,7 @@ mod trace;
 
 pub use census::{Census, cgroup_directories, collect_orphans, descendants};
 pub use invocation::{Finished, Invocation, Running};
-pub use scene::{Scene, scene};
+pub use scene::{Scene, become_subreaper, scene};
 pub use terminal::Terminal;
 pub use trace::{Trace, read_trace};
 
@@ -81,6 +82,20 @@ impl Random {
         };
         println!("random seed: PROCJAIL_TEST_SEED={seed}");
         Random(seed)
+    }
+
+    /// Seeded by a number; near numbers give unlike sequences.
+    pub fn seeded(seed: u64) -> Random {
+        // The finaliser of splitmix64, whose only zero is not reached from here.
+        let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Random((mixed ^ (mixed >> 31)) | 1)
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
     }
 
     /// A number below `limit`.

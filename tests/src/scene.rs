@@ -112,7 +112,11 @@ impl Scene {
 }
 
 /// Orphans of a jail become children of this process, where the census finds them.
-fn become_subreaper() {
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn become_subreaper() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: prctl with these arguments touches no memory of ours.

@@ -155,6 +155,10 @@ kinds! {
     kernel_ooms: KernelOom(procjail::event::KernelOom),
     /// Its other lines.
     kernel_messages: KernelMessage(procjail::event::KernelMessage),
+    /// Looks for what is left.
+    leak_checks: LeakCheck(procjail::event::LeakCheck),
+    /// What vanished with mount namespaces.
+    implicit_unmounts: ImplicitUnmounts(procjail::event::ImplicitUnmounts),
     /// Steps of the clean-up.
     teardown: Teardown(Teardown),
 }

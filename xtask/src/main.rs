@@ -1,6 +1,7 @@
 //! What a developer does with the source, one subcommand each.
 
 mod bench;
+mod chaos;
 mod docs;
 mod ebpf;
 mod record;
@@ -19,6 +20,7 @@ enum Task {
     Docs(docs::Args),
     Record(record::Args),
     Test(test::Args),
+    Chaos(chaos::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
 }
@@ -29,6 +31,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Docs(args) => docs::run(&args),
         Task::Record(args) => record::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     }
 }

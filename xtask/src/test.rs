@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use procjail_tests::{Census, become_subreaper};
 
 use crate::vm;
 use crate::workspace::{cargo, root, target};
@@ -108,6 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 }),
             );
         }
+        let census = (part == Part::Kernel).then(census);
         for mut command in commands(part)? {
             if let Some(path) = &fresh_object {
                 command.env(OBJECT_VARIABLE, path);
@@ -115,6 +117,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let outcome = run_counted(&mut command)?;
             tally.add(outcome.tally);
             fresh_object = outcome.fresh_object.or(fresh_object);
+        }
+        if let Some(before) = census {
+            tally.add(nothing_left(&before));
         }
         total.add(tally);
         report.push((part, tally, start.elapsed()));
@@ -133,6 +138,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What there is before the kernel tests. Their orphans come to this process from here on.
+fn census() -> Census {
+    become_subreaper();
+    Census::take()
+}
+
+/// After all of them: not one process, mount, cgroup or BPF program more than before.
+fn nothing_left(before: &Census) -> Tally {
+    let left = before.leftovers();
+    for entry in &left {
+        println!("left behind by the kernel tests: {entry}");
+    }
+    if left.is_empty() {
+        println!("the kernel tests left nothing behind");
+    }
+    Tally::default().with_status(left.is_empty())
 }
 
 fn line(part: Part, tally: Tally, elapsed: Duration) -> String {

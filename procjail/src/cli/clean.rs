@@ -43,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         .context("cannot write to standard output")?;
     // Who names a jail wants it gone; that it runs is a failure then.
     let failed = items.iter().any(|item| match item.fate {
-        Fate::Failed(_) => true,
+        Fate::Failed { .. } => true,
         Fate::Running(_) => args.name.is_some(),
         Fate::Found | Fate::Removed => false,
     });
@@ -62,9 +62,11 @@ fn report(items: &[Item], name: Option<&str>) -> String {
                 ));
             }
             Fate::Running(None) => lines.push(format!("kept jail {}: it is running", item.name)),
-            Fate::Found => lines.extend(cgroups("would remove", item)),
-            Fate::Removed => lines.extend(cgroups("removed", item)),
-            Fate::Failed(why) => {
+            Fate::Found => lines.extend(cgroups("would remove", &item.paths, &[])),
+            Fate::Removed => lines.extend(cgroups("removed", &item.paths, &[])),
+            Fate::Failed { left, why } => {
+                lines.extend(cgroups("removed", &item.paths, left));
+                lines.extend(cgroups("could not remove", left, &[]));
                 lines.push(format!("could not remove jail {}: {why}", item.name));
             }
         }
@@ -79,10 +81,13 @@ fn report(items: &[Item], name: Option<&str>) -> String {
     lines.join("\n")
 }
 
-fn cgroups(what: &str, item: &Item) -> impl Iterator<Item = String> {
-    item.paths
+/// A line for each of the directories but those of `except`.
+fn cgroups(what: &str, paths: &[PathBuf], except: &[PathBuf]) -> Vec<String> {
+    paths
         .iter()
-        .map(move |path| format!("{what} cgroup {}", path.display()))
+        .filter(|path| !except.contains(path))
+        .map(|path| format!("{what} cgroup {}", path.display()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,13 +108,24 @@ mod tests {
             item("a", Fate::Running(Some(7))),
             item("b", Fate::Removed),
             item("c", Fate::Found),
-            item("d", Fate::Failed("busy".to_owned())),
+            Item {
+                paths: vec!["/cg/procjail/d".into(), "/v1/procjail/d".into()],
+                ..item(
+                    "d",
+                    Fate::Failed {
+                        left: vec!["/cg/procjail/d".into()],
+                        why: "busy".to_owned(),
+                    },
+                )
+            },
         ];
         assert_eq!(
             report(&items, None),
             "kept jail a: it is running (launcher 7)\n\
              removed cgroup /cg/procjail/b\n\
              would remove cgroup /cg/procjail/c\n\
+             removed cgroup /v1/procjail/d\n\
+             could not remove cgroup /cg/procjail/d\n\
              could not remove jail d: busy\n"
         );
     }

@@ -2,7 +2,12 @@
 
 use super::live::{self, Live};
 use super::{complain, options::JailOptions};
-use crate::{exit, jail::Jail};
+use crate::{
+    event::LeakCheck,
+    exit,
+    jail::Jail,
+    leak::{self, Passing},
+};
 
 /// Run APP as PID 1 of a jail, untraced.
 #[derive(Debug, clap::Args)]
@@ -22,6 +27,8 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         return Ok(0);
     };
     let live = Live::default();
+    // A jail whose mounts are its own can leave none on the host.
+    let seen = (Passing::of(&plan) == Passing::ToHost).then(leak::Seen::before);
     let mut jail = Jail::create(&plan, &live)?;
     if let Err(error) = jail.open_gate(&live) {
         jail.abort("setup-failed", &live);
@@ -34,5 +41,13 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         ));
     }
     live::report(&outcome.remains);
+    let mounts = seen.map_or_else(Vec::new, |seen| leak::new_mounts_here(&seen));
+    let leaks = LeakCheck {
+        mounts,
+        ..LeakCheck::default()
+    };
+    for leak in leak::sentences(&leaks) {
+        complain(format_args!("{leak}"));
+    }
     Ok(outcome.exit_code)
 }

@@ -17,9 +17,10 @@ use crate::{
     exit, host,
     jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
+    leak,
     names::io_error,
     render::{self, Detail, JsonLines, Look, Timeline},
-    session::{BoxedOutput, Recorder, Report, Session, Sink},
+    session::{Alarm, BoxedOutput, Recorder, Report, Session, Sink},
     trace::{self, Header},
 };
 
@@ -127,6 +128,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         output: Box::new(case),
         is_terminal_stream: false,
     }));
+    let seen = leak::Seen::before();
     let mut jail = Jail::create(&plan, &recorder)?;
     let kmsg = kmsg::open();
     let no_kmsg = kmsg.as_ref().err().map(io_error);
@@ -134,6 +136,13 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         .view()
         .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
         .context("cannot open what tells the state of the jail")?;
+    let watch = jail
+        .view()
+        .and_then(|view| {
+            let passing = leak::Passing::of(&plan);
+            leak::Watch::start(&recorder, &witness, seen, passing, view, jail.pid())
+        })
+        .context("cannot start to watch what the jail leaves")?;
     // From here on the child sets itself up while the probes are loaded.
     let mut tracer = Tracer::attach(
         jail.cgroup_id(),
@@ -149,12 +158,14 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
             .header(&header)
             .with_context(|| format!("cannot write the trace to {}", sink.name))?;
     }
-    let session = Session::start(&recorder, reader, sinks, witness.alarm())
+    let alarm = alarm(witness.alarm(), watch.bell());
+    let session = Session::start(&recorder, reader, sinks, alarm)
         .context("cannot start the threads that record the trace")?;
-    let (outcome, failure) = match jail.open_gate(&witness) {
-        Ok(()) => (jail.supervise(&witness), None),
-        Err(error) => (jail.abort("setup-failed", &witness), Some(error)),
+    let (outcome, failure) = match jail.open_gate(&watch) {
+        Ok(()) => (jail.supervise(&watch), None),
+        Err(error) => (jail.abort("setup-failed", &watch), Some(error)),
     };
+    let leaks = watch.check();
     let report = session.finish(|| tracer.lost(), &outcome);
     drop(tracer);
     if let Some(report) = &report {
@@ -168,9 +179,24 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         args.tell(&diagnose::explain(&case));
     }
     live::report(&outcome.remains);
+    for leak in leak::sentences(&leaks) {
+        complain(format_args!("{leak}"));
+    }
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(outcome.exit_code),
+    }
+}
+
+/// Passes on what the kernel tells to whom it concerns.
+fn alarm(
+    oom_kill: impl Fn() + Send + 'static,
+    bell: leak::Bell,
+) -> impl Fn(Alarm) + Send + 'static {
+    move |alarm| match alarm {
+        Alarm::OomKill => oom_kill(),
+        Alarm::Mounts => bell.changed(),
+        Alarm::Unmount(unmount) => bell.unmount(*unmount),
     }
 }
 

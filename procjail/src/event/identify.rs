@@ -25,6 +25,17 @@ pub(super) fn identify(what: &mut What, processes: &Processes) {
                 complete(&mut thread.task, processes);
             }
         }
+        What::MountUse(found) => {
+            complete(&mut found.caller, processes);
+            for user in &mut found.users {
+                complete(&mut user.process, processes);
+            }
+        }
+        What::LeakCheck(check) => {
+            for task in &mut check.joined {
+                complete(task, processes);
+            }
+        }
         _ => {}
     }
 }

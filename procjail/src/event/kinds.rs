@@ -69,6 +69,9 @@ kinds! {
     Snapshot = "snapshot",
     KernelOom = "kernel-oom",
     KernelMessage = "kernel-message",
+    MountUse = "mount-use",
+    ImplicitUnmounts = "implicit-unmounts",
+    LeakCheck = "leak-check",
     Lost = "lost",
 }
 

@@ -10,6 +10,7 @@ use super::evidence::{
     Counters, FailedCalls, Fault, KernelMessage, KernelOom, MemorySample, Sender, Snapshot, Stack,
 };
 use super::executed::ExecutedFile;
+use super::leak::{ImplicitUnmounts, LeakCheck, MountUse};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -103,6 +104,12 @@ pub enum What {
     KernelOom(KernelOom),
     /// A line of the kernel log about the jail.
     KernelMessage(KernelMessage),
+    /// What uses a mount that could not be unmounted.
+    MountUse(MountUse),
+    /// What vanished with a mount namespace.
+    ImplicitUnmounts(ImplicitUnmounts),
+    /// What was left of the jail.
+    LeakCheck(LeakCheck),
     /// Events were lost, or data could not be decoded.
     Lost(Lost),
 }
@@ -148,6 +155,16 @@ pub struct Errno {
     pub number: i32,
     /// Symbol, such as `ENOENT`.
     pub name: String,
+}
+
+impl Errno {
+    /// The error of that number.
+    pub fn new(number: i32) -> Self {
+        Self {
+            number,
+            name: crate::names::errno(number),
+        }
+    }
 }
 
 /// A process or one thread of it ended.

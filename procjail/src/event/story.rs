@@ -357,6 +357,48 @@ fn told_by_launcher(at: impl Fn(u64) -> u64, term: impl Fn() -> Signal) -> Vec<(
             }),
         ),
         (
+            at(183),
+            What::MountUse(MountUse {
+                caller: enriched(2, "mount"),
+                target: "/mnt".into(),
+                error: Some(Errno::new(libc::EBUSY)),
+                is_mount: true,
+                namespace: 4_026_532_178,
+                users: vec![MountUser {
+                    process: enriched(1, "sh"),
+                    how: "cwd".into(),
+                    path: "/mnt".into(),
+                }],
+                ..MountUse::default()
+            }),
+        ),
+        (
+            at(35_062),
+            What::ImplicitUnmounts(ImplicitUnmounts {
+                namespace: 4_026_532_178,
+                seen_ns: at(20_000),
+                mounts: vec![tmpfs_at("/mnt", None)],
+                truncated: false,
+                gone_ns: Some(at(35_016)),
+                unmounted: Some(24),
+                took_ns: Some(1_400_000),
+            }),
+        ),
+        (
+            at(35_063),
+            What::LeakCheck(LeakCheck {
+                duration_ns: 2_100_000,
+                mounts: vec![LeakedMount {
+                    mount: tmpfs_at("/mnt", Some(7)),
+                    namespace: 4_026_531_841,
+                    launchers: true,
+                    seen_in_jail: true,
+                    ..LeakedMount::default()
+                }],
+                ..LeakCheck::default()
+            }),
+        ),
+        (
             at(35_070),
             What::Lost(Lost {
                 event_kind: "exit".into(),
@@ -365,6 +407,32 @@ fn told_by_launcher(at: impl Fn(u64) -> u64, term: impl Fn() -> Signal) -> Vec<(
             }),
         ),
     ]
+}
+
+/// A task of the jail as an event has it.
+fn enriched(jail_pid: u32, comm: &str) -> Task {
+    let raw = task(jail_pid, comm);
+    Task {
+        pid: raw.pid,
+        tid: raw.tid,
+        jail_pid: Some(jail_pid),
+        comm: comm.into(),
+        start_ns: raw.start_ns,
+        in_jail: true,
+        cgroup_id: raw.cgroup_id,
+    }
+}
+
+fn tmpfs_at(target: &str, shared: Option<u32>) -> MountEntry {
+    MountEntry {
+        device: "0:45".into(),
+        root: "/".into(),
+        target: target.into(),
+        fs_type: "tmpfs".into(),
+        source: "tmpfs".into(),
+        shared,
+        master: None,
+    }
 }
 
 pub(crate) fn header_line() -> trace::Header {

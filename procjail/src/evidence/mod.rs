@@ -13,7 +13,7 @@ mod lookout;
 mod members;
 mod memory;
 mod pace;
-mod procfs;
+pub(crate) mod procfs;
 mod reread;
 mod stall;
 mod tasks;

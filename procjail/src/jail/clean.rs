@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_secs(5);
 pub struct Item {
     /// Its name.
     pub name: String,
-    /// Its cgroup directories.
+    /// Its cgroup directories, those below it included.
     pub paths: Vec<PathBuf>,
     /// What became of it.
     pub fate: Fate,
@@ -32,8 +32,13 @@ pub enum Fate {
     Found,
     /// Removed.
     Removed,
-    /// Not removed, or not all of it, and why.
-    Failed(String),
+    /// Not removed, or not all of it.
+    Failed {
+        /// What is still there.
+        left: Vec<PathBuf>,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Finds all jails below the cgroup `parent` (`None` for the root), or the one of this name, and removes
@@ -80,7 +85,12 @@ fn remove(host: &HostCgroups, name: &str) -> Fate {
                 why.push_str("; ");
                 why.push_str(&proc::describe(pid));
             }
-            Fate::Failed(why)
+            let found = cgroup::find(host).unwrap_or_default();
+            let left = found.into_iter().find(|found| found.name == name);
+            Fate::Failed {
+                left: left.map_or_else(Vec::new, |found| found.paths),
+                why,
+            }
         }
     }
 }

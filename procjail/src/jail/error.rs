@@ -81,8 +81,8 @@ pub enum Error {
         /// The bound.
         seconds: u64,
     },
-    /// The user asked twice to stop before APP executed.
-    #[error("stopped by a second signal before APP executed")]
+    /// The user asked to stop before APP executed, and twice or the set-up took too long after that.
+    #[error("stopped before APP executed")]
     Interrupted,
     /// The launcher's signals can't be opened.
     #[error("cannot receive signals: {0}; see ulimit -n")]

@@ -422,6 +422,11 @@ impl Plan {
         limits
     }
 
+    /// Mounts that APP makes are passed to the host (`--propagation shared`).
+    pub fn passes_mounts(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
     /// How the jail is stopped.
     pub fn stop(&self) -> &StopOptions {
         &self.stop

@@ -100,6 +100,20 @@ impl Signals {
         self.early.iter().filter(asks).count()
     }
 
+    /// When the user asked first to stop the jail that was being set up.
+    pub fn first_stop(&self) -> Option<Instant> {
+        let asks = |received: &&Received| {
+            matches!(
+                received.signal,
+                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP
+            )
+        };
+        self.early
+            .iter()
+            .find(asks)
+            .map(|received| received.arrived)
+    }
+
     /// What was held, in order.
     pub(super) fn take_early(&mut self) -> Vec<Received> {
         std::mem::take(&mut self.early)

@@ -93,7 +93,13 @@ impl Spawned {
         let _ = sys::write(self.gate.as_raw_fd(), &[1]);
         let deadline = Instant::now() + SETUP_TIMEOUT;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            // A set-up that is stuck can't obey a stop request: it has as long as APP would have.
+            let stop = signals.first_stop().map(|asked| asked + plan.stop.timeout);
+            let until = stop.map_or(deadline, |stop| stop.min(deadline));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && until < deadline {
+                return Err(Error::Interrupted);
+            }
             if left.is_zero() {
                 return Err(Error::Timeout {
                     seconds: SETUP_TIMEOUT.as_secs(),
@@ -105,6 +111,8 @@ impl Spawned {
                 // Whoever inherited the report's pipe can't keep us waiting.
                 PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
             ];
+            // Rounded up: a rest of less than a millisecond must not spin.
+            let left = left + Duration::from_millis(1);
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut polled, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}

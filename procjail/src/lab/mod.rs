@@ -63,6 +63,8 @@ pub enum Need {
     MemoryV2,
     /// The memory controller on cgroup v1.
     MemoryV1,
+    /// The memory controller, on either version.
+    Memory,
     /// Linux of at least this version.
     Linux(u32, u32),
     /// `CAP_SYS_RESOURCE`: limits can be raised, and processes protected from the OOM killer.

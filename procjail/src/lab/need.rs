@@ -18,6 +18,7 @@ impl Need {
         let has = match self {
             Self::MemoryV2 => memory_controller() == Some(2),
             Self::MemoryV1 => memory_controller() == Some(1),
+            Self::Memory => memory_controller().is_some(),
             Self::Linux(major, minor) => linux_version() >= (major, minor),
             Self::SysResource => has_capability(CAP_SYS_RESOURCE),
             Self::Swap => has_swap(),
@@ -43,6 +44,7 @@ impl std::fmt::Display for Need {
         match self {
             Self::MemoryV2 => f.write_str("the memory controller of cgroup v2"),
             Self::MemoryV1 => f.write_str("the memory controller of cgroup v1"),
+            Self::Memory => f.write_str("the memory controller"),
             Self::Linux(major, minor) => write!(f, "Linux {major}.{minor}"),
             Self::SysResource => f.write_str("CAP_SYS_RESOURCE"),
             Self::Swap => f.write_str("a swap area"),

@@ -36,6 +36,8 @@ pub fn label(kind: &str) -> &str {
         "stop-requested" => "stop",
         "memory-sample" => "memory",
         "kernel-message" => "kernel-log",
+        "implicit-unmounts" => "unmounts",
+        "leak-check" => "leaks",
         kind => kind,
     }
 }

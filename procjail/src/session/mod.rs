@@ -10,6 +10,7 @@
 //! held up. What lies between them is bounded: when the spool is full the reader waits, the ring
 //! fills, and the kernel counts what it could not record.
 
+mod alarm;
 mod executed;
 mod progress;
 mod reader;
@@ -34,6 +35,7 @@ use crate::{
     render::Output,
 };
 
+pub use alarm::Alarm;
 use progress::Progress;
 pub use spool::{Item, Spool};
 pub use writer::{Report, Sink};
@@ -93,7 +95,7 @@ pub struct Session {
 
 impl Session {
     /// Starts to move events from `source` and `recorder` to `sinks`, which have the header already.
-    /// `alarm` is called when the kernel tells of an OOM kill, before that is written.
+    /// `alarm` is called when the kernel tells of what others wait for, before that is written.
     ///
     /// # Errors
     ///
@@ -102,7 +104,7 @@ impl Session {
         recorder: &Recorder,
         source: kernel::Reader,
         sinks: Vec<Sink>,
-        alarm: impl Fn() + Send + 'static,
+        alarm: impl Fn(Alarm) + Send + 'static,
     ) -> io::Result<Self> {
         let spool = Arc::clone(&recorder.0);
         let shows_progress = sinks.iter().all(|sink| !sink.is_terminal_stream);

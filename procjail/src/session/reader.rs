@@ -6,8 +6,9 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use procjail_common::{Header, kind};
+use procjail_common::Header;
 
+use super::alarm::{self, Alarm};
 use super::spool::{Item, Spool};
 use crate::{clock, kernel};
 
@@ -22,8 +23,8 @@ const SETTLE_MS: u16 = 10;
 /// Most bytes of one chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Runs until [`Spool::end_of_source`] and the ring is empty. Calls `alarm` when there was an OOM kill.
-pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alarm: &dyn Fn()) {
+/// Runs until [`Spool::end_of_source`] and the ring is empty. Calls `alarm` for what others wait for.
+pub fn run(mut source: kernel::Reader, spool: &Spool, stop: BorrowedFd<'_>, alarm: &dyn Fn(Alarm)) {
     // Whether the writer waits for a later mark of time to let the last records go.
     let mut unsettled = true;
     loop {
@@ -60,7 +61,12 @@ fn wait(ring: BorrowedFd<'_>, stop: BorrowedFd<'_>, spool: &Spool, unsettled: bo
 }
 
 /// Moves what the ring holds now. Returns how many bytes that was.
-fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool, alarm: &dyn Fn()) -> usize {
+fn drain(
+    source: &mut kernel::Reader,
+    spool: &Spool,
+    mark_time: bool,
+    alarm: &dyn Fn(Alarm),
+) -> usize {
     let mut total = 0;
     loop {
         // The ring keeps what the spool has no room for; what it can't keep, the kernel counts.
@@ -70,18 +76,16 @@ fn drain(source: &mut kernel::Reader, spool: &Spool, mark_time: bool, alarm: &dy
         let before = clock::boot_ns();
         let mut bytes = Vec::new();
         let mut last_ns = 0;
-        let mut oom_kill = false;
+        let mut alarms = Vec::new();
         let got = source.drain(CHUNK_BYTES, &mut |record| {
             if let Some(header) = procjail_common::read_record::<Header>(record) {
                 last_ns = header.time_ns;
-                oom_kill |= header.kind == kind::OOM_KILL;
+                alarm::note(&mut alarms, header.kind, record);
             }
             bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
             bytes.extend_from_slice(record);
         });
-        if oom_kill {
-            alarm();
-        }
+        alarms.into_iter().for_each(alarm);
         let emptied = got < CHUNK_BYTES;
         if got > 0 || (mark_time && total == 0) {
             spool.push(Item::Records {

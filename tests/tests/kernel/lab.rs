@@ -161,4 +161,12 @@ scenarios! {
     hang_cgroup_straggler = "hang-cgroup-straggler",
     hang_stdio_held = "hang-stdio-held",
     cgroup_rmdir_ebusy = "cgroup-rmdir-ebusy",
+    mount_propagated_to_host = "mount-propagated-to-host",
+    mount_held_by_other_ns = "mount-held-by-other-ns",
+    mount_held_by_own_helper = "mount-held-by-own-helper",
+    umount_busy = "umount-busy",
+    mount_lazy_alive = "mount-lazy-alive",
+    umount_locked = "umount-locked",
+    ns_pinned = "ns-pinned",
+    cgroup_dying_pinned = "cgroup-dying-pinned",
 }

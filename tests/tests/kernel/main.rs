@@ -4,11 +4,13 @@
 mod bad_input;
 mod cgroup;
 mod cgroup_v2;
+mod chaos;
 mod evidence;
 mod hang;
 mod jail;
 mod lab;
 mod launcher;
+mod leak;
 mod mount;
 mod oom;
 mod process;

@@ -2,6 +2,7 @@
 
 mod build;
 mod fate;
+mod leak;
 mod origin;
 mod process;
 mod signals;

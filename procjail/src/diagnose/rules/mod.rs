@@ -10,6 +10,9 @@ mod fork;
 mod fork_tests;
 mod hang;
 mod kill;
+mod leak;
+#[cfg(test)]
+mod leak_tests;
 mod limit;
 mod memory;
 #[cfg(test)]
@@ -18,6 +21,7 @@ mod oom;
 mod orphan;
 mod signal;
 mod stop;
+mod umount;
 mod zombie;
 
 use super::Rule;
@@ -46,5 +50,7 @@ const FAMILIES: &[&[Rule]] = &[
     zombie::RULES,
     orphan::RULES,
     hang::RULES,
+    leak::RULES,
+    umount::RULES,
     evidence::RULES,
 ];

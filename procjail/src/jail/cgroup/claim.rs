@@ -99,10 +99,14 @@ fn try_acquire(root: &Dir, name: &OsStr, made: &mut bool) -> Result<Claim, (&'st
     const OPEN: &str = "open cgroup";
     let parent_name = OsStr::new(PARENT);
     root.mkdir(parent_name).map_err(|errno| (CREATE, errno))?;
-    let parent = root.open_dir(parent_name).map_err(|errno| (OPEN, errno))?;
+    let parent = root.open_made(parent_name).map_err(|errno| (OPEN, errno))?;
     // Remembered over rounds: a directory that we made is ours even if another one looked at it first.
     *made |= parent.mkdir(name).map_err(|errno| (CREATE, errno))?;
-    let dir = parent.open_dir(name).map_err(|errno| (OPEN, errno))?;
+    let opened = match *made {
+        true => parent.open_made(name),
+        false => parent.open_dir(name),
+    };
+    let dir = opened.map_err(|errno| (OPEN, errno))?;
     lock(&parent, &dir, name).map_err(|errno| ("lock cgroup", errno))?;
     Ok(Claim {
         parent,

@@ -53,6 +53,16 @@ impl Dir {
         Ok(Dir::new(fd, self.path.join(name)))
     }
 
+    /// Opens a directory that was just made in this one; if there is no descriptor for it, it is removed
+    /// again, as nobody would know of it.
+    pub fn open_made(&self, name: &OsStr) -> Result<Dir, Errno> {
+        self.open_dir(name).inspect_err(|errno| {
+            if matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) {
+                let _ = self.rmdir(name);
+            }
+        })
+    }
+
     /// Makes a directory in this one; false if it was there.
     pub fn mkdir(&self, name: &OsStr) -> Result<bool, Errno> {
         match nix::sys::stat::mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755)) {

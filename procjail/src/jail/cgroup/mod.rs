@@ -295,9 +295,9 @@ impl V1 {
         for _ in 0..100 {
             root.mkdir(OsStr::new(PARENT))
                 .map_err(fail("create cgroup"))?;
-            let made = root.open_dir(OsStr::new(PARENT)).and_then(|parent| {
+            let made = root.open_made(OsStr::new(PARENT)).and_then(|parent| {
                 parent.mkdir(name)?;
-                let dir = parent.open_dir(name)?;
+                let dir = parent.open_made(name)?;
                 Ok((parent, dir))
             });
             match made {
@@ -319,7 +319,7 @@ impl V1 {
 pub struct Found {
     /// Name of the jail.
     pub name: String,
-    /// Its directories, the unified hierarchy's first.
+    /// Its directories, the unified hierarchy's first, with those that it made below them.
     pub paths: Vec<PathBuf>,
     /// Whether its launcher lives.
     pub state: State,
@@ -355,7 +355,8 @@ pub fn find(host: &HostCgroups) -> Result<Vec<Found>, Error> {
     names.dedup();
     let roots = || std::iter::once(&root).chain(&v1_roots);
     let found = names.into_iter().map(|name| {
-        let has = |root: &&Dir| jail_dir(root, &name).is_ok();
+        let dirs = roots().filter_map(|root| jail_dir(root, &name).ok());
+        let paths = dirs.flat_map(|dir| tree::paths(&dir)).collect();
         let state = match jail_dir(&root, &name) {
             // A v1 directory alone: its owner would hold the v2 one.
             Err(_) => State::Stale,
@@ -364,11 +365,8 @@ pub fn find(host: &HostCgroups) -> Result<Vec<Found>, Error> {
                 None => State::Running(claim::owner(&dir)),
             },
         };
-        let paths = roots().filter(has);
         Found {
-            paths: paths
-                .map(|root| root.path().join(PARENT).join(&name))
-                .collect(),
+            paths,
             name: name.to_string_lossy().into_owned(),
             state,
         }

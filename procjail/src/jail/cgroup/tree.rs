@@ -24,6 +24,13 @@ pub(super) fn pids(dir: &Dir) -> Vec<u32> {
     found
 }
 
+/// The directory and those below it, each before what is below it.
+pub(super) fn paths(dir: &Dir) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    visit(dir, &mut |dir| found.push(dir.path().to_owned()));
+    found
+}
+
 /// Whether a process is in the cgroup or below; a zombie is none.
 pub(super) fn populated(dir: &Dir) -> Result<bool, Errno> {
     match dir.read("cgroup.events") {
@@ -118,6 +125,8 @@ fn remove_once(parent: &Dir, name: &OsStr) -> Result<(), (PathBuf, Errno)> {
             }
         }
         Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+        // Out of descriptors: what is below can't be listed, but mostly there is nothing.
+        Err(Errno::EMFILE | Errno::ENFILE) => {}
         Err(errno) => return Err((path(), errno)),
     }
     parent.rmdir(name).map_err(|errno| (path(), errno))

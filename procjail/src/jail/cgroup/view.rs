@@ -66,7 +66,47 @@ impl LevelDir {
     }
 }
 
+impl LevelDir {
+    /// The cgroup was not removed.
+    pub fn exists(&self) -> bool {
+        // Those of a removed one answer ENODEV.
+        self.dir.read("cgroup.procs").is_ok()
+    }
+
+    /// Processes in it and below, host PIDs.
+    pub fn pids(&self) -> Vec<u32> {
+        tree::pids(&self.dir)
+    }
+
+    fn try_clone(&self) -> Result<LevelDir, Errno> {
+        Ok(LevelDir {
+            path: self.path.clone(),
+            dir: self.dir.try_clone()?,
+        })
+    }
+}
+
 impl View {
+    /// The same once more, for another thread.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> Result<View, Errno> {
+        let copy = |hierarchy: &Hierarchy| {
+            let levels = hierarchy.levels.iter().map(LevelDir::try_clone);
+            Ok(Hierarchy {
+                controllers: hierarchy.controllers.clone(),
+                own: hierarchy.own,
+                levels: levels.collect::<Result<_, _>>()?,
+            })
+        };
+        let hierarchies = self.hierarchies.iter().map(copy);
+        Ok(View {
+            hierarchies: hierarchies.collect::<Result<_, Errno>>()?,
+        })
+    }
+
     /// The unified hierarchy, whose cgroup says who is in the jail.
     pub fn unified(&self) -> Option<&Hierarchy> {
         self.hierarchies

@@ -10,6 +10,7 @@ mod exit;
 mod fork;
 mod hang;
 mod kill;
+mod leak;
 mod limit;
 mod memory;
 mod signal;
@@ -58,6 +59,7 @@ const ACTS: &[&[Act]] = &[
     limit::ACTS,
     zombie::ACTS,
     hang::ACTS,
+    leak::ACTS,
 ];
 
 /// Misbehaves as asked and ends the process.

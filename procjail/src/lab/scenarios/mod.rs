@@ -6,6 +6,7 @@ mod exit;
 mod fork;
 mod hang;
 mod kill;
+mod leak;
 mod limit;
 mod memory;
 mod oom;
@@ -30,4 +31,5 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     zombie::SCENARIOS,
     orphan::SCENARIOS,
     hang::SCENARIOS,
+    leak::SCENARIOS,
 ];

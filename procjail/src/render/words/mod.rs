@@ -1,6 +1,7 @@
 //! What happened, in words.
 
 pub(super) mod evidence;
+mod leak;
 mod signal;
 
 use super::style::Tone;
@@ -117,6 +118,9 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
         What::Snapshot(snapshot) => evidence::snapshot(snapshot),
         What::KernelOom(report) => evidence::kernel_oom(report),
         What::KernelMessage(message) => evidence::kernel_message(message),
+        What::MountUse(found) => leak::mount_use(found),
+        What::ImplicitUnmounts(gone) => leak::implicit_unmounts(gone),
+        What::LeakCheck(check) => leak::leak_check(check),
         What::Lost(lost) => Words::new(Tone::Bad, format!("events lost: {}", loss(lost))),
     }
 }

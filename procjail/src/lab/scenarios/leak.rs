@@ -1,0 +1,233 @@
+//! What is left behind, and mounts that don't go away.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::lab::{Failure, Need, Scenario, Stage};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        id: "mount-propagated-to-host",
+        about: "a tmpfs mounted in the jail below a shared mount stays on the host",
+        takes_ms: 600,
+        // MOVE_MOUNT_SET_GROUP.
+        needs: &[Need::Linux(5, 15)],
+        options: &["--propagation", "shared"],
+        app: &["mount-leave", "{dir}/shared/mnt"],
+        outside: shared,
+        never: &["mount-held-by-other-ns", "ns-pinned"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "mount-held-by-other-ns",
+        about: "a process outside copied the jail's mount namespace and keeps a mount of it",
+        takes_ms: 600,
+        app: &["mount-until", "{dir}/mnt", "{dir}/go"],
+        outside: copied,
+        never: &["mount-propagated-to-host", "ns-pinned", "umount-busy"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "mount-held-by-own-helper",
+        about: "a helper unmounts, again and again, the file system that it is in itself",
+        takes_ms: 700,
+        app: &["umount-own", "{dir}/mnt"],
+        outside: directory,
+        never: &["umount-busy", "umount-locked", "mount-held-by-other-ns"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "umount-busy",
+        about: "an unmount fails because a child's working directory is on the mount",
+        takes_ms: 600,
+        app: &["umount-busy", "{dir}/mnt"],
+        outside: directory,
+        never: &[
+            "mount-held-by-own-helper",
+            "mount-lazy-alive",
+            "umount-locked",
+        ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "mount-lazy-alive",
+        about: "a lazy unmount leaves a file system that a child still uses",
+        takes_ms: 600,
+        app: &["umount-lazy", "{dir}/mnt"],
+        outside: directory,
+        never: &[
+            "umount-busy",
+            "mount-held-by-own-helper",
+            "mount-held-by-other-ns",
+        ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "umount-locked",
+        about: "a new user namespace can't unmount what it inherited",
+        takes_ms: 600,
+        app: &["umount-locked", "{dir}/mnt"],
+        outside: directory,
+        never: &[
+            "umount-busy",
+            "mount-lazy-alive",
+            "mount-held-by-own-helper",
+        ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "ns-pinned",
+        about: "a bind mount on the host keeps the jail's network namespace",
+        takes_ms: 600,
+        options: &["--net", "none"],
+        app: &["mount-until", "{dir}/mnt", "{dir}/go"],
+        outside: pinned,
+        never: &["mount-held-by-other-ns", "mount-propagated-to-host"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "cgroup-dying-pinned",
+        about: "a file left in a tmpfs of the host keeps the jail's memory cgroup in the kernel",
+        takes_ms: 600,
+        needs: &[Need::Memory],
+        options: &["--memory", "64M"],
+        app: &["write-bytes", "{dir}/tmpfs/file", "8388608"],
+        outside: charged,
+        never: &[
+            "mount-held-by-other-ns",
+            "mount-propagated-to-host",
+            "ns-pinned",
+        ],
+        ..Scenario::PLAIN
+    },
+];
+
+/// Makes a directory in the stage's own.
+fn make(stage: &Stage, name: &str) -> Result<PathBuf, Failure> {
+    let path = stage.directory().join(name);
+    fs::create_dir_all(&path).map_err(Failure::of(format!("create {}", path.display())))?;
+    Ok(path)
+}
+
+/// Makes a file in the stage's own directory.
+fn touch(stage: &Stage, name: &str) -> Result<PathBuf, Failure> {
+    let path = stage.directory().join(name);
+    File::create(&path).map_err(Failure::of(format!("create {}", path.display())))?;
+    Ok(path)
+}
+
+/// Mounts on the host, and undoes it with all that came up below.
+fn mount_here(
+    stage: &mut Stage,
+    source: &Path,
+    target: &Path,
+    fs_type: Option<&str>,
+    flags: MsFlags,
+) -> Result<(), Failure> {
+    let undo = target.to_owned();
+    stage.undo(move || {
+        // The innermost first; as often as something is mounted there.
+        for path in mounted_below(&undo) {
+            let _ = umount2(&path, MntFlags::MNT_DETACH);
+        }
+    });
+    let none: Option<&str> = None;
+    mount(Some(source), target, fs_type, flags, none)
+        .map_err(|errno| Failure::of(format!("mount {}", target.display()))(errno.into()))
+}
+
+/// The mounts at a path and below it, the last one first.
+fn mounted_below(path: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .filter(|target| target.starts_with(path))
+        .collect();
+    found.reverse();
+    found
+}
+
+/// The program's directory is there before the jail.
+fn directory(stage: &mut Stage) -> Result<(), Failure> {
+    make(stage, "mnt")?;
+    stage.start()?;
+    stage.wait().map(drop)
+}
+
+/// A shared mount of the host around the program's directory.
+fn shared(stage: &mut Stage) -> Result<(), Failure> {
+    let path = make(stage, "shared")?;
+    mount_here(stage, &path, &path, None, MsFlags::MS_BIND)?;
+    // A peer group of its own, whatever the one above is in.
+    for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        let none: Option<&str> = None;
+        mount(none, &path, none, flags, none)
+            .map_err(|errno| Failure::of(format!("share {}", path.display()))(errno.into()))?;
+    }
+    make(stage, "shared/mnt")?;
+    stage.start()?;
+    stage.wait().map(drop)
+}
+
+/// Another process has a copy of the jail's mount namespace.
+fn copied(stage: &mut Stage) -> Result<(), Failure> {
+    make(stage, "mnt")?;
+    stage.start()?;
+    stage.wait_for_line("ready")?;
+    let mut holder = Command::new(stage.program()?)
+        .args(["misbehave", "mount-copy", &stage.pid1()?.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(Failure::of("start the holder"))?;
+    let stdout = holder.stdout.take();
+    stage.undo(move || {
+        let _ = holder.kill();
+        let _ = holder.wait();
+    });
+    let mut line = String::new();
+    if let Some(stdout) = stdout {
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .map_err(Failure::of("hear from the holder"))?;
+    }
+    if line != "ready\n" {
+        return Err(Failure::Launcher(
+            "the holder could not copy the jail's namespace".to_owned(),
+        ));
+    }
+    touch(stage, "go")?;
+    stage.wait().map(drop)
+}
+
+/// The network namespace is bound to a file.
+fn pinned(stage: &mut Stage) -> Result<(), Failure> {
+    make(stage, "mnt")?;
+    stage.start()?;
+    stage.wait_for_line("ready")?;
+    let target = touch(stage, "net")?;
+    let source = PathBuf::from(format!("/proc/{}/ns/net", stage.pid1()?));
+    mount_here(stage, &source, &target, None, MsFlags::MS_BIND)?;
+    touch(stage, "go")?;
+    stage.wait().map(drop)
+}
+
+/// A tmpfs of the host that the jail writes to.
+fn charged(stage: &mut Stage) -> Result<(), Failure> {
+    let path = make(stage, "tmpfs")?;
+    mount_here(
+        stage,
+        Path::new("lab"),
+        &path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+    )?;
+    stage.start()?;
+    stage.wait().map(drop)
+}

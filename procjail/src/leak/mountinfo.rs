@@ -1,0 +1,136 @@
+//! The table of mounts of a mount namespace: proc_pid_mountinfo(5).
+
+use std::collections::BTreeSet;
+
+use crate::event::MountEntry;
+
+/// One mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Its ID, unique among the mounts that exist.
+    pub id: u64,
+    /// The ID of the mount that it is on.
+    pub parent: u64,
+    /// The rest.
+    pub entry: MountEntry,
+}
+
+/// What makes two entries the same mount, in whatever namespace.
+pub type Key = (String, String, String);
+
+/// A table of mounts.
+#[derive(Clone, Debug, Default)]
+pub struct Table(pub Vec<Mount>);
+
+impl Table {
+    /// The table of the namespace that a process is in; none if it is gone. The process's root must be
+    /// the namespace's for it to be whole.
+    pub fn of(pid: u32) -> Option<Table> {
+        let bytes = std::fs::read(format!("/proc/{pid}/mountinfo")).ok()?;
+        Some(Table::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// The lines of the file; those of another form are left out.
+    pub fn parse(text: &str) -> Table {
+        Table(text.lines().filter_map(parse).collect())
+    }
+
+    /// Device, root and target of all.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.0.iter().map(|mount| key(&mount.entry)).collect()
+    }
+
+    /// The IDs of all.
+    pub fn ids(&self) -> BTreeSet<u64> {
+        self.0.iter().map(|mount| mount.id).collect()
+    }
+
+    /// What is mounted at a path: the last one there covers the others.
+    pub fn at(&self, target: &str) -> Option<&Mount> {
+        self.0
+            .iter()
+            .rev()
+            .find(|mount| mount.entry.target == target)
+    }
+}
+
+/// Device, root and target.
+pub fn key(entry: &MountEntry) -> Key {
+    (
+        entry.device.clone(),
+        entry.root.clone(),
+        entry.target.clone(),
+    )
+}
+
+fn parse(line: &str) -> Option<Mount> {
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let device = fields.next()?.to_owned();
+    let root = unescape(fields.next()?);
+    let target = unescape(fields.next()?);
+    let _options = fields.next()?;
+    let (mut shared, mut master) = (None, None);
+    for field in fields.by_ref().take_while(|field| *field != "-") {
+        if let Some(group) = field.strip_prefix("shared:") {
+            shared = group.parse().ok();
+        } else if let Some(group) = field.strip_prefix("master:") {
+            master = group.parse().ok();
+        }
+    }
+    let fs_type = unescape(fields.next()?);
+    let source = unescape(fields.next().unwrap_or_default());
+    let entry = MountEntry {
+        device,
+        root,
+        target,
+        fs_type,
+        source,
+        shared,
+        master,
+    };
+    Some(Mount { id, parent, entry })
+}
+
+/// Undoes the escapes of blanks, tabs, line breaks and backslashes: `\040`.
+fn unescape(field: &str) -> String {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut bytes = field.as_bytes();
+    while let Some((&first, rest)) = bytes.split_first() {
+        let code = rest.get(..3).filter(|_| first == b'\\');
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                bytes = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(first);
+                bytes = rest;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart() {
+        let table = Table::parse(
+            "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root rw\n\
+             37 36 0:45 / /x rw - tmpfs none rw\nshort\n38 36 0:46 / /x rw - tmpfs top rw\n",
+        );
+        assert_eq!(table.0.len(), 3);
+        let first = &table.0[0];
+        assert_eq!((first.id, first.parent), (36, 35));
+        assert_eq!(first.entry.target, "/mnt 2");
+        assert_eq!((first.entry.shared, first.entry.master), (Some(7), Some(1)));
+        assert_eq!(table.at("/x").expect("a mount").entry.source, "top");
+        assert_eq!(table.at("/y"), None);
+        assert_eq!(unescape("a\\9\\"), "a\\9\\");
+    }
+}
