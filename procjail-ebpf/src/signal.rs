@@ -14,6 +14,7 @@ use crate::{
 };
 
 const SIGKILL: i32 = 9;
+const SIGALRM: i32 = 14;
 const SIGCHLD: i32 = 17;
 const SIGURG: i32 = 23;
 const SIGVTALRM: i32 = 26;
@@ -25,6 +26,8 @@ const SIGIO: i32 = 29;
 const CLD_DUMPED: i32 = 3;
 /// `SI_KERNEL`.
 const SI_KERNEL: i32 = 0x80;
+/// `SI_TIMER`.
+const SI_TIMER: i32 = -2;
 
 /// The last SIGKILL of the kernel's own on this processor: who got it.
 #[repr(C)]
@@ -173,7 +176,12 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
             }
         },
     );
-    sender::tell(sender, scope::cgroup_of(target));
+    // A timer's signal comes from an interrupt: whoever ran then has nothing to do with it.
+    let timer = code == SI_TIMER
+        || code == SI_KERNEL && matches!(signal, SIGALRM | SIGVTALRM | SIGPROF);
+    if !timer {
+        sender::tell(sender, scope::cgroup_of(target));
+    }
     Ok(())
 }
 

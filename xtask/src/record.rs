@@ -11,6 +11,7 @@ use procjail::event::What;
 use procjail::lab;
 use procjail::render::Output;
 use procjail::trace;
+use serde_json::Value;
 
 use crate::workspace::{cargo, root, target};
 
@@ -46,6 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let output = Command::new(&procjail)
             .args(["lab", scenario.id, "-o"])
             .arg(&raw)
+            .current_dir(&stage)
             .output()?;
         match output.status.code() {
             Some(0) => {
@@ -91,8 +93,46 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
             let own = own.count();
             sender.parents.truncate(own);
         }
-        writer.event(&event)?;
+        if let What::Counters(counters) = &mut event.what {
+            for level in &mut counters.levels {
+                // Where the jail shares a cgroup of the one who recorded.
+                if level.path != "/" && !level.path.starts_with("/procjail") {
+                    level.path = "/user".to_owned();
+                }
+            }
+        }
+        let mut value = serde_json::to_value(&event)?;
+        rename(&mut value);
+        writer.event(&serde_json::from_value(value)?)?;
     }
     writer.footer(reader.footer())?;
     Ok(())
+}
+
+/// Takes the names out of processes of the machine that have nothing to do with the scenario: the kernel's
+/// tell of timers and releases in the name of whoever runs.
+fn rename(value: &mut Value) {
+    const KEPT: [&str; 6] = [
+        "procjail",
+        "kworker",
+        "ksoftirqd",
+        "swapper",
+        "rcu",
+        "oom_reaper",
+    ];
+    match value {
+        Value::Object(fields) => {
+            let stranger = fields.get("in_jail") == Some(&Value::Bool(false))
+                && fields.get("jail_pid").is_some_and(Value::is_null);
+            if let (true, Some(Value::String(comm))) = (stranger, fields.get_mut("comm"))
+                && !KEPT.iter().any(|kept| comm.starts_with(kept))
+                && !comm.is_empty()
+            {
+                *comm = "other".to_owned();
+            }
+            fields.values_mut().for_each(rename);
+        }
+        Value::Array(values) => values.iter_mut().for_each(rename),
+        _ => {}
+    }
 }
