@@ -112,8 +112,9 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// Takes the names out of processes of the machine that have nothing to do with the scenario: the kernel's
 /// tell of timers and releases in the name of whoever runs.
 fn rename(value: &mut Value) {
-    const KEPT: [&str; 6] = [
+    const KEPT: [&str; 7] = [
         "procjail",
+        "earlyoom",
         "kworker",
         "ksoftirqd",
         "swapper",

@@ -131,7 +131,8 @@ fn a_stall_is_looked_at_at_the_right_moments() {
         let (_, last) = *trace.snapshots().last().expect("a snapshot");
         let init = last.threads.iter().find(|one| one.task.jail_pid == Some(1));
         let init = init.expect("PID 1 is still there");
-        assert_eq!(init.state, "S");
+        // Idle on some kernels, that it may not count as load.
+        assert!(matches!(init.state.as_str(), "S" | "I"), "{}", init.state);
         assert!(
             init.stack
                 .iter()

@@ -62,7 +62,8 @@ cd /test
 # An emulated processor is slow: the tests that repeat themselves do so less often.
 export PROCJAIL_TEST_ROUNDS=10 PROCJAIL_TEST_FACTS=/tmp/facts PROCJAIL_TEST_CGROUPS=$cgroups
 export PROCJAIL_TEST_NOTES=/tmp/notes
-./deps/kernel $(cat arguments)
+# In a session of its own, as on any host: that of the first process has the number 0.
+setsid ./deps/kernel $(cat arguments)
 status=$?
 [ -e /tmp/notes ] && sed 's/^/@@note /' /tmp/notes
 [ -e /tmp/facts ] && sed 's/^/@@fact /' /tmp/facts

@@ -64,9 +64,8 @@ const EXCEPTIONS: [(&str, &[Cgroups], &str); 6] = [
     ),
 ];
 
-/// Machines that play the lab's scenarios, which takes minutes: the oldest kernel and the one that most
-/// users have. The host plays them too.
-const LAB_MACHINES: [&str; 2] = ["5.10-v2", "6.12-v2"];
+/// Machines that play the lab's scenarios, which takes minutes. The host plays them too.
+const LAB_MACHINES: [&str; 1] = ["6.12-v2"];
 /// How the names of their tests begin.
 const LAB: &str = "lab::";
 

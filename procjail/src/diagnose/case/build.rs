@@ -329,6 +329,11 @@ impl Case {
             self.gate_ns = Some(event.time_ns);
         }
         if event.task.pid == 0 {
+            // The idle task: a timer's signal comes in its name.
+            if let What::SignalGenerated(signal) = &event.what {
+                let target = self.seen(&signal.target);
+                self.processes[target.0].received.push(index);
+            }
             return;
         }
         let id = self.seen(&event.task);

@@ -106,13 +106,14 @@ impl Case {
             if self.oom_kill_near(event) {
                 return Origin::OomSharedMemory;
             }
-            if to_itself && no_call {
+            // The tick of the clock may come in the middle of a system call; the soft limit came before.
+            if to_itself && (no_call || self.was_warned(event, signal)) {
                 return Origin::CpuLimit;
             }
             return Origin::Kernel;
         }
         match number {
-            libc::SIGXCPU if to_itself && no_call => Origin::CpuLimit,
+            libc::SIGXCPU if to_itself => Origin::CpuLimit,
             libc::SIGHUP if signal.sender_exiting && self.shares_stop(event, signal) => {
                 Origin::OrphanedGroup
             }
@@ -134,6 +135,17 @@ impl Case {
     fn oom_kill_near(&self, event: &Event) -> bool {
         self.oom_kills().any(|(kill, _)| {
             kill.task.tid == event.task.tid && kill.time_ns.abs_diff(event.time_ns) <= OOM_WINDOW_NS
+        })
+    }
+
+    /// The target had the kernel's SIGXCPU before.
+    fn was_warned(&self, event: &Event, signal: &SignalGenerated) -> bool {
+        self.process_of(&signal.target).is_some_and(|target| {
+            self.received(target).any(|(before, warning)| {
+                before.seq < event.seq
+                    && warning.signal.number == libc::SIGXCPU
+                    && warning.code.number == SI_KERNEL
+            })
         })
     }
 

@@ -1,6 +1,6 @@
 //! Programs that can't be executed.
 
-use crate::lab::{Failure, Scenario, Stage, elf};
+use crate::lab::{Failure, Need, Scenario, Stage, elf};
 
 const EXEC: Scenario = Scenario {
     program: "sh",
@@ -30,6 +30,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "exec-interpreter-missing",
+        // What is in a file on another mount than the root is not looked at.
+        needs: &[Need::Disk],
         about: "a script's interpreter is missing: its first line has a Windows line ending",
         app: &["execute", "{dir}/file"],
         outside: windows_script,
