@@ -24,7 +24,9 @@ fn explained(path: &Path) -> Explanation {
     builder
         .footer(reader.footer())
         .expect("builders take everything");
-    explain(&builder.finish().expect("there was a header"))
+    let mut case = builder.finish().expect("there was a header");
+    case.reported = scenario_of(path).reported();
+    explain(&case)
 }
 
 fn ids<'a>(diagnoses: &'a [Diagnosis], found: &mut Vec<&'a str>) {

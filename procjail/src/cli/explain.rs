@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 
 use super::complain;
-use crate::diagnose::{self, Builder, Explanation};
+use crate::diagnose::{self, Builder, Explanation, Reported};
 use crate::render::{self, Detail, Look, Output};
 use crate::trace;
 
@@ -19,6 +19,10 @@ use crate::trace;
 pub struct Args {
     /// Trace file, plain or compressed; `-` for standard input
     file: PathBuf,
+
+    /// What somebody else reported of the run: an exit code, or a reason such as Error
+    #[arg(long, value_name = "STATUS", value_parser = Reported::parse)]
+    reported: Option<Reported>,
 
     /// Form of the explanation
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
@@ -44,7 +48,7 @@ pub enum Format {
 ///
 /// The trace can't be read, or the explanation not be written.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let explanation = of_file(&args.file)?;
+    let explanation = of_file(&args.file, args.reported.clone())?;
     let detail = if args.all {
         Detail::All
     } else {
@@ -59,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
 /// # Errors
 ///
 /// It can't be read.
-pub fn of_file(path: &Path) -> anyhow::Result<Explanation> {
+pub fn of_file(path: &Path, reported: Option<Reported>) -> anyhow::Result<Explanation> {
     let mut reader = trace::open(path)?;
     let mut builder = Builder::new();
     builder.header(reader.header())?;
@@ -78,7 +82,10 @@ pub fn of_file(path: &Path) -> anyhow::Result<Explanation> {
     }
     builder.footer(reader.footer())?;
     match builder.finish() {
-        Some(case) => Ok(diagnose::explain(&case)),
+        Some(mut case) => {
+            case.reported = reported;
+            Ok(diagnose::explain(&case))
+        }
         None => bail!("{} has no header", path.display()),
     }
 }

@@ -23,8 +23,8 @@ pub mod rules;
 mod tests;
 
 pub use case::{
-    Builder, Case, Index, Notice, Origin, PassedOn, Passing, Process, ProcessId, SharedBuilder,
-    is_bad, program_of,
+    Builder, Case, Index, Notice, Origin, PassedOn, Passing, Process, ProcessId, Reported,
+    SharedBuilder, is_bad, program_of,
 };
 pub use catalogue::{catalogue, schema};
 pub use engine::explain;

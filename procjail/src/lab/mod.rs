@@ -12,6 +12,7 @@ mod scenarios;
 mod stage;
 mod stuck_fs;
 
+use crate::diagnose::Reported;
 pub use run::{Ran, Verdict, run};
 pub use stage::{Failure, Stage};
 
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub program: &'static str,
     /// What happens outside the jail, from before its start to its end.
     pub outside: fn(&mut Stage) -> Result<(), Failure>,
+    /// What a container runtime would have reported, an exit code or a reason; nothing if empty.
+    pub reported: &'static str,
     /// Further diagnoses that must be among those found, beside `id`.
     pub also: &'static [&'static str],
     /// The nearest look-alikes, which must not be found.
@@ -51,9 +54,17 @@ impl Scenario {
         app: &[],
         program: "app",
         outside: stage::watch,
+        reported: "",
         also: &[],
         never: &[],
     };
+}
+
+impl Scenario {
+    /// What was reported of it, as an explanation takes it.
+    pub fn reported(&self) -> Option<Reported> {
+        Reported::parse(self.reported).ok()
+    }
 }
 
 /// Something that not every machine has.

@@ -41,7 +41,7 @@ pub fn run(scenario: &'static Scenario, keep: &Path) -> Result<Ran, Failure> {
     let ended = stage.end();
     outcome?;
     ended?;
-    let explanation = explain(keep)?;
+    let explanation = explain(keep, scenario)?;
     let verdict = judge(scenario, &explanation);
     Ok(Ran {
         trace: keep.to_owned(),
@@ -51,7 +51,7 @@ pub fn run(scenario: &'static Scenario, keep: &Path) -> Result<Ran, Failure> {
 }
 
 /// Explains a trace file.
-fn explain(path: &Path) -> Result<Explanation, Failure> {
+fn explain(path: &Path, scenario: &Scenario) -> Result<Explanation, Failure> {
     let mut reader = trace::open(path).map_err(|error| Failure::Trace(error.to_string()))?;
     let mut builder = Builder::new();
     let wrong = |error: std::io::Error| Failure::Trace(error.to_string());
@@ -61,9 +61,10 @@ fn explain(path: &Path) -> Result<Explanation, Failure> {
         builder.event(&event).map_err(wrong)?;
     }
     builder.footer(reader.footer()).map_err(wrong)?;
-    let case = builder
+    let mut case = builder
         .finish()
         .ok_or_else(|| Failure::Trace("it has no header".to_owned()))?;
+    case.reported = scenario.reported();
     Ok(diagnose::explain(&case))
 }
 

@@ -183,6 +183,7 @@ impl Output for Builder {
         self.case = Some(Case {
             header: header.clone(),
             footer: None,
+            reported: None,
             events: Vec::new(),
             processes: Vec::new(),
             by_key: HashMap::new(),

@@ -25,6 +25,30 @@ use crate::trace::{Footer, Header};
 /// Position of an event in [`Case::events`].
 pub type Index = usize;
 
+/// What somebody else, a container runtime say, reported of the same run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// An exit code.
+    Code(i32),
+    /// A reason in a word, such as `OOMKilled` or `Error`.
+    Reason(String),
+}
+
+impl Reported {
+    /// From a number or a word.
+    ///
+    /// # Errors
+    ///
+    /// There is nothing in it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match (text.trim(), text.trim().parse()) {
+            ("", _) => Err("it needs an exit code, or a reason such as Error".to_owned()),
+            (_, Ok(code)) => Ok(Self::Code(code)),
+            (reason, Err(_)) => Ok(Self::Reason(reason.to_owned())),
+        }
+    }
+}
+
 /// A whole trace, indexed.
 ///
 /// It holds every event but masses of the same: of signals alike in sender, target and fate the first
@@ -36,6 +60,8 @@ pub struct Case {
     pub header: Header,
     /// The last line; `None` for a trace that was cut off.
     pub footer: Option<Footer>,
+    /// What somebody else reported, if whoever asks for an explanation tells it.
+    pub reported: Option<Reported>,
     pub(super) events: Vec<Event>,
     pub(super) processes: Vec<Process>,
     pub(super) by_key: HashMap<(u32, u64), ProcessId>,

@@ -19,6 +19,7 @@ mod memory;
 mod memory_tests;
 mod oom;
 mod orphan;
+mod reported;
 mod signal;
 mod stop;
 mod umount;
@@ -52,5 +53,6 @@ const FAMILIES: &[&[Rule]] = &[
     hang::RULES,
     leak::RULES,
     umount::RULES,
+    reported::RULES,
     evidence::RULES,
 ];

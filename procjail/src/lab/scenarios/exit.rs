@@ -65,6 +65,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..Scenario::PLAIN
     },
     Scenario {
+        id: "exit-code-synthetic",
+        about: "the program returns 3, of which a container runtime makes 137",
+        app: &["exit", "3"],
+        reported: "137",
+        also: &["exit-own-code"],
+        never: &["oom-missed-by-runtime", "exit-137-not-oom"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
         id: "status-stolen",
         about: "a thread that collects any child takes the one that another thread waits for",
         takes_ms: 300,

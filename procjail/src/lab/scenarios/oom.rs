@@ -48,6 +48,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..Scenario::PLAIN
     },
     Scenario {
+        id: "oom-missed-by-runtime",
+        about: "an OOM kill of which a container runtime reports only \"Error\"",
+        options: &["--memory", "48M"],
+        app: &["alloc", "100000000"],
+        outside: play,
+        reported: "Error",
+        also: &["oom-own-limit"],
+        never: &["exit-code-synthetic"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
         id: "oom-ancestor-limit",
         about: "the jail is within its limit, but the group above is not: a neighbour uses most of it",
         takes_ms: 500,

@@ -1,0 +1,144 @@
+//! What somebody else reported of the run, against what the kernel says.
+
+use crate::diagnose::{Case, Cause, Finding, Reported, Rule};
+use crate::exit;
+use crate::render;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "oom-missed-by-runtime",
+        about: "the run ended by an OOM kill, and the reported reason does not say so",
+        find: missed,
+    },
+    Rule {
+        id: "exit-code-synthetic",
+        about: "the reported exit code is not what the kernel says of PID 1",
+        find: synthetic,
+    },
+];
+
+/// A runtime asks for a container's OOM kills after its end, or hears of them by events that race with
+/// that: the kernel's own proof is in the trace.
+fn missed(case: &Case) -> Vec<Finding> {
+    let Some(Reported::Reason(reason)) = &case.reported else {
+        return Vec::new();
+    };
+    if reason.to_ascii_lowercase().contains("oom") {
+        return Vec::new();
+    }
+    let Some(pid1) = case.pid1() else {
+        return Vec::new();
+    };
+    let Some(kill) = case.process(pid1).oom_kill.map(|index| case.event(index)) else {
+        return Vec::new();
+    };
+    vec![
+        Finding::new(format!(
+            "It was an OOM kill although the reported reason is \"{}\": {} was chosen by the kernel's OOM \
+             killer.",
+            render::escape(reason),
+            case.name(pid1)
+        ))
+        .proven()
+        .because_of(Cause::Process(pid1))
+        .shown_by(kill, format!("the OOM killer chose {}", case.name(pid1)))
+        .fact(format!("reported: {}", render::escape(reason)))
+        .not("another end", "the SIGKILL of the OOM killer is what ended it")
+        .fix(
+            "Believe the kernel. Alert on the growth of oom_kill in memory.events, not on the runtime's reason, which \
+             is read after the end and can miss it.",
+        ),
+    ]
+}
+
+/// Runtimes report codes of their own where they have none of the kernel's: 125 to 128, 137, 255.
+fn synthetic(case: &Case) -> Vec<Finding> {
+    let Some(Reported::Code(code)) = case.reported else {
+        return Vec::new();
+    };
+    let Some(pid1) = case.pid1() else {
+        return Vec::new();
+    };
+    let Some((event, ended)) = case.exit(pid1) else {
+        if case.footer.is_none() {
+            return Vec::new();
+        }
+        return vec![
+            Finding::new(format!(
+                "The reported exit code {code} is nobody's: {} had not ended when the trace did.",
+                case.name(pid1)
+            ))
+            .proven()
+            .at(case.end_ns())
+            .fact(format!("reported: {code}"))
+            .relies_on_all(&["exit"])
+            .fix("Look why it could not be collected; the code is the runtime's own."),
+        ];
+    };
+    let real = i32::from(exit::code_of(&ended.status));
+    if real == code {
+        return Vec::new();
+    }
+    vec![
+        Finding::new(format!(
+            "The reported exit code {code} is not that of {}, which {}: the code for that is {real}. Whoever \
+             reported {code} made it up or changed it.",
+            case.name(pid1),
+            case.ended(&ended.status)
+        ))
+        .proven()
+        .because_of(Cause::Process(pid1))
+        .shown_by(
+            event,
+            format!("{} {}", case.name(pid1), case.ended(&ended.status)),
+        )
+        .fact(format!("reported: {code}"))
+        .fix(
+            "Go by the kernel's status. A runtime invents codes when it lost track of the process (137, 255), or could \
+             not start it (125 to 128).",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::{
+        Reported, explain,
+        fixture::{Scene, inside},
+    };
+
+    fn ids(scene: &Scene, reported: &str) -> Vec<String> {
+        let mut case = scene.case();
+        case.reported = Some(Reported::parse(reported).expect("a report"));
+        let explanation = explain(&case);
+        let mut ids: Vec<String> = Vec::new();
+        let mut rest = explanation.diagnoses;
+        while let Some(one) = rest.pop() {
+            ids.push(one.id);
+            rest.extend(one.consequences);
+        }
+        ids
+    }
+
+    #[test]
+    fn a_code_of_its_own_is_told_from_an_invented_one() {
+        let mut scene = Scene::new(&["app"]);
+        scene.exit(10, inside(1, "app"), 3, 0);
+        assert!(
+            ids(&scene, "137")
+                .iter()
+                .any(|id| id == "exit-code-synthetic")
+        );
+        assert!(
+            !ids(&scene, "3")
+                .iter()
+                .any(|id| id == "exit-code-synthetic")
+        );
+        assert!(
+            !ids(&scene, "Error")
+                .iter()
+                .any(|id| id == "oom-missed-by-runtime")
+        );
+        assert!(Reported::parse(" ").is_err());
+    }
+}
