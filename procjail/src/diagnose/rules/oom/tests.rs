@@ -218,6 +218,23 @@ fn workers_that_died_together_are_no_loop() {
 }
 
 #[test]
+fn workers_that_are_made_while_others_die_are_no_loop() {
+    let mut scene = Scene::new(&["app"]);
+    for pid in 2..8 {
+        let time = u64::from(pid) * 1000;
+        let victim = inside(pid, "worker");
+        scene.fork(time, app(), victim.clone());
+        scene.at(
+            time + 900,
+            app(),
+            What::OomKill(kill(victim, mib(60), full())),
+        );
+    }
+    // Nobody collects them: whoever makes the next one does not know.
+    scene.expect_no("oom-repeat-loop");
+}
+
+#[test]
 fn a_group_kill_needs_the_setting() {
     let mut scene = Scene::new(&["app"]);
     for pid in 2..5 {

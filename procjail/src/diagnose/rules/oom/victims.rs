@@ -289,10 +289,10 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
         let list = runs
             .entry((creator, kill.oom.victim.comm.as_str()))
             .or_default();
-        // Made after the one before had died: started again, not started with it.
+        // Made after the one before had been collected: started again, not started with it.
         if list
             .last()
-            .is_none_or(|(last, _)| born > last.event.time_ns)
+            .is_none_or(|(last, _)| collected_ns(case, last).is_some_and(|at_ns| born > at_ns))
         {
             list.push((kill, kill.event.time_ns.saturating_sub(born)));
         }
@@ -345,6 +345,15 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
         );
     }
     found
+}
+
+/// When the victim of a kill was collected; its death where reaps are not recorded.
+fn collected_ns(case: &Case, kill: &Kill<'_>) -> Option<u64> {
+    if !case.has_probe("sys_exit") {
+        return Some(kill.event.time_ns);
+    }
+    let (event, _) = case.reap(kill.victim?)?;
+    Some(event.time_ns)
 }
 
 /// Largest to smallest; huge if one is nothing.
