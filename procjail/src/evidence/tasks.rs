@@ -108,7 +108,7 @@ fn thread(
         let channel = match channel.trim() {
             // What 5.10 always says.
             "" | "0" => stack.first().cloned().unwrap_or_default(),
-            channel => channel.to_owned(),
+            channel => in_source(channel).to_owned(),
         };
         (stack, channel, syscall(&call))
     } else {
@@ -140,9 +140,18 @@ fn frames(stack: &str) -> Vec<String> {
         let symbol = line.split_whitespace().nth(1)?;
         let name = symbol.split('+').next()?;
         // A file without a stack has a last line with an address only.
-        (!name.is_empty() && !name.starts_with("0x")).then(|| name.to_owned())
+        (!name.is_empty() && !name.starts_with("0x")).then(|| in_source(name).to_owned())
     };
     stack.lines().filter_map(function).take(FRAMES).collect()
+}
+
+/// The name that a function has in the kernel's source: a compiler adds what it made of it, such as
+/// `.part.0` or `.isra.0`.
+fn in_source(symbol: &str) -> &str {
+    match symbol.split_once('.') {
+        Some((name, _)) if !name.is_empty() => name,
+        _ => symbol,
+    }
 }
 
 /// The call in a `syscall` file (proc_pid_syscall(5)): `running`, `-1 …` outside of one, or its number
@@ -163,6 +172,8 @@ mod tests {
     fn stacks_have_names_only() {
         let text = "[<0>] do_wait+0x5f/0x110\n[<0>] kernel_wait4+0x1/0x2\n\nodd\n[<0>] 0xffffffffffffffff\n";
         assert_eq!(frames(text), ["do_wait", "kernel_wait4"]);
+        let parts = "[<0>] ptrace_stop.part.0+0x1/0x2\n[<0>] do_sigtimedwait.isra.0+0x1/0x2\n";
+        assert_eq!(frames(parts), ["ptrace_stop", "do_sigtimedwait"]);
     }
 
     #[test]
