@@ -29,10 +29,7 @@ const LAST: i64 = 133;
 /// Whether what a system call returned tells of something that went wrong.
 #[inline(always)]
 pub fn is_error(result: i64) -> bool {
-    (-LAST..0).contains(&result)
-        && result != -EINTR
-        && result != -ENOTTY
-        && result != -EINPROGRESS
+    (-LAST..0).contains(&result) && result != -EINTR && result != -ENOTTY && result != -EINPROGRESS
 }
 
 /// Whether it is for a call with that entry of [`SyscallTable::failure`](procjail_common::SyscallTable).

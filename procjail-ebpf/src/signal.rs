@@ -177,8 +177,8 @@ fn try_generate(ctx: &RawTracePointContext) -> Result<(), Skip> {
         },
     );
     // A timer's signal comes from an interrupt: whoever ran then has nothing to do with it.
-    let timer = code == SI_TIMER
-        || code == SI_KERNEL && matches!(signal, SIGALRM | SIGVTALRM | SIGPROF);
+    let timer =
+        code == SI_TIMER || code == SI_KERNEL && matches!(signal, SIGALRM | SIGVTALRM | SIGPROF);
     if !timer {
         sender::tell(sender, scope::cgroup_of(target));
     }

@@ -38,15 +38,20 @@ impl Holder {
     }
 }
 
-/// Host PID of the jail's PID 1.
-fn pid_1(name: &str) -> u32 {
-    let directory = procjail_tests::cgroup_directories()
+/// Host PID of the jail's PID 1: the first process of a namespace below the guard's.
+fn pid_1() -> u32 {
+    let is_pid_1 = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let numbers: Vec<&str> = numbers.unwrap_or_default().split_whitespace().collect();
+        matches!(numbers[..], [_, _, "1"])
+    };
+    // An earlier jail of the same test may not be gone yet.
+    let found = procjail_tests::descendants()
         .into_iter()
-        .find(|path| path.ends_with(name) && path.join("cgroup.events").exists())
-        .expect("the jail's v2 directory");
-    let list = std::fs::read_to_string(directory.join("cgroup.procs")).expect("its processes");
-    let first = list.lines().next().expect("a process");
-    first.parse().expect("a number")
+        .filter(is_pid_1)
+        .max();
+    found.expect("the jail's first process")
 }
 
 /// A jail that sleeps, with a zombie in its PID namespace that only an outsider can reap.
@@ -66,7 +71,7 @@ fn held(scene: &Scene, command: &str, name: &str, timeout: &str) -> (Running, Ho
         _ => scene.trace(&options, &app).spawn(),
     };
     running.wait_for_line("ready");
-    let holder = Holder::start(&["join-pid-namespace", &pid_1(name).to_string()]);
+    let holder = Holder::start(&["join-pid-namespace", &pid_1().to_string()]);
     (running, holder)
 }
 
@@ -191,7 +196,7 @@ fn a_stderr_that_nobody_reads_holds_nothing_up() {
             .stderr(write)
             .spawn();
         running.wait_for_line("ready");
-        let holder = Holder::start(&["join-pid-namespace", &pid_1("deaf").to_string()]);
+        let holder = Holder::start(&["join-pid-namespace", &pid_1().to_string()]);
         let before = running.elapsed();
         running.signal(libc::SIGTERM);
         let finished = running.finish().expect_code(124);
@@ -230,7 +235,7 @@ fn a_tracer_that_holds_pid_1_at_its_exit_is_told() {
             .trace(&options, &[&misbehave(), "handle-term", "0"])
             .spawn();
         running.wait_for_line("ready");
-        let holder = Holder::start(&["trace-exit", &pid_1("traced").to_string()]);
+        let holder = Holder::start(&["trace-exit", &pid_1().to_string()]);
         running.signal(libc::SIGTERM);
         let finished = running.finish().expect_code(124);
         let tracer = holder.child.id();
