@@ -45,11 +45,12 @@ pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
             errno(&call.error)
         )
     };
-    let last: Vec<String> = failed.calls.iter().rev().take(NAMED).map(call).collect();
-    Words::new(
-        Tone::Plain,
-        format!("last failed calls: {}", last.join("; ")),
-    )
+    let last = failed.calls.last().map_or_else(String::new, call);
+    let before = match failed.calls.len() as u64 {
+        0 | 1 => String::new(),
+        count => format!("{} before it", plural(count - 1, "other", "others")),
+    };
+    Words::new(Tone::Plain, format!("last failed call: {last}")).detail(before)
 }
 
 /// What a file is that could not be executed.

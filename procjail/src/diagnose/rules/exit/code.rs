@@ -27,6 +27,20 @@ fn is_routine(call: &FailedCall) -> bool {
             ("rt_sigaction", libc::EINVAL) | ("lseek", libc::ESPIPE) | ("readlink", libc::EINVAL)
         )
         || matches!(call.syscall.name.as_str(), "prctl" | "arch_prctl" | "rseq")
+        || (call.error.number == libc::ENOENT && call.path.as_deref().is_some_and(is_looked_for))
+}
+
+/// What the C library and its loader look for in every program, and mostly don't find.
+fn is_looked_for(path: &str) -> bool {
+    const STARTS: [&str; 4] = [
+        "/etc/ld.so.",
+        "/usr/lib/locale/",
+        "/usr/share/locale/",
+        "/run/nscd/",
+    ];
+    STARTS.iter().any(|start| path.starts_with(start))
+        || path.contains("/glibc-hwcaps/")
+        || path == "/var/run/nscd/socket"
 }
 
 /// A failed call in words: `bind: EADDRINUSE (Address already in use)`.

@@ -215,3 +215,25 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
         .free(201, &child);
     assert!(!has(&zombie, "sigchld-ignored-autoreap"));
 }
+
+#[test]
+fn what_every_program_looks_for_is_no_reason() {
+    let mut scene = Scene::new("sh");
+    let sh = task(1, "sh");
+    scene.failed_calls(
+        10,
+        &sh,
+        vec![
+            failed_call("access", libc::ENOENT, Some("/etc/ld.so.preload"), &[]),
+            failed_call(
+                "openat",
+                libc::ENOENT,
+                Some("/usr/lib/locale/C.UTF-8/LC_CTYPE"),
+                &[],
+            ),
+        ],
+    );
+    scene.end(11, &sh, 4 << 8);
+    let verdict = scene.verdict("exit-own-code").verdict;
+    assert!(!verdict.contains("ENOENT"), "{verdict}");
+}
