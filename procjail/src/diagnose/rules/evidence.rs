@@ -46,8 +46,8 @@ fn lost(case: &Case) -> Vec<Finding> {
         ));
     }
     let mut finding = Finding::new(format!(
-        "{} are missing from this trace ({}): that something did not happen cannot be said.",
-        render::plural(total, "event", "events"),
+        "{} missing from this trace ({}): that something did not happen cannot be said.",
+        render::plural(total, "event is", "events are"),
         kinds.join(", "),
     ))
     .proven()
