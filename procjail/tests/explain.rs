@@ -6,25 +6,15 @@
 
 use std::path::Path;
 
-use procjail::diagnose::{Builder, Diagnosis, Explanation, explain};
+use procjail::diagnose::{Case, Diagnosis, Explanation, explain};
 use procjail::lab;
-use procjail::render::{Detail, Look, Output, explanation};
+use procjail::render::{Detail, Look, explanation};
 use procjail::trace;
 
 fn explained(path: &Path) -> Explanation {
     let mut reader = trace::open(path).expect("a trace");
-    let mut builder = Builder::new();
-    builder
-        .header(reader.header())
-        .expect("builders take everything");
-    for event in reader.by_ref() {
-        let event = event.expect("an event");
-        builder.event(&event).expect("builders take everything");
-    }
-    builder
-        .footer(reader.footer())
-        .expect("builders take everything");
-    let mut case = builder.finish().expect("there was a header");
+    let (mut case, damage) = Case::read(&mut reader).expect("a case");
+    assert!(damage.is_none(), "{damage:?}");
     case.reported = scenario_of(path).reported();
     explain(&case)
 }

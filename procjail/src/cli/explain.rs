@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::ValueEnum;
 
 use super::complain;
-use crate::diagnose::{self, Builder, Explanation, Reported};
-use crate::render::{self, Detail, Look, Output};
+use crate::diagnose::{self, Case, Explanation, Reported};
+use crate::render::{self, Detail, Look};
 use crate::trace;
 
 /// Explain a trace file: what happened, why, and what shows it
@@ -65,29 +65,16 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
 /// It can't be read.
 pub fn of_file(path: &Path, reported: Option<Reported>) -> anyhow::Result<Explanation> {
     let mut reader = trace::open(path)?;
-    let mut builder = Builder::new();
-    builder.header(reader.header())?;
-    for event in reader.condensed() {
-        match event {
-            Ok((event, omitted)) => builder.event_of_many(&event, omitted)?,
-            // Damage within: what came before is worth an explanation all the same.
-            Err(error) => {
-                complain(format_args!("{error}; explained up to there"));
-                break;
-            }
-        }
+    let (mut case, damage) = Case::read(&mut reader)?;
+    if let Some(error) = damage {
+        // What came before is worth an explanation all the same.
+        complain(format_args!("{error}; explained up to there"));
     }
     if let Some(missing) = reader.missing() {
         complain(format_args!("{missing}"));
     }
-    builder.footer(reader.footer())?;
-    match builder.finish() {
-        Some(mut case) => {
-            case.reported = reported;
-            Ok(diagnose::explain(&case))
-        }
-        None => bail!("{} has no header", path.display()),
-    }
+    case.reported = reported;
+    Ok(diagnose::explain(&case))
 }
 
 /// Prints an explanation to stdout.

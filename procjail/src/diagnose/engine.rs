@@ -6,6 +6,7 @@ use super::case::{Case, ProcessId};
 use super::finding::{Cause, Finding};
 use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
 use super::{Evidence, rules};
+use crate::event::Lost;
 use crate::lab;
 use crate::render;
 
@@ -27,8 +28,9 @@ pub fn explain(case: &Case) -> Explanation {
             })
         })
         .collect();
+    let losses = case.losses();
     for one in &mut found {
-        weaken(case, one);
+        weaken(case, &losses, one);
     }
     found.sort_by_key(|one| one.finding.time_ns);
     let mut diagnoses = nest(case, found);
@@ -62,11 +64,10 @@ fn ended(case: &Case) -> Option<String> {
 }
 
 /// Lowers the confidence of what relies on events that may be missing.
-fn weaken(case: &Case, found: &mut Found) {
-    let losses = case.losses();
+fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
     let mut missing: BTreeSet<String> = BTreeSet::new();
     for kind in &found.finding.absent {
-        for lost in &losses {
+        for lost in losses {
             if lost.event_kind == *kind || lost.event_kind == "undecodable" {
                 missing.insert(format!(
                     "{} {} events were lost: one more may have been among them",

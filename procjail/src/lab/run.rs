@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Scenario, Stage};
-use crate::diagnose::{self, Builder, Diagnosis, Explanation};
-use crate::render::Output;
+use crate::diagnose::{self, Case, Diagnosis, Explanation};
 use crate::trace;
 
 /// A scenario that was run.
@@ -52,18 +51,12 @@ pub fn run(scenario: &'static Scenario, keep: &Path) -> Result<Ran, Failure> {
 
 /// Explains a trace file.
 fn explain(path: &Path, scenario: &Scenario) -> Result<Explanation, Failure> {
-    let mut reader = trace::open(path).map_err(|error| Failure::Trace(error.to_string()))?;
-    let mut builder = Builder::new();
-    let wrong = |error: std::io::Error| Failure::Trace(error.to_string());
-    builder.header(reader.header()).map_err(wrong)?;
-    for event in reader.by_ref() {
-        let event = event.map_err(|error| Failure::Trace(error.to_string()))?;
-        builder.event(&event).map_err(wrong)?;
+    let wrong = |error: &dyn std::fmt::Display| Failure::Trace(error.to_string());
+    let mut reader = trace::open(path).map_err(|error| wrong(&error))?;
+    let (mut case, damage) = Case::read(&mut reader).map_err(|error| wrong(&error))?;
+    if let Some(error) = damage {
+        return Err(wrong(&error));
     }
-    builder.footer(reader.footer()).map_err(wrong)?;
-    let mut case = builder
-        .finish()
-        .ok_or_else(|| Failure::Trace("it has no header".to_owned()))?;
     case.reported = scenario.reported();
     Ok(diagnose::explain(&case))
 }

@@ -9,7 +9,7 @@ use crate::event::{
     Disposition, Event, SignalCode, SignalDelivered, SignalGenerated, SignalResult, Task, What,
 };
 use crate::render::Output;
-use crate::trace::{Footer, Header};
+use crate::trace::{Footer, Header, ReadError, Reader};
 
 /// Of signals that are alike, so many are kept from the first on, and the last.
 const ALIKE: u64 = 8;
@@ -55,7 +55,7 @@ impl Builder {
     }
 
     /// Takes an event, and note of so many before it that were like it and are left out.
-    pub fn event_of_many(&mut self, event: &Event, omitted: u64) -> io::Result<()> {
+    fn event_of_many(&mut self, event: &Event, omitted: u64) -> io::Result<()> {
         if let Some(case) = &mut self.case {
             case.total += omitted;
         }
@@ -190,6 +190,7 @@ impl Output for Builder {
             by_pid: HashMap::new(),
             pid1: None,
             repeats: HashMap::new(),
+            senders: HashMap::new(),
             gate_ns: None,
             end_ns: header.start_boot_ns,
             total: 0,
@@ -229,6 +230,31 @@ impl Output for Builder {
 }
 
 impl Case {
+    /// The case of a trace, read to its end or to where it is damaged. There the error tells where; what
+    /// came before is in the case all the same.
+    ///
+    /// # Errors
+    ///
+    /// None: a builder takes everything. The type is that of an [`Output`].
+    pub fn read(reader: &mut Reader) -> io::Result<(Self, Option<ReadError>)> {
+        let mut builder = Builder::new();
+        builder.header(reader.header())?;
+        let mut damage = None;
+        for event in reader.condensed() {
+            match event {
+                Ok((event, omitted)) => builder.event_of_many(&event, omitted)?,
+                Err(error) => {
+                    damage = Some(error);
+                    break;
+                }
+            }
+        }
+        builder.footer(reader.footer())?;
+        let case = builder.finish();
+        case.map(|case| (case, damage))
+            .ok_or_else(|| io::Error::other("the trace has no header"))
+    }
+
     /// Keeps with the process what needs no event of its own: its release, the SIGCHLD for its end.
     fn takes_note(&mut self, event: &Event) -> bool {
         match &event.what {
@@ -368,6 +394,10 @@ impl Case {
             What::OomKill(kill) => {
                 let victim = self.seen(&kill.victim);
                 self.processes[victim.0].oom_kill = Some(index);
+            }
+            What::Sender(_) => {
+                let key = (event.task.pid, event.task.start_ns);
+                self.senders.entry(key).or_insert(index);
             }
             What::FailedCalls(_) => self.processes[id.0].failed_calls = Some(index),
             _ => {}

@@ -68,6 +68,7 @@ pub struct Case {
     pub(super) by_pid: HashMap<u32, ProcessId>,
     pub(super) pid1: Option<ProcessId>,
     pub(super) repeats: HashMap<u64, u64>,
+    pub(super) senders: HashMap<(u32, u64), Index>,
     pub(super) gate_ns: Option<u64>,
     pub(super) end_ns: u64,
     pub(super) total: u64,
@@ -269,13 +270,10 @@ impl Case {
 
     /// Who a sender from outside is, if that was recorded.
     pub fn sender(&self, task: &Task) -> Option<(&Event, &Sender)> {
-        self.events.iter().find_map(|event| match &event.what {
-            What::Sender(sender)
-                if event.task.pid == task.pid && event.task.start_ns == task.start_ns =>
-            {
-                Some((event, sender))
-            }
+        let event = self.event(*self.senders.get(&(task.pid, task.start_ns))?);
+        match &event.what {
+            What::Sender(sender) => Some((event, sender)),
             _ => None,
-        })
+        }
     }
 }
