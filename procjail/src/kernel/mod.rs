@@ -25,5 +25,6 @@ mod tracer;
 
 pub use error::Error;
 pub use features::{Check, State, check};
+pub(crate) use host::capabilities;
 pub use ring::Reader;
 pub use tracer::{Options, Tracer};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Failure, Need};
+use crate::kernel;
 
 /// `CAP_SYS_RESOURCE` of capabilities(7).
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -20,7 +21,7 @@ impl Need {
             Self::MemoryV1 => memory_controller() == Some(1),
             Self::Memory => memory_controller().is_some(),
             Self::Linux(major, minor) => linux_version() >= (major, minor),
-            Self::SysResource => has_capability(CAP_SYS_RESOURCE),
+            Self::SysResource => kernel::capabilities() >> CAP_SYS_RESOURCE & 1 == 1,
             Self::Swap => has_swap(),
             Self::Disk => has_disk(),
             Self::Fuse => Path::new("/dev/fuse").exists(),
@@ -84,14 +85,6 @@ fn linux_version() -> (u32, u32) {
         .split(|char: char| !char.is_ascii_digit())
         .map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn has_capability(number: u32) -> bool {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask >> number & 1 == 1)
 }
 
 fn has_disk() -> bool {

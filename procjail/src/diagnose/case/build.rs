@@ -190,6 +190,7 @@ impl Output for Builder {
             by_pid: HashMap::new(),
             pid1: None,
             repeats: HashMap::new(),
+            oom_kills: Vec::new(),
             senders: HashMap::new(),
             gate_ns: None,
             end_ns: header.start_boot_ns,
@@ -352,8 +353,10 @@ impl Case {
     }
 
     fn index_event(&mut self, index: usize, event: &Event) {
-        if let What::GateOpened(_) = event.what {
-            self.gate_ns = Some(event.time_ns);
+        match event.what {
+            What::GateOpened(_) => self.gate_ns = Some(event.time_ns),
+            What::OomKill(_) => self.oom_kills.push(index),
+            _ => {}
         }
         if event.task.pid == 0 {
             // The idle task: a timer's signal comes in its name.

@@ -68,6 +68,7 @@ pub struct Case {
     pub(super) by_pid: HashMap<u32, ProcessId>,
     pub(super) pid1: Option<ProcessId>,
     pub(super) repeats: HashMap<u64, u64>,
+    pub(super) oom_kills: Vec<Index>,
     pub(super) senders: HashMap<(u32, u64), Index>,
     pub(super) gate_ns: Option<u64>,
     pub(super) end_ns: u64,
@@ -191,9 +192,12 @@ impl Case {
 
     /// The OOM kills, in order.
     pub fn oom_kills(&self) -> impl Iterator<Item = (&Event, &OomKill)> {
-        self.each(|what| match what {
-            What::OomKill(kill) => Some(kill),
-            _ => None,
+        self.oom_kills.iter().filter_map(|index| {
+            let event = self.event(*index);
+            match &event.what {
+                What::OomKill(kill) => Some((event, kill)),
+                _ => None,
+            }
         })
     }
 
