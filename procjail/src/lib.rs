@@ -8,6 +8,7 @@
 //!   -> decode -> enrich -> Event                          kernel, event
 //!   -> trace file | timeline                              trace, render
 //! Event, evidence -> Case -> rules -> Explanation         diagnose
+//! trace file, Explanation -> a form for others            export
 //! ```
 //!
 //! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`evidence`] reads
@@ -20,6 +21,7 @@ pub mod diagnose;
 pub mod event;
 pub mod evidence;
 pub mod exit;
+pub mod export;
 pub mod hang;
 pub mod host;
 pub mod jail;

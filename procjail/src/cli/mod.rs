@@ -3,6 +3,7 @@
 mod check;
 mod clean;
 mod explain;
+mod export;
 mod lab;
 mod live;
 mod options;
@@ -30,6 +31,7 @@ enum Command {
     Trace(trace::Args),
     Show(show::Args),
     Explain(explain::Args),
+    Export(export::Args),
     Lab(lab::Args),
     Check(check::Args),
     Clean(clean::Args),
@@ -55,6 +57,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Trace(args) => trace::run(args),
         Command::Show(args) => show::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Export(args) => export::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Check(args) => check::run(args),
         Command::Clean(args) => clean::run(args),

@@ -1,0 +1,67 @@
+//! `procjail export`: a trace file in another form.
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::complain;
+use crate::diagnose::Reported;
+use crate::export::{Format, Source, SourceError, Target};
+
+/// Export a trace file with its verdicts: for an incident write-up, a viewer or a collector
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Trace file, plain or compressed; `-` for standard input
+    file: PathBuf,
+
+    /// Form of the export
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Format,
+
+    /// Write to OUT, which is either whole or not there; else to standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+
+    /// Overwrite OUT
+    #[arg(long)]
+    force: bool,
+
+    /// What somebody else reported of the run: an exit code, or a reason such as Error
+    #[arg(long, value_name = "STATUS", value_parser = Reported::parse)]
+    reported: Option<Reported>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// The trace can't be read, or the export not be written.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let source = Source::open(&args.file)?;
+    // Before the work: whoever can't keep its result should hear so now.
+    let mut target = match &args.output {
+        Some(path) => Target::file(path, args.force)?,
+        None => Target::stdout(),
+    };
+    let subject = source.explain(args.reported)?;
+    if let Some(missing) = &subject.missing {
+        complain(format_args!("{missing}"));
+    }
+    let written = args
+        .to
+        .output(&subject, &mut target)
+        .map_err(SourceError::Output)
+        .and_then(|mut output| source.pass_on(output.as_mut()));
+    match written {
+        Ok(()) => {}
+        // Whoever reads has seen enough.
+        Err(SourceError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Ok(0);
+        }
+        Err(SourceError::Output(error)) => return Err(target.error("write", error).into()),
+        Err(error) => return Err(error).context("cannot export"),
+    }
+    target.finish()?;
+    Ok(0)
+}

@@ -1,0 +1,59 @@
+//! A trace with its verdicts, in a form for others: the reader of a write-up, a tool, a collector.
+//!
+//! ```text
+//! trace file -> Case -> Explanation      first reading: what matters is known
+//! trace file -> Event -> Output          second reading: the form, written as it is read
+//! ```
+//!
+//! Each form is an [`Output`], in the file of its name, and knows the case and its explanation from the
+//! start. A form holds no more of the trace in memory than it shows.
+
+mod csv;
+mod progress;
+mod source;
+mod target;
+
+use std::io::{self, Write};
+
+use crate::diagnose::{Case, Explanation};
+use crate::render::Output;
+
+use progress::Progress;
+pub use source::{Source, SourceError};
+pub use target::{Target, TargetError};
+
+/// A form that a trace is exported to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// The events as a table, one line each.
+    Csv,
+}
+
+/// What is known of a trace before its events are written.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The trace as the rules see it.
+    pub case: Case,
+    /// What the rules make of it.
+    pub explanation: Explanation,
+    /// What the trace lacks, in words, such as its end; `None` if it is whole.
+    pub missing: Option<String>,
+}
+
+impl Format {
+    /// The output that writes `subject`'s trace to `out` in this form.
+    ///
+    /// # Errors
+    ///
+    /// What comes before the header could not be written.
+    pub fn output<'a>(
+        self,
+        subject: &'a Subject,
+        out: impl Write + 'a,
+    ) -> io::Result<Box<dyn Output + 'a>> {
+        let _ = subject;
+        Ok(match self {
+            Self::Csv => Box::new(csv::Csv::new(out)),
+        })
+    }
+}
