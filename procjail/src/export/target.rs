@@ -239,3 +239,128 @@ fn replace(file: &File, path: &Path) -> io::Result<()> {
     link(file, &name)?;
     name.persist(path).map_err(|error| error.error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+
+    use super::*;
+
+    /// Names in a directory.
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").file_name().display().to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn write(path: &Path, text: &str, overwrite: bool) -> Result<(), TargetError> {
+        let mut target = Target::file(path, overwrite)?;
+        target.write_all(text.as_bytes()).expect("room");
+        target.finish()
+    }
+
+    #[test]
+    fn a_file_is_there_when_it_is_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("report");
+        let mut target = Target::file(&path, false).expect("a target");
+        target.write_all(&[b'x'; 2 * BUFFER_BYTES]).expect("room");
+        assert_eq!(names(directory.path()), [""; 0]);
+        target.finish().expect("a name");
+        assert_eq!(names(directory.path()), ["report"]);
+        assert_eq!(path.metadata().expect("a file").len(), 2 << 18);
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("report");
+        for overwrite in [false, true] {
+            let mut target = Target::file(&path, overwrite).expect("a target");
+            target.write_all(b"half").expect("room");
+            drop(target);
+            assert_eq!(names(directory.path()), [""; 0]);
+        }
+        // The way of a file system that has no files without names.
+        let file = beside(&path).expect("a file");
+        drop(file);
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_is_overwritten_only_by_force() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("report");
+        fs::write(&path, "old").expect("a file");
+        assert!(matches!(
+            write(&path, "new", false),
+            Err(TargetError::Exists(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "old");
+        write(&path, "new", true).expect("force");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "new");
+        assert_eq!(names(directory.path()), ["report"]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_overwritten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("report");
+        let target = Target::file(&path, false).expect("a target");
+        fs::write(&path, "another's").expect("a file");
+        assert!(matches!(target.finish(), Err(TargetError::Exists(_))));
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "another's");
+    }
+
+    #[test]
+    fn a_link_stays_and_its_file_is_overwritten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("report");
+        let link = directory.path().join("latest");
+        fs::write(&path, "old").expect("a file");
+        symlink("report", &link).expect("a link");
+        assert!(matches!(
+            write(&link, "new", false),
+            Err(TargetError::Exists(_))
+        ));
+        write(&link, "new", true).expect("force");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "new");
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_stays() {
+        write(Path::new("/dev/null"), "text", false).expect("a device");
+        let metadata = Path::new("/dev/null").metadata().expect("a device");
+        assert!(metadata.file_type().is_char_device() && metadata.rdev() != 0);
+        let mut full = Target::file(Path::new("/dev/full"), false).expect("a device");
+        full.write_all(b"text").expect("a buffer");
+        let error = full.finish().expect_err("no room").to_string();
+        assert!(
+            error.starts_with("cannot write /dev/full: ENOSPC"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (path, says) in [
+            (directory.path().to_owned(), "EISDIR"),
+            (
+                directory.path().join("no/report"),
+                "make its directory first",
+            ),
+        ] {
+            let error = Target::file(&path, true)
+                .err()
+                .expect("an error")
+                .to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
