@@ -3,17 +3,22 @@
 //! Everything is decided here, before anything is created: every string that the child needs is in
 //! its final form, so that the child only walks a list. Each step's `Display` is its line of `--plan`.
 
+mod step;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+pub use step::Step;
 
 use super::cgroup::{HostCgroups, LimitPlan, Mode};
 use super::error::Error;
 use super::mounts::{MountInfo, Peer, Remount};
 use super::program::Program;
-use super::spec::{Net, Propagation, Rlimit, Spec, User};
+use super::spec::{Net, Propagation, Rlimit, Spec};
 use super::{StopOptions, sys};
 
 /// What is done to build a jail, in order.
@@ -31,148 +36,6 @@ pub struct Plan {
     pub(super) slots: usize,
     cgroup_mode: Mode,
     command: Vec<String>,
-}
-
-/// One thing that PID 1 does before it executes APP.
-#[derive(Debug)]
-pub enum Step {
-    /// Die with the launcher.
-    Arm,
-    /// Cut the mounts loose from the host's.
-    Propagation {
-        /// Still get what the host mounts.
-        slave: bool,
-    },
-    /// Open the copies of the host's shared mounts.
-    OpenPeers,
-    /// Clone the mount that a bind mount starts from.
-    Clone {
-        /// Where the clone waits.
-        slot: usize,
-        /// Path on the host.
-        source: CString,
-        /// Make it read-only.
-        read_only: bool,
-    },
-    /// Clone the new root and put it in its place.
-    Root {
-        /// Path on the host.
-        dir: CString,
-    },
-    /// Make the root and all below read-only.
-    ReadOnly {
-        /// Mount by mount, for a kernel without mount_setattr(2).
-        remounts: Vec<Remount>,
-    },
-    /// Mount a new proc.
-    Proc,
-    /// Mount a minimal /dev.
-    Dev,
-    /// Mount a new tmpfs.
-    Tmpfs {
-        /// Path inside.
-        target: CString,
-        /// Most that it holds, bytes.
-        size_bytes: Option<CString>,
-    },
-    /// Put a clone in its place.
-    Attach {
-        /// Where it waits.
-        slot: usize,
-        /// Path inside.
-        target: CString,
-        /// To make it read-only on a kernel without mount_setattr(2).
-        remounts: Vec<Remount>,
-    },
-    /// Change the root and detach the old one.
-    Pivot,
-    /// Join the host's peer groups.
-    JoinPeers,
-    /// Set the host name.
-    Hostname(CString),
-    /// Bring up the loopback interface.
-    Loopback,
-    /// Set a resource limit.
-    Rlimit(Rlimit),
-    /// Empty the inheritable capabilities.
-    Capabilities,
-    /// Wait until the launcher is ready.
-    Gate,
-    /// Make a cgroup namespace, now that this process is in its cgroups.
-    CgroupNamespace,
-    /// Become the reaper, and go on in a child.
-    Init,
-    /// Become another user.
-    User(User),
-    /// Change the working directory.
-    Workdir(CString),
-    /// Execute APP.
-    Execute(String),
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |path: &CString| path.to_string_lossy().into_owned();
-        match self {
-            Step::Arm => write!(f, "die with the launcher (PR_SET_PDEATHSIG SIGKILL)"),
-            Step::Propagation { slave: false } => write!(f, "make every mount private"),
-            Step::Propagation { slave: true } => {
-                write!(f, "make every mount a slave of the host's")
-            }
-            Step::OpenPeers => write!(f, "remember the mounts that the host shares"),
-            Step::Clone {
-                source, read_only, ..
-            } => {
-                let how = if *read_only { ", read-only" } else { "" };
-                write!(f, "clone the mounts at {} of the host{how}", text(source))
-            }
-            Step::Root { dir } => write!(f, "clone the mounts at {}, the new root", text(dir)),
-            Step::ReadOnly { .. } => write!(f, "make the root and every mount below read-only"),
-            Step::Proc => write!(f, "mount a new proc at /proc"),
-            Step::Dev => write!(
-                f,
-                "mount a minimal /dev: null zero full random urandom tty ptmx, fd stdin stdout stderr, pts shm"
-            ),
-            Step::Tmpfs { target, size_bytes } => {
-                write!(f, "mount a new tmpfs at {}", text(target))?;
-                match size_bytes {
-                    Some(size) => write!(f, " of {} bytes", text(size)),
-                    None => Ok(()),
-                }
-            }
-            Step::Attach { target, .. } => write!(f, "attach the clone at {}", text(target)),
-            Step::Pivot => write!(f, "change the root and detach the old one (pivot_root)"),
-            Step::JoinPeers => write!(f, "share again with the host what it shares"),
-            Step::Hostname(name) => write!(f, "set the host name to {}", text(name)),
-            Step::Loopback => write!(f, "bring up the loopback interface"),
-            Step::Rlimit(limit) => {
-                let number = |value| match value {
-                    u64::MAX => "unlimited".to_owned(),
-                    _ => format!("{value}"),
-                };
-                let (soft, hard) = (number(limit.soft), number(limit.hard));
-                write!(
-                    f,
-                    "set resource limit {} to {soft}, at most {hard}",
-                    limit.name
-                )
-            }
-            Step::Capabilities => write!(f, "empty the inheritable capabilities"),
-            Step::Gate => write!(f, "wait at the gate until the launcher is ready"),
-            Step::CgroupNamespace => write!(f, "make a cgroup namespace"),
-            Step::Init => write!(f, "become procjail-init, go on in its child"),
-            Step::User(user) => write!(
-                f,
-                "become user {} and group {}, without further groups",
-                user.uid, user.gid
-            ),
-            Step::Workdir(dir) => write!(f, "change the working directory to {}", text(dir)),
-            Step::Execute(app) => write!(
-                f,
-                "close all descriptors above 2, reset all signals, execute {app}"
-            ),
-        }
-    }
 }
 
 /// What the plan depends on and the command line doesn't tell.
@@ -472,137 +335,4 @@ pub(super) fn c_variable(name: &OsStr, value: &OsStr) -> Result<CString, Error> 
     let shown = name.to_owned();
     CString::new(text.into_vec())
         .map_err(|_| Error::option("--env", &shown, "it contains a NUL byte".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::jail::cgroup::Limits;
-    use crate::jail::spec::{Bind, Name, Tmpfs};
-
-    fn spec(app: &str) -> Spec {
-        Spec {
-            name: "test".parse::<Name>().unwrap(),
-            command: vec![app.into()],
-            limits: Limits::default(),
-            cgroup_parent: None,
-            net: Net::Host,
-            root: None,
-            read_only: false,
-            binds: Vec::new(),
-            tmpfs: Vec::new(),
-            hostname: None,
-            workdir: None,
-            env: Vec::new(),
-            user: None,
-            rlimits: Vec::new(),
-            propagation: Propagation::Private,
-            init: false,
-            stop: StopOptions::default(),
-        }
-    }
-
-    fn lines(spec: &Spec) -> Vec<String> {
-        let facts = Facts {
-            cgroups: HostCgroups::detect().unwrap(),
-            mount_setattr: true,
-            mount_groups: true,
-            cwd: Some("/here".into()),
-        };
-        let plan = Plan::compile(spec, &facts).unwrap();
-        plan.steps.iter().map(Step::to_string).collect()
-    }
-
-    #[test]
-    fn the_plainest_jail_takes_few_steps() {
-        assert_eq!(
-            lines(&spec("/bin/sh")),
-            [
-                "die with the launcher (PR_SET_PDEATHSIG SIGKILL)",
-                "make every mount private",
-                "mount a new proc at /proc",
-                "empty the inheritable capabilities",
-                "wait at the gate until the launcher is ready",
-                "make a cgroup namespace",
-                "close all descriptors above 2, reset all signals, execute /bin/sh",
-            ]
-        );
-    }
-
-    #[test]
-    fn sources_are_cloned_before_anything_is_mounted_over_them() {
-        let all = lines(&Spec {
-            read_only: true,
-            binds: vec![Bind {
-                source: "/etc".into(),
-                target: "/tmp/etc".into(),
-                read_only: true,
-            }],
-            tmpfs: vec![Tmpfs {
-                target: "/tmp".into(),
-                size_bytes: Some(4096),
-            }],
-            propagation: Propagation::Slave,
-            user: Some(User { uid: 1, gid: 2 }),
-            ..spec("/bin/sh")
-        });
-        assert_eq!(
-            all[1..],
-            [
-                "make every mount a slave of the host's",
-                "clone the mounts at /etc of the host, read-only",
-                "clone the mounts at /dev of the host",
-                "make the root and every mount below read-only",
-                "mount a new proc at /proc",
-                "attach the clone at /dev",
-                "mount a new tmpfs at /tmp of 4096 bytes",
-                "attach the clone at /tmp/etc",
-                "empty the inheritable capabilities",
-                "wait at the gate until the launcher is ready",
-                "make a cgroup namespace",
-                "become user 1 and group 2, without further groups",
-                "change the working directory to /here",
-                "close all descriptors above 2, reset all signals, execute /bin/sh",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_an_old_kernel_cannot_do_is_refused() {
-        let facts = Facts {
-            cgroups: HostCgroups::detect().unwrap(),
-            mount_setattr: false,
-            mount_groups: false,
-            cwd: None,
-        };
-        let shared = Spec {
-            propagation: Propagation::Shared,
-            ..spec("/bin/sh")
-        };
-        let refusal = Plan::compile(&shared, &facts).unwrap_err().to_string();
-        assert!(refusal.contains("Linux 5.15"), "{refusal}");
-    }
-
-    #[test]
-    fn text_with_a_nul_byte_is_refused() {
-        let facts = Facts {
-            cgroups: HostCgroups::detect().unwrap(),
-            mount_setattr: true,
-            mount_groups: true,
-            cwd: None,
-        };
-        let mut bad = spec("/bin/sh");
-        bad.command.push(OsString::from_vec(b"a\0b".to_vec()));
-        assert!(matches!(
-            Plan::compile(&bad, &facts),
-            Err(Error::Option { .. })
-        ));
-        let mut bad = spec("/bin/sh");
-        bad.env
-            .push(("A".into(), OsString::from_vec(b"a\0b".to_vec())));
-        assert!(matches!(
-            Plan::compile(&bad, &facts),
-            Err(Error::Option { .. })
-        ));
-    }
 }

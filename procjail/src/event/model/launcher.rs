@@ -1,0 +1,93 @@
+//! What the launcher itself does.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ExitStatus, Signal};
+
+/// The jail exists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JailCreated {
+    /// Name of the jail.
+    pub name: String,
+    /// Its cgroup, an absolute path of the host.
+    pub cgroup: String,
+    /// Host PID of the process that will be PID 1.
+    pub pid: u32,
+}
+
+/// APP may execute from here on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GateOpened {
+    /// From the start of the launcher, nanoseconds.
+    pub setup_ns: u64,
+}
+
+/// A signal that the launcher got, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SignalForwarded {
+    /// The signal.
+    pub signal: Signal,
+    /// What the launcher did.
+    pub action: ForwardAction,
+    /// Who sent it to the launcher, host PID; 0 for the kernel (a terminal).
+    pub sender_pid: u32,
+    /// How long it had been held, nanoseconds.
+    pub held_ns: u64,
+}
+
+/// What the launcher did with a signal it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardAction {
+    /// Sent on to PID 1.
+    Forwarded,
+    /// Held: APP doesn't execute yet.
+    HeldNotStarted,
+    /// Held: PID 1 has no handler, so the kernel would drop it.
+    HeldNoHandler,
+    /// Not sent on: the terminal sent it to APP as well.
+    SentByTerminal,
+    /// It was held to the end and sent when the time was up.
+    SentAtDeadline,
+    /// It could not be sent.
+    Failed,
+}
+
+/// The stop window opened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StopRequested {
+    /// The signal that the launcher got.
+    pub signal: Signal,
+    /// The signal that PID 1 gets.
+    pub stop_signal: Signal,
+    /// How long it may take, nanoseconds.
+    pub timeout_ns: u64,
+}
+
+/// Everything in the jail's cgroup is killed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kill {
+    /// Why: `stop-timeout`, `second-signal`, `teardown`, `setup-failed`, ….
+    pub reason: String,
+    /// How: `cgroup.kill` or `freeze-kill-thaw`.
+    pub method: String,
+}
+
+/// PID 1 was reaped by the launcher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JailExited {
+    /// Its status.
+    pub status: ExitStatus,
+}
+
+/// A step of the clean-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Teardown {
+    /// What was done, in words.
+    pub step: String,
+    /// How long it took, nanoseconds.
+    pub duration_ns: u64,
+    /// Why it failed; null if it didn't.
+    pub error: Option<String>,
+}
