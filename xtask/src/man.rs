@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes all pages into the directory, and removes what else is in it.
+/// Writes all pages into the directory.
 ///
 /// # Errors
 ///
@@ -56,7 +56,10 @@ pub fn write(directory: &Path) -> anyhow::Result<()> {
 
 /// All pages: file name and contents.
 fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let mut program = procjail::cli::command().disable_help_subcommand(true);
+    let mut program = procjail::cli::command()
+        .disable_help_subcommand(true)
+        .subcommand_value_name("COMMAND")
+        .subcommand_help_heading("COMMANDS");
     program.build();
     let commands: Vec<Command> = program
         .get_subcommands()
@@ -80,11 +83,17 @@ fn page_name(command: &Command) -> String {
 }
 
 fn page(command: &Command, commands: &[Command]) -> anyhow::Result<Vec<u8>> {
-    let man = Man::new(command.clone())
-        .source(concat!("procjail ", env!("CARGO_PKG_VERSION")))
-        .manual("procjail manual");
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
+    // There is one manual, not a short and a long one.
+    let man = Man::new(
+        command
+            .clone()
+            .mut_arg("help", |argument| argument.long_help("Print help")),
+    );
+    // roff leaves an empty argument out, and what follows would move: there is no date.
+    let title = page_name(command).to_uppercase();
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page =
+        format!(".TH {title} 1 \"\" \"procjail {version}\" \"procjail manual\"\n").into_bytes();
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
@@ -124,7 +133,8 @@ fn under_one_heading(options: &[u8], command: &Command) -> anyhow::Result<Vec<u8
             None => page += &format!("{line}\n"),
         }
     }
-    Ok(page.into_bytes())
+    // An empty line is no paragraph in roff.
+    Ok(page.replace(".br\n\n.br\n", ".sp\n").into_bytes())
 }
 
 /// What the end of the help says of it, and what holds for all commands that don't run APP.
@@ -132,20 +142,17 @@ fn exit_status(roff: &mut Roff, command: &Command) {
     let help = command.get_after_help().map(ToString::to_string);
     let mut codes = help.as_deref().map(codes).unwrap_or_default();
     if help.as_deref() != Some(exit::HELP) {
-        for (code, meaning) in exit_codes_of_all() {
+        for (code, meaning) in self::codes(exit::HELP_WITHOUT_APP) {
             if codes.iter().all(|(known, _)| *known != code) {
                 codes.push((code, meaning));
             }
         }
+        codes.sort_by_key(|(code, _)| code.parse::<u8>().ok());
     }
     roff.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in codes {
         item(roff, &code, &meaning);
     }
-}
-
-fn exit_codes_of_all() -> Vec<(String, String)> {
-    codes(exit::HELP_WITHOUT_APP)
 }
 
 /// The lines `  CODE  meaning` of a help text.
@@ -216,7 +223,7 @@ const FILES: [Described; 5] = [
     Described {
         of: &["procjail", "explain"],
         name: "/usr/share/doc/procjail/catalogue.md",
-        text: "All verdicts, as far as the package is installed.",
+        text: "All verdicts and what they mean, where the Debian package is installed.",
     },
 ];
 
@@ -253,8 +260,8 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
     ),
     (
         "run",
-        "Another root, that nothing can be written to but /tmp, and no network:",
-        "procjail run --root /srv/debian --read-only --tmpfs /tmp:64M --net none -- /bin/bash",
+        "Another root, which nothing can be written to, and no network:",
+        "procjail run --root /srv/debian --read-only --net none -- /bin/sh",
     ),
     (
         "run",
@@ -264,12 +271,12 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
     (
         "trace",
         "A timeline while it runs, and a file to look at later:",
-        "procjail trace -o web.jsonl.zst --name web --memory 40M -- nginx -g 'daemon off;'",
+        "procjail trace -o web.jsonl.zst --name web -- nginx -g 'daemon off;'",
     ),
     (
         "trace",
-        "Why does it not stop? The signal, the time it gets, and no timeline but the file:",
-        "procjail trace --quiet -o stop.jsonl --stop-signal INT --stop-timeout 3s -- sh -c 'sleep 1000 & wait'",
+        "Nothing but the file, and three seconds to stop in:",
+        "procjail trace --quiet -o stop.jsonl --stop-timeout 3s -- ./server",
     ),
     (
         "show",
@@ -309,7 +316,8 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
     (
         "completions",
         "For bash, and this user alone:",
-        "procjail completions bash > ~/.local/share/bash-completion/completions/procjail",
+        "procjail completions bash > \
+         ~/.local/share/bash-completion/completions/procjail",
     ),
     (
         "completions",
@@ -319,12 +327,12 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
 ];
 
 fn examples(roff: &mut Roff, command: &str) {
-    let mut these = EXAMPLES.iter().filter(|(of, ..)| *of == command).peekable();
-    if these.peek().is_some() {
-        roff.control("SH", ["EXAMPLES"]);
-    }
-    for (_, what, line) in these {
-        roff.control("PP", []);
+    let these = EXAMPLES.iter().filter(|(of, ..)| *of == command);
+    for (number, (_, what, line)) in these.enumerate() {
+        match number {
+            0 => roff.control("SH", ["EXAMPLES"]),
+            _ => roff.control("PP", []),
+        };
         roff.text([roman(*what)]);
         roff.control("PP", []);
         roff.control("RS", ["4"]);
@@ -372,4 +380,116 @@ fn item(roff: &mut Roff, name: &str, text: &str) {
         false => bold(name),
     }]);
     roff.text([roman(text)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command as Process, Stdio};
+
+    use super::*;
+
+    /// A page as a terminal shows it, and what the formatter complains of.
+    fn shown(page: &[u8]) -> (String, String) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("page.1");
+        fs::write(&path, page).expect("the page");
+        let output = Process::new("groff")
+            .args(["-man", "-Tutf8", "-Kutf8", "-ww", "-P-cbou", "-rLL=100n"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .expect("groff, which .ci/run installs");
+        assert!(output.status.success());
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn of_command(page: &str) -> Command {
+        let mut program = procjail::cli::command();
+        program.build();
+        let name = page.trim_end_matches(".1").strip_prefix("procjail-");
+        name.map_or(program.clone(), |name| {
+            program.find_subcommand(name).expect("a command").clone()
+        })
+    }
+
+    #[test]
+    fn each_command_has_a_page_but_the_hidden_one() {
+        let pages = pages().expect("pages");
+        let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        for expected in ["procjail.1", "procjail-run.1", "procjail-trace.1"] {
+            assert!(names.contains(&expected), "{names:?}");
+        }
+        assert!(!names.iter().any(|name| name.contains("misbehave")));
+    }
+
+    #[test]
+    fn groff_shows_all_of_each_page_without_a_complaint() {
+        for (name, page) in pages().expect("pages") {
+            let (text, complaints) = shown(&page);
+            assert_eq!(complaints, "", "{name}");
+            let mut at = 0;
+            for section in [
+                "NAME",
+                "SYNOPSIS",
+                "DESCRIPTION",
+                "OPTIONS",
+                "EXIT STATUS",
+                "ENVIRONMENT",
+                "EXAMPLES",
+                "SEE ALSO",
+            ] {
+                let found = text.find(&format!("\n{section}\n"));
+                let found = found.unwrap_or_else(|| panic!("{name} has no {section}"));
+                assert!(found > at, "{name}: {section} is not in its place");
+                at = found;
+            }
+            for option in of_command(&name).get_arguments() {
+                let long = option.get_long().map(|long| format!("--{long}"));
+                assert!(
+                    long.is_none_or(|long| text.contains(&long)),
+                    "{name}: {option}"
+                );
+            }
+            let version = format!("procjail {}", env!("CARGO_PKG_VERSION"));
+            let last = text.trim_end().lines().last().unwrap_or_default();
+            assert!(last.starts_with(&version), "{name}: {last}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_help() {
+        let page = |name: &str| {
+            let pages = pages().expect("pages");
+            let found = pages.into_iter().find(|(page, _)| page == name);
+            shown(&found.expect("a page").1).0
+        };
+        let run = page("procjail-run.1");
+        for (code, meaning) in codes(exit::HELP) {
+            assert!(run.contains(&format!(" {code} ")) && run.contains(&meaning));
+        }
+        assert!(!run.contains("the command line is wrong"));
+        let lab = page("procjail-lab.1");
+        let at = |text: &str| lab.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(at("a verdict was wrong") < at("the command line is wrong"));
+        assert!(at("the command line is wrong") < at("the machine lacks"));
+    }
+
+    #[test]
+    fn examples_are_command_lines_of_their_commands() {
+        for (of, _, line) in EXAMPLES {
+            assert!(line.len() <= 80, "too wide for a page: {line}");
+            let command = line.split(" > ").next().expect("a command");
+            let words = Process::new("sh")
+                .args(["-c", &format!(r#"set -- {command}; printf '%s\n' "$@""#)])
+                .output()
+                .expect("sh");
+            let words = String::from_utf8(words.stdout).expect("UTF-8");
+            let parsed = procjail::cli::command().try_get_matches_from(words.lines());
+            let matches = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(of == "procjail" || matches.subcommand_name() == Some(of));
+        }
+    }
 }
