@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod deb;
 mod docs;
 mod ebpf;
 mod man;
@@ -20,6 +21,7 @@ enum Task {
     Ebpf(ebpf::Args),
     Docs(docs::Args),
     Man(man::Args),
+    Deb(deb::Args),
     Record(record::Args),
     Test(test::Args),
     Chaos(chaos::Args),
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Docs(args) => docs::run(&args),
         Task::Man(args) => man::run(&args),
+        Task::Deb(args) => deb::run(&args),
         Task::Record(args) => record::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Chaos(args) => chaos::run(&args),
