@@ -13,7 +13,7 @@ use std::{env, fs};
 use anyhow::{Context as _, ensure};
 
 use crate::man;
-use crate::workspace::{cargo, target};
+use crate::workspace::{cargo, root, target};
 
 /// Build the Debian package, with the committed BPF object
 #[derive(Debug, clap::Args)]
@@ -80,33 +80,29 @@ fn completions(directory: &Path) -> anyhow::Result<()> {
 
 /// What Debian's own changelog of a package has to say here.
 fn changelog() -> anyhow::Result<String> {
-    let date = output(&mut date_of_the_sources())?;
+    // The same sources are to give the same package: no clock but theirs, if they have one.
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email"]);
+    if let Some(seconds) = env::var("SOURCE_DATE_EPOCH").ok().or_else(commit_time) {
+        date.arg(format!("--date=@{seconds}"));
+    }
     Ok(format!(
-        "procjail ({}-1) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {MAINTAINER}  {date}\n",
+        "procjail ({}-1) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {MAINTAINER}  {}\n",
         env!("CARGO_PKG_VERSION"),
-        date = date.trim(),
+        output(&mut date)?.trim(),
     ))
 }
 
 /// As in procjail/Cargo.toml.
 const MAINTAINER: &str = "The procjail contributors <procjail@example.org>";
 
-/// The same sources are to give the same package: no clock but theirs.
-fn date_of_the_sources() -> Command {
-    match env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => {
-            let mut command = Command::new("date");
-            command.args(["--utc", "--rfc-email", "--date"]);
-            command.arg(format!("@{seconds}"));
-            command
-        }
-        Err(_) => {
-            let mut command = Command::new("git");
-            command.current_dir(crate::workspace::root());
-            command.args(["log", "--max-count=1", "--format=%cD"]);
-            command
-        }
-    }
+/// Seconds since 1970 of the last commit, in a checkout.
+fn commit_time() -> Option<String> {
+    let mut git = Command::new("git");
+    // In a container the checkout may be somebody else's.
+    git.args(["-c", "safe.directory=*", "log", "-1", "--format=%ct"]);
+    let seconds = output(git.current_dir(root())).ok()?;
+    Some(seconds.trim().to_owned())
 }
 
 /// As Debian wants all files of a directory: cargo-deb does it only for those that nothing has built.

@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{output, run_to_end};
 
+/// By its path: another one may come first in PATH.
+const PROGRAM: &str = "/usr/bin/procjail";
 /// Where procjail keeps what it finds out about a kernel.
 const CACHE: &str = "/var/cache/procjail";
 const DPKG_INFO: &str = "/var/lib/dpkg/info";
@@ -63,10 +65,7 @@ pub fn run(package: &Path, program: &Path) -> anyhow::Result<()> {
     manual(&contents)?;
 
     dpkg("--remove", "procjail".as_ref())?;
-    ensure!(
-        !exists("/usr/bin/procjail"),
-        "/usr/bin/procjail was not removed"
-    );
+    ensure!(!exists(PROGRAM), "{PROGRAM} was not removed");
     drop(installed);
     nothing_left(&new)
 }
@@ -84,13 +83,12 @@ impl Drop for Installed {
 
 /// Exit codes, a trace, what it says.
 fn use_it(program: &Path) -> anyhow::Result<()> {
-    let procjail = "/usr/bin/procjail";
     ensure!(
-        fs::read(procjail)? == fs::read(program)?,
-        "{procjail} is not {}",
+        fs::read(PROGRAM)? == fs::read(program)?,
+        "{PROGRAM} is not {}",
         program.display()
     );
-    let version = output(Command::new("procjail").arg("--version"))?;
+    let version = output(Command::new(PROGRAM).arg("--version"))?;
     ensure!(
         version == concat!("procjail ", env!("CARGO_PKG_VERSION"), "\n"),
         "--version tells {version}"
@@ -112,12 +110,12 @@ fn use_it(program: &Path) -> anyhow::Result<()> {
         Ok(said)
     };
     let script = "kill -TERM $$; exit 7";
-    run(Command::new("procjail").args(["run", "--", "true"]), 0)?;
+    run(Command::new(PROGRAM).args(["run", "--", "true"]), 0)?;
     run(
-        Command::new("procjail").args(["run", "--", "sh", "-c", script]),
+        Command::new(PROGRAM).args(["run", "--", "sh", "-c", script]),
         7,
     )?;
-    let mut traced = Command::new("procjail");
+    let mut traced = Command::new(PROGRAM);
     traced.args(["trace", "-o"]).arg(&trace);
     let timeline = run(traced.args(["--", "sh", "-c", script]), 7)?;
     for words in ["SIGTERM", "exit 7", "trace       complete"] {
@@ -126,12 +124,12 @@ fn use_it(program: &Path) -> anyhow::Result<()> {
             "the timeline lacks {words}: {timeline}"
         );
     }
-    let shown = run(Command::new("procjail").arg("show").arg(&trace), 0)?;
+    let shown = run(Command::new(PROGRAM).arg("show").arg(&trace), 0)?;
     ensure!(
         shown.contains("SIGTERM"),
         "what was traced is not shown: {shown}"
     );
-    run(Command::new("procjail").arg("explain").arg(&trace), 0)?;
+    run(Command::new(PROGRAM).arg("explain").arg(&trace), 0)?;
     Ok(())
 }
 
