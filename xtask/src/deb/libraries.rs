@@ -74,7 +74,10 @@ pub fn licences(triple: Option<&OsStr>) -> anyhow::Result<String> {
         let licence = package.license.as_deref().unwrap_or("see below");
         list += &format!("  {name}: {licence}\n");
         for text in texts_of(&package.manifest_path)? {
-            texts.entry(text).or_default().push(name.clone());
+            let names = texts.entry(text).or_default();
+            if names.last() != Some(&name) {
+                names.push(name.clone());
+            }
         }
     }
     for (text, names) in texts {
@@ -107,20 +110,30 @@ fn linked(metadata: &Metadata) -> anyhow::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// The licence files beside a manifest, in order of their names.
+/// The licence files beside a manifest and below it, where sources of others are, in order of their paths.
 fn texts_of(manifest: &Path) -> anyhow::Result<Vec<String>> {
-    let directory = manifest.parent().unwrap_or(manifest);
-    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
-        .with_context(|| format!("cannot list {}", directory.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.is_file() && is_licence(path))
-        .collect();
+    let mut paths = Vec::new();
+    collect(manifest.parent().unwrap_or(manifest), &mut paths)?;
     paths.sort();
     let texts = paths.iter().map(|path| {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     });
     texts.collect()
+}
+
+fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), paths)?;
+        } else if is_licence(&entry.path()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn is_licence(path: &Path) -> bool {
@@ -151,6 +164,7 @@ mod tests {
             "a library of a library"
         );
         assert!(licences.contains("Alexandre Bury"), "the text of zstd-sys");
+        assert!(licences.contains("For Zstandard software"), "of zstd in it");
         assert!(!licences.contains("\n  trycmd "), "only the tests use it");
         assert!(!licences.contains("\n  procjail "));
         assert_eq!(licences.matches("\n  libc 0.2").count(), 1);
