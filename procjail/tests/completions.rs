@@ -1,5 +1,5 @@
-//! The completion scripts, loaded by the shells they are for. elvish and PowerShell are in no Debian: of
-//! theirs only the contents are looked at.
+//! The completion scripts, loaded by the shells they are for. PowerShell is not in Debian: of its script
+//! only the contents are looked at.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -92,6 +92,26 @@ fn fish_completes() {
     );
     assert!(complete("procjail trace --all").starts_with("--all-signals\t"));
     assert_eq!(complete("procjail misb"), "");
+}
+
+#[test]
+fn elvish_completes() {
+    // Its editor, which chooses by the beginning of the word, is there on a terminal only.
+    let complete = |line: &str| {
+        let program = format!(
+            "var completion: = (ns [&arg-completer=[&]])
+            var edit: = (ns [&completion:=$completion: &complex-candidate~={{|name &display=''| put $name}}])
+            eval (slurp < $E:SCRIPT) &ns=(ns [&edit:=$edit:])
+            $edit:completion:arg-completer[procjail] {line} | each {{|word| echo $word }}"
+        );
+        let words = ask(&["elvish", "-norc"], &program);
+        words.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let commands = complete("procjail tr");
+    assert!(commands.iter().any(|word| word == "trace"), "{commands:?}");
+    assert!(commands.iter().all(|word| word != "misbehave"));
+    let options = complete("procjail trace --all");
+    assert!(options.iter().any(|word| word == "--all-signals"));
 }
 
 #[test]
