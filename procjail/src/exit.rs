@@ -25,6 +25,19 @@ Exit status:
   126    APP was found but could not be executed
   127    APP was not found";
 
+/// The same of the other commands, where their own help doesn't say more.
+pub const HELP_WITHOUT_APP: &str = "\
+Exit status:
+  0    it is done
+  2    the command line is wrong
+  125  procjail failed";
+
+/// The same of `check`.
+pub const HELP_OF_CHECK: &str = "\
+Exit status:
+  0  trace would work
+  1  trace would not work";
+
 /// The jail could not be removed in time.
 pub const TEARDOWN_TIMEOUT: u8 = 124;
 /// procjail itself failed.

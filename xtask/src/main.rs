@@ -2,8 +2,10 @@
 
 mod bench;
 mod chaos;
+mod deb;
 mod docs;
 mod ebpf;
+mod man;
 mod record;
 mod test;
 mod vm;
@@ -18,6 +20,8 @@ use clap::Parser;
 enum Task {
     Ebpf(ebpf::Args),
     Docs(docs::Args),
+    Man(man::Args),
+    Deb(deb::Args),
     Record(record::Args),
     Test(test::Args),
     Chaos(chaos::Args),
@@ -29,6 +33,8 @@ fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
         Task::Ebpf(args) => ebpf::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Docs(args) => docs::run(&args),
+        Task::Man(args) => man::run(&args),
+        Task::Deb(args) => deb::run(&args),
         Task::Record(args) => record::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Chaos(args) => chaos::run(&args),

@@ -11,8 +11,8 @@ use procjail_tests::{Census, become_subreaper};
 use crate::vm;
 use crate::workspace::{cargo, root, target};
 
-/// Run all checks: format, lints, the BPF object, unit and property tests, transcripts, kernel tests here
-/// and on other kernels
+/// Run all checks: format, lints, the BPF object, unit and property tests, transcripts, the package,
+/// kernel tests here and on other kernels
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these parts
@@ -50,19 +50,22 @@ enum Part {
     Unit,
     /// The optimised build
     Build,
+    /// The Debian package: installed, used, removed (as root)
+    Package,
     /// procjail on this machine's kernel (as root)
     Kernel,
     /// procjail on other kernels, in virtual machines
     Vm,
 }
 
-const ALL: [Part; 8] = [
+const ALL: [Part; 9] = [
     Part::Format,
     Part::Ebpf,
     Part::Lint,
     Part::Docs,
     Part::Unit,
     Part::Build,
+    Part::Package,
     Part::Kernel,
     Part::Vm,
 ];
@@ -109,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 }),
             );
         }
-        let census = (part == Part::Kernel).then(census);
+        let census = matches!(part, Part::Package | Part::Kernel).then(census);
         for mut command in commands(part)? {
             if let Some(path) = &fresh_object {
                 command.env(OBJECT_VARIABLE, path);
@@ -119,7 +122,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             fresh_object = outcome.fresh_object.or(fresh_object);
         }
         if let Some(before) = census {
-            tally.add(nothing_left(&before));
+            tally.add(nothing_left(part, &before));
         }
         total.add(tally);
         report.push((part, tally, start.elapsed()));
@@ -140,26 +143,31 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What there is before the kernel tests. Their orphans come to this process from here on.
+/// What there is before tests that make jails. Their orphans come to this process from here on.
 fn census() -> Census {
     become_subreaper();
     Census::take()
 }
 
 /// After all of them: not one process, mount, cgroup or BPF program more than before.
-fn nothing_left(before: &Census) -> Tally {
+fn nothing_left(part: Part, before: &Census) -> Tally {
     let left = before.leftovers();
+    let part = name(part);
     for entry in &left {
-        println!("left behind by the kernel tests: {entry}");
+        println!("left behind by the {part} tests: {entry}");
     }
     if left.is_empty() {
-        println!("the kernel tests left nothing behind");
+        println!("the {part} tests left nothing behind");
     }
     Tally::default().with_status(left.is_empty())
 }
 
+fn name(part: Part) -> String {
+    format!("{part:?}").to_lowercase()
+}
+
 fn line(part: Part, tally: Tally, elapsed: Duration) -> String {
-    let name = format!("{part:?}").to_lowercase();
+    let name = name(part);
     let verdict = if tally.failed == 0 { "ok" } else { "FAILED" };
     format!(
         "{name:<8} {verdict:<7} {:>5} passed {:>4} failed {:>7.1} s",
@@ -205,6 +213,7 @@ fn commands(part: Part) -> anyhow::Result<Vec<Command>> {
             "--no-fail-fast",
         ])],
         Part::Build => vec![cargo(&["build", "--release", "--package", "procjail"])],
+        Part::Package => vec![this(&["deb", "--check"])?],
         Part::Kernel => {
             // One at a time: the tests take a census of the whole machine.
             let mut command = cargo(&[

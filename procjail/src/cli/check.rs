@@ -16,9 +16,9 @@ use crate::{
 
 /// Tell what this host supports, what is lost without it, and what to do about it
 ///
-/// All probes are loaded and attached for a moment, as `trace` would do. Exits 0 if `trace` would
-/// work here, else 1.
+/// All probes are loaded and attached for a moment, as `trace` would do.
 #[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP_OF_CHECK)]
 pub struct Args {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]

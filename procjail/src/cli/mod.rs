@@ -2,6 +2,7 @@
 
 mod check;
 mod clean;
+mod completions;
 mod explain;
 mod export;
 mod lab;
@@ -13,7 +14,7 @@ mod trace;
 
 use std::{ffi::OsString, fmt, io::Write};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::exit;
 
@@ -35,6 +36,7 @@ enum Command {
     Lab(lab::Args),
     Check(check::Args),
     Clean(clean::Args),
+    Completions(completions::Args),
     /// The lab's misbehaving program.
     #[command(hide = true)]
     Misbehave {
@@ -42,6 +44,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+}
+
+/// What the command line is made of: for its scripts of completion and its manual.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs one command line, the program's name first, and returns its exit code (see [`exit`]).
@@ -61,6 +68,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Lab(args) => lab::run(args),
         Command::Check(args) => check::run(args),
         Command::Clean(args) => clean::run(args),
+        Command::Completions(args) => completions::run(args),
         Command::Misbehave { arguments } => crate::lab::misbehave::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ArgAction;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, ValueHint};
 
 use crate::jail::spec::{
     self, Bind, EnvVar, Hostname, Name, Net, Propagation, Refusal, Rlimit, Tmpfs, User,
@@ -128,7 +128,8 @@ pub struct JailOptions {
     teardown_timeout: Duration,
 
     /// Program to run, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "APP", action = ArgAction::Append)]
+    #[arg(required = true, trailing_var_arg = true, value_name = "APP", action = ArgAction::Append,
+        value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
 
