@@ -12,6 +12,7 @@ mod csv;
 #[cfg(test)]
 mod fixture;
 mod json;
+mod markdown;
 mod moment;
 mod progress;
 mod source;
@@ -35,6 +36,8 @@ pub enum Format {
     Csv,
     /// Trace and verdicts as one JSON document.
     Json,
+    /// Draft of an incident write-up, for GitHub, GitLab or Confluence.
+    Markdown,
 }
 
 /// What is known of a trace before its events are written.
@@ -62,6 +65,7 @@ impl Format {
         Ok(match self {
             Self::Csv => Box::new(csv::Csv::new(subject, out)),
             Self::Json => Box::new(json::Json::new(subject, out)),
+            Self::Markdown => Box::new(markdown::Markdown::new(subject, out)),
         })
     }
 }
