@@ -7,10 +7,12 @@ use super::Page;
 use super::text::{Table, code, prose};
 use crate::event::*;
 use crate::hang;
-use crate::render::{bytes, count, duration, error_number, status};
+use crate::render::{bytes, command_line, count, duration, error_number, status};
 
 /// Rows of a table of processes, threads or calls.
 const ROWS: usize = 16;
+/// Columns of a command.
+const COMMAND_WIDTH: usize = 160;
 /// Calls that are shown of a stack.
 const FRAMES: usize = 8;
 
@@ -22,6 +24,7 @@ impl Page<'_> {
             self.memory(),
             self.stall(),
             self.stop(),
+            self.senders(),
             self.faults(),
             self.failed_calls(),
             self.counters(),
@@ -263,6 +266,47 @@ impl Page<'_> {
         Some(text)
     }
 
+    /// Who sent from outside what the verdicts go by.
+    fn senders(&self) -> Option<String> {
+        let case = &self.subject.case;
+        let cited = self.cited();
+        let mut table = Table::new(&[
+            "sender", "program", "command", "-uid", "terminal", "cgroup", "below", "-event",
+        ]);
+        let senders = case.each(|what| match what {
+            What::Sender(sender) => Some(sender),
+            _ => None,
+        });
+        for (event, sender) in senders
+            .filter(|(event, _)| cited.contains(&event.seq))
+            .take(ROWS)
+        {
+            let parents: Vec<String> = sender
+                .parents
+                .iter()
+                .map(|parent| format!("{} ({})", parent.comm, parent.pid))
+                .collect();
+            let optional = |text: &str| match text {
+                "" => String::new(),
+                text => code(text),
+            };
+            table.row([
+                prose(&case.task_name(&event.task)),
+                optional(&sender.exe),
+                optional(&command_line(&sender.argv, COMMAND_WIDTH)),
+                sender.uid.to_string(),
+                optional(sender.tty.as_deref().unwrap_or("")),
+                optional(&sender.cgroup),
+                optional(&parents.join(" < ")),
+                event.seq.to_string(),
+            ]);
+        }
+        Some(format!(
+            "**Who sent it, as recorded at that moment**:\n\n{}",
+            table.finish()?
+        ))
+    }
+
     /// Where the processor faulted.
     fn faults(&self) -> Option<String> {
         let case = &self.subject.case;
@@ -387,7 +431,7 @@ impl Page<'_> {
         let Some(footer) = &case.footer else {
             return "**The run**: the trace does not have its end.\n".to_owned();
         };
-        let mut table = Table::new(&["the run", "-"]);
+        let mut table = Table::new(&["the run", "-value"]);
         let ended = footer
             .status
             .as_ref()

@@ -9,6 +9,8 @@ use crate::render::{command_line, count, duration, plural, status};
 
 /// Facts that are shown of one verdict.
 const FACTS: usize = 12;
+/// Further verdicts that the summary has.
+const OTHERS: usize = 3;
 /// Columns of a command in a sentence.
 const COMMAND_WIDTH: usize = 160;
 
@@ -49,6 +51,20 @@ impl Page<'_> {
                 false => "not complete",
             },
         );
+        let others = self.subject.explanation.diagnoses.iter().skip(1);
+        for one in others.clone().take(OTHERS) {
+            let sure = confidence(one.confidence);
+            text += &format!(
+                "Beside that ({}, {sure}): {}\n\n",
+                code(&one.id),
+                prose(&one.verdict)
+            );
+        }
+        let more = others.count().saturating_sub(OTHERS) as u64;
+        if more > 0 {
+            let verdicts = plural(more, "further verdict is", "further verdicts are");
+            text += &format!("{verdicts} below.\n\n");
+        }
         text += &todo("who was affected, since when, and is it over?");
         text
     }
@@ -142,14 +158,14 @@ impl Page<'_> {
                 .min_by_key(|fact| fact.seq)
             {
                 text += &format!(
-                    "**Trigger** (draft): at {} UTC, {} (event {}).\n\n",
+                    "**Trigger** (draft, the first event that the verdict goes by): at {} UTC, {} (event {}).\n\n",
                     fact.time_ns.map_or_else(String::new, |ns| self.time(ns)),
                     prose(&fact.shows),
                     fact.seq.map_or_else(String::new, |seq| seq.to_string()),
                 );
             }
             text += &format!(
-                "**What it led to** (draft):\n\n{}\n",
+                "**The verdict, and what followed** (draft):\n\n{}\n",
                 chain(std::slice::from_ref(main), 0)
             );
             if !others.is_empty() {
@@ -286,7 +302,7 @@ impl Page<'_> {
     pub fn environment(&self) -> String {
         let case = &self.subject.case;
         let (header, host) = (&case.header, &case.header.host);
-        let mut table = Table::new(&["", ""]);
+        let mut table = Table::new(&["what", "value"]);
         let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
         row("host", code(&host.hostname));
         row(

@@ -70,7 +70,14 @@ fn word(word: &str, first: bool) -> String {
     let close = |char: char| matches!(char, ')' | '"' | '\'' | ',' | '.' | ';' | ':' | '?' | '…');
     let inner = word.trim_start_matches(open);
     let before = &word[..word.len() - inner.len()];
-    let core = inner.trim_end_matches(close);
+    let mut core = inner;
+    while let Some(shorter) = core.strip_suffix(close) {
+        // The one of `exit(2)` belongs to it.
+        if core.ends_with(')') && core.matches('(').count() >= core.matches(')').count() {
+            break;
+        }
+        core = shorter;
+    }
     let after = &inner[core.len()..];
     let block = first && before.is_empty() && begins_block(word);
     if core.is_empty() || !(block || is_markup(core) || has_emoji(word)) {
@@ -84,9 +91,8 @@ fn word(word: &str, first: bool) -> String {
 
 /// Whether a block that begins with this word would be a list, a heading, a rule.
 fn begins_block(word: &str) -> bool {
-    let number = word.trim_start_matches(|char: char| char.is_ascii_digit());
-    word.starts_with(['-', '+', '=', ':'])
-        || (number.len() < word.len() && number.starts_with(['.', ')']))
+    let after_number = word.trim_start_matches(|char: char| char.is_ascii_digit());
+    word.starts_with(['-', '+', '=', ':']) || matches!(after_number, "." | ")")
 }
 
 /// Whether a word has a meaning in Markdown, or as a reference on a forge.
@@ -222,6 +228,9 @@ mod tests {
         );
         assert_eq!(prose("SIGTERM -> 1 sh: ignored"), "SIGTERM → 1 sh: ignored");
         assert_eq!(prose("a < b"), "a ← b");
+        assert_eq!(prose("(see proc_pid_stat(5))"), "(see `proc_pid_stat(5)`)");
+        assert_eq!(prose("47.6 MiB"), "47.6 MiB");
+        assert_eq!(prose("1. item"), "`1`. item");
         assert_eq!(
             prose("from `kill -9 1` (uid 0)"),
             "from `kill -9 1` (uid 0)"

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::text::{Table, prose};
+use super::text::{Table, code, prose};
 use super::{Page, flat};
 use crate::event::{Event, What};
 use crate::export::{Subject, moment};
@@ -13,6 +13,8 @@ use crate::render::{count, sentence};
 const FIRST: usize = 150;
 /// Rows that are shown of the end, if there are more.
 const LAST: usize = 50;
+/// Ends of processes that a verdict is about and doesn't cite; a verdict may be about thousands.
+const ENDS: u32 = 8;
 /// Columns of a row's sentence.
 const WIDTH: usize = 160;
 
@@ -29,6 +31,7 @@ pub(super) struct Timeline<'a> {
     cited: BTreeSet<u64>,
     concerned: BTreeSet<u32>,
     executed: u32,
+    ended: u32,
     first: Vec<Row>,
     last: VecDeque<Row>,
     others: BTreeMap<&'static str, u64>,
@@ -48,6 +51,7 @@ impl<'a> Timeline<'a> {
                 .flat_map(|one| one.pids.iter().copied())
                 .collect(),
             executed: 0,
+            ended: 0,
             first: Vec::new(),
             last: VecDeque::new(),
             others: BTreeMap::new(),
@@ -93,10 +97,13 @@ impl<'a> Timeline<'a> {
                 true
             }
             What::Exit(exit) if exit.process => {
-                cited
-                    || event.task.pid == case.header.jail.pid
-                    || self.concerned.contains(&event.task.pid)
+                let concerned = self.concerned.contains(&event.task.pid) && self.ended < ENDS;
+                let shown = cited || concerned || event.task.pid == case.header.jail.pid;
+                self.ended += u32::from(shown && !cited);
+                shown
             }
+            // Before the program there is nothing of it in memory.
+            What::MemorySample(_) => cited && event.time_ns > case.gate_ns(),
             // Numbers, which have a section of their own.
             What::Counters(_) => false,
             _ => cited,
@@ -109,7 +116,10 @@ impl<'a> Timeline<'a> {
         if !detail.is_empty() {
             text += &format!(" ({detail})");
         }
-        let mut what = prose(&text);
+        let mut what = match &event.what {
+            What::Exec(_) => code(&text),
+            _ => prose(&text),
+        };
         match case.repeats(event) {
             0 => {}
             more => what += &format!(" (and {} more just like it)", count(more)),
