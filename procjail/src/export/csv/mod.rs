@@ -40,9 +40,9 @@ impl<'a, W: Write> Csv<'a, W> {
 
 impl<W: Write> Output for Csv<'_, W> {
     fn header(&mut self, _header: &Header) -> io::Result<()> {
-        Ok(self
-            .out
-            .write_record(COLUMNS.iter().map(|column| column.name))?)
+        self.out
+            .write_record(COLUMNS.iter().map(|column| column.name))
+            .map_err(io_error)
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -51,12 +51,20 @@ impl<W: Write> Output for Csv<'_, W> {
         for column in COLUMNS {
             self.cell.clear();
             (column.fill)(&row, &mut self.cell);
-            self.out.write_field(&self.cell)?;
+            self.out.write_field(&self.cell).map_err(io_error)?;
         }
-        Ok(self.out.write_record(None::<&[u8]>)?)
+        self.out.write_record(None::<&[u8]>).map_err(io_error)
     }
 
     fn footer(&mut self, _footer: Option<&Footer>) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// What the kernel said. (The library's own conversion would make a broken pipe an error like any other.)
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
