@@ -19,6 +19,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pages = [
         ("docs/trace.schema.json", procjail::trace::schema()),
         ("docs/explanation.schema.json", procjail::diagnose::schema()),
+        ("docs/report.schema.json", procjail::export::report_schema()),
+        (
+            "docs/events-csv.schema.json",
+            procjail::export::table_schema(),
+        ),
         ("docs/catalogue.md", procjail::diagnose::catalogue()),
     ];
     for (name, page) in pages {

@@ -9,6 +9,11 @@
 //! start. A form holds no more of the trace in memory than it shows.
 
 mod csv;
+#[cfg(test)]
+mod fixture;
+mod json;
+mod markdown;
+mod moment;
 mod progress;
 mod source;
 mod target;
@@ -18,6 +23,8 @@ use std::io::{self, Write};
 use crate::diagnose::{Case, Explanation};
 use crate::render::Output;
 
+pub use csv::table_schema;
+pub use json::{REPORT_NAME, REPORT_VERSION, Report, report_schema};
 use progress::Progress;
 pub use source::{Source, SourceError};
 pub use target::{Target, TargetError};
@@ -27,6 +34,10 @@ pub use target::{Target, TargetError};
 pub enum Format {
     /// The events as a table, one line each.
     Csv,
+    /// Trace and verdicts as one JSON document.
+    Json,
+    /// Draft of an incident write-up, for GitHub, GitLab or Confluence.
+    Markdown,
 }
 
 /// What is known of a trace before its events are written.
@@ -51,9 +62,10 @@ impl Format {
         subject: &'a Subject,
         out: impl Write + 'a,
     ) -> io::Result<Box<dyn Output + 'a>> {
-        let _ = subject;
         Ok(match self {
-            Self::Csv => Box::new(csv::Csv::new(out)),
+            Self::Csv => Box::new(csv::Csv::new(subject, out)),
+            Self::Json => Box::new(json::Json::new(subject, out)),
+            Self::Markdown => Box::new(markdown::Markdown::new(subject, out)),
         })
     }
 }

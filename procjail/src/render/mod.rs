@@ -27,6 +27,13 @@ pub fn command_line(argv: &[String], width: usize) -> String {
     command_line_of(argv, false, width)
 }
 
+/// What an event says, in about `width` columns: a sentence, and a detail of less importance that may be empty.
+/// Text from elsewhere in it has no control characters.
+pub fn sentence(event: &Event, width: usize) -> (String, String) {
+    let words = words::words(event, width);
+    (words.text, words.detail)
+}
+
 /// An error number in words: `EACCES (Permission denied)`.
 pub fn error_number(error: &crate::event::Errno) -> String {
     words::errno(error)

@@ -162,10 +162,14 @@ fn trace_file_in_a_missing_place() {
 }
 
 /// A tmpfs of the test's own.
-struct SmallDisk(std::path::PathBuf);
+pub struct SmallDisk(pub std::path::PathBuf);
 
 impl SmallDisk {
     fn new(scene: &Scene, flags: libc::c_ulong) -> SmallDisk {
+        SmallDisk::of_size(scene, flags, c"size=4k")
+    }
+
+    pub fn of_size(scene: &Scene, flags: libc::c_ulong, size: &std::ffi::CStr) -> SmallDisk {
         let path = scene.path("disk");
         std::fs::create_dir(&path).expect("a directory");
         let target = std::ffi::CString::new(path.display().to_string()).expect("a path");
@@ -176,7 +180,7 @@ impl SmallDisk {
                 target.as_ptr(),
                 c"tmpfs".as_ptr(),
                 flags,
-                c"size=4k".as_ptr().cast(),
+                size.as_ptr().cast(),
             )
         };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());

@@ -6,6 +6,7 @@ mod cgroup;
 mod cgroup_v2;
 mod chaos;
 mod evidence;
+mod export;
 mod hang;
 mod jail;
 mod lab;

@@ -1,0 +1,139 @@
+//! How to see it again.
+
+use super::text::{block, code, prose};
+use super::{Page, todo};
+use crate::render::{command_line, quote};
+
+/// Columns of a command that can be copied; longer ones are cut.
+const COMMAND_WIDTH: usize = 4_000;
+
+impl Page<'_> {
+    /// The lab's scenario, and the run's own command.
+    pub fn reproduction(&self) -> String {
+        let mut text = "## Reproduction\n\n".to_owned();
+        let mut scenarios: Vec<&str> = Vec::new();
+        for one in self.diagnoses() {
+            if let Some(scenario) = one.scenario.as_deref().filter(|id| !scenarios.contains(id)) {
+                scenarios.push(scenario);
+            }
+        }
+        if !scenarios.is_empty() {
+            let commands: Vec<String> = scenarios
+                .iter()
+                .map(|scenario| format!("procjail lab {scenario}"))
+                .collect();
+            text += &format!(
+                "The same kind of failure, made on purpose, each in a jail of its own:\n\n{}\n",
+                block(commands.iter().map(String::as_str))
+            );
+        }
+        let jail = &self.subject.case.header.jail;
+        text += &format!(
+            "This run, with its limits, and a new trace of it:\n\n{}\n",
+            block([self.command().as_str()])
+        );
+        let other: Vec<String> = self.other_limits().map(|limit| code(&limit)).collect();
+        if !other.is_empty() {
+            text += &format!("Limits that no option sets: {}.\n\n", other.join(", "));
+        }
+        if let Some(plan) = self.plan() {
+            text += &format!(
+                "File systems, users and resource limits are not in that line; the jail {} was built by these \
+                 steps:\n\n{plan}\n",
+                prose(&jail.name)
+            );
+        }
+        text += &todo("the smallest input that does it, and how often.");
+        text
+    }
+
+    /// The command line of a run like this one.
+    fn command(&self) -> String {
+        let jail = &self.subject.case.header.jail;
+        let mut words = vec!["procjail trace -o trace.jsonl.zst".to_owned()];
+        words.extend(self.options());
+        words.push("--".to_owned());
+        words.push(command_line(&jail.command, COMMAND_WIDTH));
+        words.join(" ")
+    }
+
+    fn options(&self) -> Vec<String> {
+        let jail = &self.subject.case.header.jail;
+        let limit = |file: &str| jail.limits.get(file).map(|value| value.trim());
+        let number = |file: &str| limit(file)?.parse::<u64>().ok();
+        let memory = number("memory.max").or_else(|| number("memory.limit_in_bytes"));
+        let mut options = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            options.extend(value.map(|value| format!("--{name} {}", quote(&value))));
+        };
+        option("memory", memory.map(size));
+        option("memory-high", number("memory.high").map(size));
+        // On v1 the limit is that of memory and swap together.
+        let both = number("memory.memsw.limit_in_bytes");
+        let swap =
+            number("memory.swap.max").or_else(|| Some(both?.saturating_sub(memory.unwrap_or(0))));
+        option("swap", swap.map(size));
+        option("pids", limit("pids.max").map(str::to_owned));
+        option("cpus", self.cpus());
+        // The default.
+        if jail.stop_timeout_ns != 10_000_000_000 {
+            option(
+                "stop-timeout",
+                Some(format!("{}ms", jail.stop_timeout_ns / 1_000_000)),
+            );
+        }
+        if limit("memory.oom.group") == Some("1") {
+            options.push("--oom-group".to_owned());
+        }
+        options
+    }
+
+    /// Processors' worth of time, from quota and period.
+    fn cpus(&self) -> Option<String> {
+        let limits = &self.subject.case.header.jail.limits;
+        let (quota, period) = match limits.get("cpu.max") {
+            Some(both) => both.trim().split_once(' ')?,
+            None => (
+                limits.get("cpu.cfs_quota_us")?.trim(),
+                limits
+                    .get("cpu.cfs_period_us")
+                    .map_or("100000", |period| period.trim()),
+            ),
+        };
+        let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+        (quota > 0.0 && period > 0.0).then(|| format!("{:.3}", quota / period))
+    }
+
+    /// Limits that are in no option of [`Self::options`].
+    fn other_limits(&self) -> impl Iterator<Item = String> {
+        const TOLD: &[&str] = &[
+            "memory.max",
+            "memory.limit_in_bytes",
+            "memory.high",
+            "memory.swap.max",
+            "memory.memsw.limit_in_bytes",
+            "memory.oom.group",
+            "pids.max",
+            "cpu.max",
+            "cpu.cfs_quota_us",
+            "cpu.cfs_period_us",
+        ];
+        let limits = &self.subject.case.header.jail.limits;
+        limits
+            .iter()
+            .filter(|(file, _)| !TOLD.contains(&file.as_str()))
+            .map(|(file, value)| format!("{file} {}", value.trim()))
+    }
+}
+
+/// A size as an option takes it: in the largest unit that is exact.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "G"), (20, "M"), (10, "K")];
+    UNITS
+        .iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(
+            || bytes.to_string(),
+            |(shift, unit)| format!("{}{unit}", bytes >> shift),
+        )
+}
