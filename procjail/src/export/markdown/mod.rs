@@ -7,6 +7,7 @@
 //! The second reading only [chooses](timeline) what the timeline shows; the page is written at the end.
 
 mod actions;
+mod memory;
 mod numbers;
 mod reproduce;
 mod sections;

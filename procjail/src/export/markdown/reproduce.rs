@@ -4,6 +4,8 @@ use super::text::{block, code, prose};
 use super::{Page, todo};
 use crate::render::{command_line, quote};
 
+/// Scenarios that are named: those of the verdicts that matter most come first.
+const SCENARIOS: usize = 6;
 /// Columns of a command that can be copied; longer ones are cut.
 const COMMAND_WIDTH: usize = 4_000;
 
@@ -13,7 +15,10 @@ impl Page<'_> {
         let mut text = "## Reproduction\n\n".to_owned();
         let mut scenarios: Vec<&str> = Vec::new();
         for one in self.diagnoses() {
-            if let Some(scenario) = one.scenario.as_deref().filter(|id| !scenarios.contains(id)) {
+            let scenario = one.scenario.as_deref();
+            if let Some(scenario) = scenario.filter(|id| !scenarios.contains(id))
+                && scenarios.len() < SCENARIOS
+            {
                 scenarios.push(scenario);
             }
         }
@@ -77,10 +82,12 @@ impl Page<'_> {
         option("cpus", self.cpus());
         // The default.
         if jail.stop_timeout_ns != 10_000_000_000 {
-            option(
-                "stop-timeout",
-                Some(format!("{}ms", jail.stop_timeout_ns / 1_000_000)),
-            );
+            let ms = jail.stop_timeout_ns / 1_000_000;
+            let time = match ms % 1_000 {
+                0 => format!("{}s", ms / 1_000),
+                _ => format!("{ms}ms"),
+            };
+            option("stop-timeout", Some(time));
         }
         if limit("memory.oom.group") == Some("1") {
             options.push("--oom-group".to_owned());
@@ -101,7 +108,9 @@ impl Page<'_> {
             ),
         };
         let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
-        (quota > 0.0 && period > 0.0).then(|| format!("{:.3}", quota / period))
+        // To a thousandth, which is as fine as anybody asks for.
+        (quota > 0.0 && period > 0.0)
+            .then(|| ((quota / period * 1_000.0).round() / 1_000.0).to_string())
     }
 
     /// Limits that are in no option of [`Self::options`].
@@ -136,4 +145,62 @@ fn size(bytes: u64) -> String {
             || bytes.to_string(),
             |(shift, unit)| format!("{}{unit}", bytes >> shift),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Page;
+    use super::*;
+    use crate::event::story;
+    use crate::export::fixture;
+
+    /// The options for these limits.
+    fn options(limits: &[(&str, &str)]) -> String {
+        let mut header = story::header_line();
+        header.jail.stop_timeout_ns = 1_500_000_000;
+        let limits = limits
+            .iter()
+            .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()));
+        header.jail.limits = limits.collect();
+        let subject = fixture::subject(&header, &[], None);
+        Page { subject: &subject }.options().join(" ")
+    }
+
+    #[test]
+    fn options_set_the_limits_of_either_hierarchy() {
+        assert_eq!(options(&[]), "--stop-timeout 1500ms");
+        let v2 = [
+            ("memory.max", "41943040\n"),
+            ("memory.high", "30000001"),
+            ("memory.swap.max", "0"),
+            ("memory.oom.group", "1"),
+            ("pids.max", "60"),
+            ("cpu.max", "50000 100000"),
+        ];
+        assert_eq!(
+            options(&v2),
+            "--memory 40M --memory-high 30000001 --swap 0 --pids 60 --cpus 0.5 --stop-timeout 1500ms --oom-group"
+        );
+        let v1 = [
+            ("memory.limit_in_bytes", "1073741824"),
+            ("memory.memsw.limit_in_bytes", "1610612736"),
+            ("cpu.cfs_quota_us", "150000"),
+            ("cpu.cfs_period_us", "100000"),
+        ];
+        assert_eq!(
+            options(&v1),
+            "--memory 1G --swap 512M --cpus 1.5 --stop-timeout 1500ms"
+        );
+    }
+
+    #[test]
+    fn limits_that_are_no_numbers_are_no_options() {
+        let odd = [
+            ("memory.max", "max"),
+            ("cpu.max", "max 100000"),
+            ("cpu.cfs_quota_us", "-1"),
+            ("pids.max", "$(reboot)"),
+        ];
+        assert_eq!(options(&odd), "--pids '$(reboot)' --stop-timeout 1500ms");
+    }
 }

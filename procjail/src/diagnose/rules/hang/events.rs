@@ -95,9 +95,12 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
             let (end, exit) = case.exit(id)?;
             let notice = case.process(id).notice.as_ref()?;
             let took = notice.time_ns.checked_sub(end.time_ns)?;
+            // Few take long: the samples, of which there may be many, are looked through for these alone.
+            if took < MMAP_NS {
+                return None;
+            }
             let size = exit.max_rss_bytes.max(sampled(case, id));
-            (took >= MMAP_NS && size >= MMAP_BYTES && !held_otherwise(case, id))
-                .then_some((id, took, size))
+            (size >= MMAP_BYTES && !held_otherwise(case, id)).then_some((id, took, size))
         })
         .collect();
     let Some((id, took, size)) = slow.iter().max_by_key(|(_, took, _)| *took).copied() else {
