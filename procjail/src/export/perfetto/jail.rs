@@ -424,6 +424,7 @@ impl<'a> Jail<'a> {
                     parent_uuid: Some(parent),
                     counter: Some(CounterDescriptor {
                         unit: Some(unit.into()),
+                        y_axis_share_key: (lane == Lane::Memory).then(|| lane.name().to_owned()),
                     }),
                     sibling_order_rank: Some(rank(self.counters.len())),
                     ..TrackDescriptor::default()

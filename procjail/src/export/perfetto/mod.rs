@@ -224,9 +224,6 @@ impl<W: Write> Output for Perfetto<'_, W> {
     }
 
     fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {
-        if let Some(footer) = footer {
-            self.now_ns = self.now_ns.max(footer.end_boot_ns);
-        }
         self.tracks.finish(&mut self.sink, self.now_ns)?;
         if let Some(jail) = &mut self.jail {
             jail.finish(&mut self.sink, self.now_ns, footer.is_some())?;

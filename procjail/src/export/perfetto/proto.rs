@@ -153,6 +153,9 @@ pub(super) struct ThreadDescriptor {
 pub(super) struct CounterDescriptor {
     #[prost(enumeration = "Unit", optional, tag = "3")]
     pub unit: Option<i32>,
+    /// Counters below the same track that have the same key are drawn to the same scale.
+    #[prost(string, optional, tag = "7")]
+    pub y_axis_share_key: Option<String>,
 }
 
 /// What a counter counts.

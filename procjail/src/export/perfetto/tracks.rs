@@ -254,6 +254,7 @@ impl<'a> Tracks<'a> {
                 parent_uuid: Some(process.track),
                 counter: Some(CounterDescriptor {
                     unit: Some(Unit::SizeBytes.into()),
+                    ..CounterDescriptor::default()
                 }),
                 ..TrackDescriptor::default()
             })?),
