@@ -73,12 +73,15 @@ impl<'a> Jail<'a> {
         first_ns: u64,
     ) -> io::Result<Self> {
         let header = &subject.case.header;
-        let track = sink.track(TrackDescriptor {
-            name: Some(super::mark::harmless(&format!("jail {}", header.jail.name))),
-            child_ordering: Some(EXPLICIT),
-            sibling_order_rank: Some(-1),
-            ..TrackDescriptor::default()
-        })?;
+        let track = sink.track(
+            first_ns,
+            TrackDescriptor {
+                name: Some(super::mark::harmless(&format!("jail {}", header.jail.name))),
+                child_ordering: Some(EXPLICIT),
+                sibling_order_rank: Some(-1),
+                ..TrackDescriptor::default()
+            },
+        )?;
         let mut jail = Self {
             subject,
             track,
@@ -121,7 +124,7 @@ impl<'a> Jail<'a> {
         if let Some(missing) = &self.subject.missing {
             let mark = Mark::new(CATEGORY, "trace cut off").arg("what", missing);
             let end_ns = case.end_ns().max(first_ns);
-            let track = self.lane(sink, Lane::Losses)?;
+            let track = self.lane(sink, first_ns, Lane::Losses)?;
             sink.instant(end_ns, track, mark)?;
         }
         Ok(())
@@ -164,7 +167,7 @@ impl<'a> Jail<'a> {
             )
             .arg("less sure", diagnosis.weakened.as_slice())
             .arg("what to do", &diagnosis.fix);
-        let track = self.lane(sink, Lane::Verdicts)?;
+        let track = self.lane(sink, first_ns, Lane::Verdicts)?;
         // What was not an event's doing has no time.
         let time_ns = match diagnosis.time_ns {
             0 => end_ns,
@@ -186,7 +189,7 @@ impl<'a> Jail<'a> {
         event: &Event,
     ) -> io::Result<()> {
         let track = match lane {
-            Some(lane) => self.lane(sink, lane)?,
+            Some(lane) => self.lane(sink, now_ns, lane)?,
             None => self.track,
         };
         sink.instant(now_ns, track, noted(event))
@@ -213,7 +216,7 @@ impl<'a> Jail<'a> {
             )
         });
         let mark = noted(event).arg("threads", Value::list(threads));
-        let track = self.lane(sink, Lane::Snapshots)?;
+        let track = self.lane(sink, now_ns, Lane::Snapshots)?;
         sink.instant(now_ns, track, mark)
     }
 
@@ -286,8 +289,8 @@ impl<'a> Jail<'a> {
             }
             None => {
                 let track = match self.steps.is_empty() {
-                    true => self.lane(sink, Lane::Teardown)?,
-                    false => sink.track(self.child(Lane::Teardown))?,
+                    true => self.lane(sink, start_ns, Lane::Teardown)?,
+                    false => sink.track(start_ns, self.child(Lane::Teardown))?,
                 };
                 self.steps.push((track, now_ns));
                 track
@@ -418,17 +421,21 @@ impl<'a> Jail<'a> {
             Some(track) => *track,
             None if value == 0 => return Ok(()),
             None => {
-                let parent = self.lane(sink, lane)?;
-                let track = sink.track(TrackDescriptor {
-                    name: Some(name.to_owned()),
-                    parent_uuid: Some(parent),
-                    counter: Some(CounterDescriptor {
-                        unit: Some(unit.into()),
-                        y_axis_share_key: (lane == Lane::Memory).then(|| lane.name().to_owned()),
-                    }),
-                    sibling_order_rank: Some(rank(self.counters.len())),
-                    ..TrackDescriptor::default()
-                })?;
+                let parent = self.lane(sink, now_ns, lane)?;
+                let track = sink.track(
+                    now_ns,
+                    TrackDescriptor {
+                        name: Some(name.to_owned()),
+                        parent_uuid: Some(parent),
+                        counter: Some(CounterDescriptor {
+                            unit: Some(unit.into()),
+                            y_axis_share_key: (lane == Lane::Memory)
+                                .then(|| lane.name().to_owned()),
+                        }),
+                        sibling_order_rank: Some(rank(self.counters.len())),
+                        ..TrackDescriptor::default()
+                    },
+                )?;
                 self.counters.insert(name, track);
                 track
             }
@@ -436,11 +443,11 @@ impl<'a> Jail<'a> {
         sink.count(now_ns, track, value)
     }
 
-    fn lane<W: Write>(&mut self, sink: &mut Sink<W>, lane: Lane) -> io::Result<u64> {
+    fn lane<W: Write>(&mut self, sink: &mut Sink<W>, now_ns: u64, lane: Lane) -> io::Result<u64> {
         if let Some(track) = self.lanes.get(&lane) {
             return Ok(*track);
         }
-        let track = sink.track(self.child(lane))?;
+        let track = sink.track(now_ns, self.child(lane))?;
         self.lanes.insert(lane, track);
         Ok(track)
     }

@@ -59,11 +59,15 @@ impl<W: Write> Sink<W> {
         })
     }
 
-    /// A new track; its number is returned.
-    pub fn track(&mut self, track: TrackDescriptor) -> io::Result<u64> {
+    /// A new track, on which nothing happens before that time; its number is returned.
+    ///
+    /// The viewer takes a process for another one where a track has a PID that it knows already, so the
+    /// tracks have to be in order of time like the events.
+    pub fn track(&mut self, time_ns: u64, track: TrackDescriptor) -> io::Result<u64> {
         self.last_uuid += 1;
         let uuid = self.last_uuid;
         self.packet(TracePacket {
+            timestamp: Some(signed(time_ns)),
             data: Some(Data::TrackDescriptor(TrackDescriptor {
                 uuid: Some(uuid),
                 ..track
@@ -184,8 +188,7 @@ impl<W: Write> Sink<W> {
         interned: Option<InternedData>,
     ) -> io::Result<()> {
         self.packet(TracePacket {
-            // The viewer's times are signed.
-            timestamp: Some(time_ns.min(i64::MAX as u64)),
+            timestamp: Some(signed(time_ns)),
             interned_data: interned.filter(|names| *names != InternedData::default()),
             data: Some(Data::TrackEvent(TrackEvent {
                 r#type: Some(kind.into()),
@@ -213,6 +216,11 @@ impl<W: Write> Sink<W> {
         packet.encode_raw(&mut self.buffer);
         self.out.write_all(&self.buffer)
     }
+}
+
+/// A time as the viewer can hold it: its times are signed.
+fn signed(time_ns: u64) -> u64 {
+    time_ns.min(i64::MAX as u64)
 }
 
 /// The number of a name; a new one is told in `interned`.

@@ -90,6 +90,7 @@ impl Exported {
             clocks: Vec::new(),
         };
         let mut names: HashMap<u64, String> = HashMap::new();
+        let mut begun: HashMap<u64, u64> = HashMap::new();
         for (index, packet) in trace.packet.into_iter().enumerate() {
             assert_eq!(packet.trusted_packet_sequence_id, Some(1));
             let first = index == 0;
@@ -112,13 +113,17 @@ impl Exported {
             match packet.data.expect("data") {
                 Data::ClockSnapshot(clocks) => exported.clocks.push(clocks),
                 Data::TrackDescriptor(track) => {
-                    let known = exported.tracks.insert(track.uuid.expect("a number"), track);
+                    let uuid = track.uuid.expect("a number");
+                    begun.insert(uuid, packet.timestamp.expect("a time"));
+                    let known = exported.tracks.insert(uuid, track);
                     assert_eq!(known, None, "a track's number is used twice");
                 }
                 Data::TrackEvent(event) => {
                     let track = event.track_uuid.expect("a track");
-                    assert!(exported.tracks.contains_key(&track), "a track comes first");
                     let time = packet.timestamp.expect("a time");
+                    let begun = *begun.get(&track).expect("a track comes first");
+                    // The set-up began before the trace did, and has its track for itself.
+                    assert!(begun <= time || track == 1, "a track comes first: {event:?}");
                     exported.events.push((time, event));
                 }
             }

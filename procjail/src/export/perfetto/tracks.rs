@@ -108,14 +108,17 @@ impl<'a> Tracks<'a> {
         {
             return Ok(());
         }
-        let track = sink.track(TrackDescriptor {
-            thread: Some(ThreadDescriptor {
-                pid: Some(id(thread.pid)),
-                tid: Some(id(thread.tid)),
-                thread_name: Some(harmless(&thread.comm)),
-            }),
-            ..TrackDescriptor::default()
-        })?;
+        let track = sink.track(
+            now_ns,
+            TrackDescriptor {
+                thread: Some(ThreadDescriptor {
+                    pid: Some(id(thread.pid)),
+                    tid: Some(id(thread.tid)),
+                    thread_name: Some(harmless(&thread.comm)),
+                }),
+                ..TrackDescriptor::default()
+            },
+        )?;
         process.threads.insert(thread.tid, track);
         let mark = Mark::of(CATEGORY, &thread.comm)
             .arg("tid", thread.tid)
@@ -249,15 +252,18 @@ impl<'a> Tracks<'a> {
         }
         let track = match process.memory {
             Some(track) => track,
-            None => *process.memory.insert(sink.track(TrackDescriptor {
-                name: Some("resident memory".to_owned()),
-                parent_uuid: Some(process.track),
-                counter: Some(CounterDescriptor {
-                    unit: Some(Unit::SizeBytes.into()),
-                    ..CounterDescriptor::default()
-                }),
-                ..TrackDescriptor::default()
-            })?),
+            None => *process.memory.insert(sink.track(
+                now_ns,
+                TrackDescriptor {
+                    name: Some("resident memory".to_owned()),
+                    parent_uuid: Some(process.track),
+                    counter: Some(CounterDescriptor {
+                        unit: Some(Unit::SizeBytes.into()),
+                        ..CounterDescriptor::default()
+                    }),
+                    ..TrackDescriptor::default()
+                },
+            )?),
         };
         sink.count(now_ns, track, bytes)
     }
@@ -340,26 +346,31 @@ impl<'a> Tracks<'a> {
         let name = self.name(known, task);
         let in_jail = task.in_jail || task.jail_pid.is_some();
         let argv = self.argv(known, task);
-        let track = sink.track(TrackDescriptor {
-            // The idle task has no PID that a viewer would take for a process's.
-            name: (task.pid == 0).then(|| name.clone()),
-            process: (task.pid != 0).then(|| ProcessDescriptor {
-                pid: Some(id(task.pid)),
-                cmdline: argv.iter().map(|argument| harmless(argument)).collect(),
-                process_name: Some(match task.jail_pid {
-                    Some(pid) => format!("{name} (PID {pid})"),
-                    None => name.clone(),
+        let born_ns = match (made_by, task.start_ns) {
+            (None, start_ns) if in_jail && start_ns != 0 => {
+                start_ns.clamp(self.first_ns.min(now_ns), now_ns)
+            }
+            _ => now_ns,
+        };
+        let track = sink.track(
+            born_ns,
+            TrackDescriptor {
+                // The idle task has no PID that a viewer would take for a process's.
+                name: (task.pid == 0).then(|| name.clone()),
+                process: (task.pid != 0).then(|| ProcessDescriptor {
+                    pid: Some(id(task.pid)),
+                    cmdline: argv.iter().map(|argument| harmless(argument)).collect(),
+                    process_name: Some(match task.jail_pid {
+                        Some(pid) => format!("{name} (PID {pid})"),
+                        None => name.clone(),
+                    }),
+                    start_timestamp_ns: i64::try_from(key.1).ok().filter(|start| *start != 0),
                 }),
-                start_timestamp_ns: i64::try_from(key.1).ok().filter(|start| *start != 0),
-            }),
-            ..TrackDescriptor::default()
-        })?;
+                ..TrackDescriptor::default()
+            },
+        )?;
         self.latest.insert(key.0, key.1);
         if in_jail {
-            let born_ns = match (made_by, task.start_ns) {
-                (Some(_), _) | (None, 0) => now_ns,
-                (None, start_ns) => start_ns.clamp(self.first_ns.min(now_ns), now_ns),
-            };
             let mark = Mark::of(CATEGORY, &name)
                 .arg("pid", task.pid)
                 .arg("pid in jail", task.jail_pid)
