@@ -123,7 +123,10 @@ impl Exported {
                     let time = packet.timestamp.expect("a time");
                     let begun = *begun.get(&track).expect("a track comes first");
                     // The set-up began before the trace did, and has its track for itself.
-                    assert!(begun <= time || track == 1, "a track comes first: {event:?}");
+                    assert!(
+                        begun <= time || track == 1,
+                        "a track comes first: {event:?}"
+                    );
                     exported.events.push((time, event));
                 }
             }
@@ -342,7 +345,7 @@ fn the_stop_window_lies_in_the_run_and_an_ignored_signal_ends_at_its_target() {
             ("set-up", 55, 1),
             ("run", 660, 1),
             ("stop window", 601, 2),
-            ("teardown", 11, 1)
+            ("teardown", 4, 1)
         ]
     );
     let steps = trace.slices(trace.track("teardown steps"));
