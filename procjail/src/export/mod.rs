@@ -14,6 +14,7 @@ mod fixture;
 mod json;
 mod markdown;
 mod moment;
+mod perfetto;
 mod progress;
 mod source;
 mod target;
@@ -38,6 +39,8 @@ pub enum Format {
     Json,
     /// Draft of an incident write-up, for GitHub, GitLab or Confluence.
     Markdown,
+    /// Tracks, slices and counters for <https://ui.perfetto.dev>.
+    Perfetto,
 }
 
 /// What is known of a trace before its events are written.
@@ -66,6 +69,7 @@ impl Format {
             Self::Csv => Box::new(csv::Csv::new(subject, out)),
             Self::Json => Box::new(json::Json::new(subject, out)),
             Self::Markdown => Box::new(markdown::Markdown::new(subject, out)),
+            Self::Perfetto => Box::new(perfetto::Perfetto::new(subject, out)),
         })
     }
 }

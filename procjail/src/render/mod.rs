@@ -39,6 +39,17 @@ pub fn error_number(error: &crate::event::Errno) -> String {
     words::errno(error)
 }
 
+/// What an event says, in a line without colour: control characters are escaped.
+pub fn sentence(event: &Event) -> String {
+    /// Where nothing is cut off to fit a terminal.
+    const WIDTH: usize = 1_000;
+    let words = words::words(event, WIDTH);
+    match words.detail.as_str() {
+        "" => words.text,
+        detail => format!("{}; {detail}", words.text),
+    }
+}
+
 use crate::event::Event;
 use crate::trace::{Footer, Header};
 
