@@ -9,6 +9,7 @@
 //! start. A form holds no more of the trace in memory than it shows.
 
 mod csv;
+mod html;
 mod progress;
 mod source;
 mod target;
@@ -27,6 +28,8 @@ pub use target::{Target, TargetError};
 pub enum Format {
     /// The events as a table, one line each.
     Csv,
+    /// One page for a browser: verdicts, timeline, memory, processes, events.
+    Html,
 }
 
 /// What is known of a trace before its events are written.
@@ -51,9 +54,9 @@ impl Format {
         subject: &'a Subject,
         out: impl Write + 'a,
     ) -> io::Result<Box<dyn Output + 'a>> {
-        let _ = subject;
         Ok(match self {
             Self::Csv => Box::new(csv::Csv::new(out)),
+            Self::Html => Box::new(html::Html::new(subject, out)),
         })
     }
 }

@@ -1,0 +1,1 @@
+//! The page of recorded and of made-up traces.
