@@ -5,13 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::diagnose::{Case, Diagnosis, Explanation, Process, ProcessId};
+use crate::diagnose::{Case, Explanation, Process, ProcessId};
 use crate::event::{ExitStatus, What};
 use crate::render::{Tone, command_line_of, escape, status, tone_of};
 
 /// Most lanes.
 const LANES: usize = 20_000;
-/// Fewest siblings that are told together.
+/// So many lanes are read one by one.
+const FEW: usize = 40;
+/// Fewest siblings that are told together, where there are more lanes than that.
 const ALIKE: usize = 8;
 /// Columns that a command line may have.
 const WIDTH: usize = 400;
@@ -85,7 +87,7 @@ impl Lanes {
     pub(super) fn of(case: &Case, explanation: &Explanation) -> Self {
         let mut cited = HashSet::new();
         for diagnosis in &explanation.diagnoses {
-            cite(diagnosis, &mut cited);
+            cited.extend(&diagnosis.pids);
         }
         let chosen = chosen(case, &cited);
         let mut lanes = Self {
@@ -127,6 +129,12 @@ impl Lanes {
             roots.into_iter().map(|id| (id, None, 0)).collect();
         while let Some((id, parent, depth)) = stack.pop() {
             let index = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
+            let launchers = role(case, case.process(id)) == Role::Launcher;
+            if launchers && index > 0 {
+                // Its own events don't tell when it started, the kernel's do.
+                self.by_id.insert(id, 0);
+                continue;
+            }
             self.by_id.insert(id, index);
             self.lanes.push(lane(case, id, parent, depth, cited));
             let Some(mut below) = children.remove(&id) else {
@@ -154,6 +162,9 @@ impl Lanes {
 
     /// Puts siblings that are alike next to each other, and notes where.
     fn group(&mut self) {
+        if self.lanes.len() <= FEW {
+            return;
+        }
         let mut has_children = vec![false; self.lanes.len()];
         for lane in &self.lanes {
             if let Some(parent) = lane.parent.and_then(|at| has_children.get_mut(at as usize)) {
@@ -231,14 +242,6 @@ impl Lanes {
         for index in self.by_id.values_mut() {
             *index = new(*index);
         }
-    }
-}
-
-/// Host PIDs that a verdict, or what followed from it, is about.
-fn cite(diagnosis: &Diagnosis, cited: &mut HashSet<u32>) {
-    cited.extend(&diagnosis.pids);
-    for consequence in &diagnosis.consequences {
-        cite(consequence, cited);
     }
 }
 
@@ -328,13 +331,24 @@ fn lane(case: &Case, id: ProcessId, parent: Option<u32>, depth: u32, cited: &Has
         group: None,
         born_ns: jailed.then(|| born_ns(case, id)),
         exit_ns: exit.map(|(event, _)| event.time_ns),
-        gone_ns: reaped_ns.or(process.freed_ns).filter(|_| exit.is_some()),
+        gone_ns: reaped_ns
+            .or(process.freed_ns)
+            .or_else(|| collected_ns(case).filter(|_| case.pid1() == Some(id)))
+            .filter(|_| exit.is_some()),
         status: exit.map(|(_, exit)| exit.status.clone()),
         max_rss_bytes: exit.map_or(0, |(_, exit)| exit.max_rss_bytes),
         command: command(case, id, role),
         cited: cited.contains(&process.task.pid),
         hidden: 0,
     }
+}
+
+/// When the launcher had collected PID 1.
+fn collected_ns(case: &Case) -> Option<u64> {
+    let ended = |what: &What| matches!(what, What::JailExited(_));
+    let mut last = case.events().iter().rev();
+    last.find(|event| ended(&event.what))
+        .map(|event| event.time_ns)
 }
 
 /// When a process was made; its first sign if not even its start is known.

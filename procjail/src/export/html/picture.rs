@@ -49,7 +49,11 @@ pub(super) fn range(case: &Case, clock: Clock) -> (i64, i64) {
         .first()
         .map_or(case.gate_ns(), |one| one.time_ns);
     let from = clock.since_gate(first.min(case.gate_ns()));
-    let to = clock.since_gate(case.end_ns());
+    let last = case
+        .events()
+        .last()
+        .map_or(case.end_ns(), |one| one.time_ns);
+    let to = clock.since_gate(last.max(case.gate_ns()));
     // Room on both sides, so that nothing lies on the edge.
     let room = (to.saturating_sub(from) / 50).max(1_000);
     (from.saturating_sub(room), to.saturating_add(room))

@@ -19,11 +19,13 @@ const memory = (() => {
     return view.from + (x - left) / (right() - left) * (view.to - view.from);
   };
 
+  /** What was measured holds until it is measured again: a sample is taken when memory has changed. */
   function line(context, values) {
     context.beginPath();
     DATA_OF.t.forEach((t, at) => {
       if (at === 0) context.moveTo(xAt(t), yAt(values[at]));
-      else context.lineTo(xAt(t), yAt(values[at]));
+      else context.lineTo(xAt(t), yAt(values[at - 1]));
+      context.lineTo(xAt(t), yAt(values[at]));
     });
   }
 
@@ -32,7 +34,10 @@ const memory = (() => {
     DATA_OF.kinds.forEach(([, values], colour) => {
       const above = below.map((size, at) => size + values[at]);
       line(context, above);
-      for (let at = DATA_OF.t.length - 1; at >= 0; at -= 1) context.lineTo(xAt(DATA_OF.t[at]), yAt(below[at]));
+      for (let at = DATA_OF.t.length - 1; at >= 0; at -= 1) {
+        context.lineTo(xAt(DATA_OF.t[at]), yAt(below[at]));
+        context.lineTo(xAt(DATA_OF.t[at]), yAt(below[Math.max(at - 1, 0)]));
+      }
       context.closePath();
       context.globalAlpha = 0.85;
       context.fillStyle = PALETTE[`c${colour}`];

@@ -66,7 +66,7 @@ impl Chart {
         let y = |size: u64| BOTTOM - (BOTTOM - TOP) * (size as f64 / (most as f64 * 1.05)).min(1.0);
         let line = |values: &[u64]| {
             let points = memory.at_ns.iter().zip(values);
-            path(points.map(|(at, size)| (x(*at), y(*size))))
+            path(steps(points.map(|(at, size)| (x(*at), y(*size)))))
         };
         let curves = if class == "kinds" {
             stacked(memory, &x, &y)
@@ -121,10 +121,13 @@ fn stacked(memory: &Memory, x: &impl Fn(i64) -> f64, y: &impl Fn(u64) -> f64) ->
             .zip(&series.values)
             .map(|(below, size)| below.saturating_add(*size))
             .collect();
-        let there = memory.at_ns.iter().zip(&above);
-        let back = memory.at_ns.iter().zip(&below).rev();
-        let around = there.chain(back).map(|(at, size)| (x(*at), y(*size)));
-        curves.push(curve(series, colour, format!("{}Z", path(around))));
+        let edge = |sizes: &[u64]| -> Vec<(f64, f64)> {
+            let points = memory.at_ns.iter().zip(sizes);
+            steps(points.map(|(at, size)| (x(*at), y(*size)))).collect()
+        };
+        let back = edge(&below).into_iter().rev();
+        let around = path(edge(&above).into_iter().chain(back));
+        curves.push(curve(series, colour, format!("{around}Z")));
         below = above;
     }
     curves
@@ -137,6 +140,15 @@ fn curve(series: &Series, colour: usize, path: String) -> Curve {
         path,
         most: bytes(series.values.iter().copied().max().unwrap_or(0)),
     }
+}
+
+/// What was measured holds until it is measured again: a sample is taken when memory has changed.
+fn steps(points: impl Iterator<Item = (f64, f64)>) -> impl Iterator<Item = (f64, f64)> {
+    let mut before = None;
+    points.flat_map(move |(x, y)| {
+        let corner = before.replace(y).map(|before| (x, before));
+        corner.into_iter().chain([(x, y)])
+    })
 }
 
 fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
