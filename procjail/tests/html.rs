@@ -110,7 +110,9 @@ fn recorded_traces_become_pages_without_a_complaint() {
         assert!(colours > 5.0, "{name}: an empty timeline");
         // One thing lies beside the other, not over it, and nothing sticks out.
         assert_eq!(
-            browser.number("document.documentElement.scrollWidth - document.documentElement.clientWidth"),
+            browser.number(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            ),
             0.0,
             "{name}"
         );
@@ -664,7 +666,7 @@ fn a_hundred_thousand_events_stay_usable() {
     let folded = browser.number("document.querySelector('#lanes .paper').offsetHeight");
     let opened = timed(&mut browser, &mut |browser| {
         browser.eval("document.querySelector('#lanes').focus()");
-        for _ in 0..50 {
+        for _ in 0..100 {
             browser.key("ArrowDown");
             let lane = browser.text("document.querySelector('#lane-status').textContent");
             if lane.contains(" × ") {

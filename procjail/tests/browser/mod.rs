@@ -191,7 +191,12 @@ impl Browser {
     pub fn wait_for(&mut self, expression: &str) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.eval(&format!("Boolean({expression})")) != json!(true) {
-            assert!(Instant::now() < deadline, "never true: {expression}");
+            if Instant::now() > deadline {
+                if let Some(directory) = std::env::var_os("PROCJAIL_SCREENSHOTS") {
+                    self.picture(&Path::new(&directory).join("failed.png"), false);
+                }
+                panic!("never true: {expression}");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }

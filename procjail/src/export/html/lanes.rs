@@ -333,7 +333,11 @@ fn lane(case: &Case, id: ProcessId, parent: Option<u32>, depth: u32, cited: &Has
         exit_ns: exit.map(|(event, _)| event.time_ns),
         gone_ns: reaped_ns
             .or(process.freed_ns)
-            .or_else(|| collected_ns(case).filter(|_| case.pid1() == Some(id)))
+            .or_else(|| {
+                (case.pid1() == Some(id))
+                    .then(|| collected_ns(case))
+                    .flatten()
+            })
             .filter(|_| exit.is_some()),
         status: exit.map(|(_, exit)| exit.status.clone()),
         max_rss_bytes: exit.map_or(0, |(_, exit)| exit.max_rss_bytes),
