@@ -196,9 +196,14 @@ impl<'a> Data<'a> {
 
     /// As JSON that can't end the script element it is in.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut serializer = serde_json::Serializer::with_formatter(out, Harmless);
-        self.serialize(&mut serializer).map_err(io::Error::from)
+        harmless(self, out)
     }
+}
+
+/// A value as JSON without a character that means something to HTML.
+pub(super) fn harmless(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Harmless);
+    value.serialize(&mut serializer).map_err(io::Error::from)
 }
 
 const TONES: [crate::render::Tone; 5] = {

@@ -363,7 +363,13 @@ fn memory_note(memory: &Memory) -> String {
         }
         _ => String::new(),
     };
-    if memory.is_drawn() {
+    let uncharged = memory.usage.iter().all(|size| *size == 0);
+    if memory.is_drawn() && uncharged {
+        format!(
+            "{samples}{shown}. The jail has no memory cgroup of its own: these are sums over its largest \
+             processes, in which shared pages count more than once."
+        )
+    } else if memory.is_drawn() {
         format!("{samples}{shown}. What grows and goes between two of them is not in the curve.")
     } else {
         format!("{samples}: there is no curve to draw.")

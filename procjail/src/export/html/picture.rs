@@ -8,7 +8,7 @@ use super::lanes::{Lane, Lanes, Role};
 use super::scale;
 use crate::diagnose::Case;
 use crate::event::What;
-use crate::render::{Tone, count, duration, escape, status};
+use crate::render::{Tone, count, duration, escape, status, tone_of};
 
 /// Most lines of the picture.
 const LINES: usize = 36;
@@ -75,7 +75,11 @@ pub(super) fn moments(case: &Case, clock: Clock) -> Vec<Moment> {
                 oom_kills += 1;
                 ("kill", "OOM kill".to_owned())
             }
-            What::JailExited(exited) => ("end", format!("PID 1 {}", status(&exited.status))),
+            What::JailExited(exited) => {
+                let well = tone_of(&exited.status) == Tone::Plain;
+                let class = if well { "gate" } else { "end" };
+                (class, format!("PID 1 {}", status(&exited.status)))
+            }
             _ => continue,
         };
         moments.push(Moment {
@@ -164,7 +168,9 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Bar {
     pub(super) x: f64,
+    pub(super) y: f64,
     pub(super) width: f64,
+    pub(super) height: f64,
     pub(super) class: &'static str,
 }
 
@@ -313,13 +319,18 @@ fn members(lanes: &Lanes) -> (Vec<Members>, u64) {
 
 fn line(some: &[Lane], y: f64, clock: Clock, case: &Case, x: &impl Fn(i64) -> f64) -> Line {
     let mut bars = Vec::new();
-    let bar = |from: i64, to: i64, class| Bar {
-        x: x(from),
-        width: (x(to) - x(from)).max(1.5),
-        class,
+    let middle = y + LINE_HEIGHT / 2.0;
+    let bar = |from: i64, to: i64, class| {
+        let height = if class == "zombie" { 4.0 } else { 10.0 };
+        Bar {
+            x: x(from),
+            y: middle - height / 2.0,
+            width: (x(to) - x(from)).max(1.5),
+            height,
+            class,
+        }
     };
     let mut marks = Vec::new();
-    let middle = y + LINE_HEIGHT / 2.0;
     for lane in some {
         if let Some(born_ns) = lane.born_ns {
             let end = lane.exit_ns.unwrap_or(case.end_ns());

@@ -13,7 +13,10 @@ pub(super) fn times(from_ns: i64, to_ns: i64, most: u32) -> Vec<(i64, String)> {
             let sign = if at < 0 { "-" } else { "" };
             let text = match at {
                 0 => "0".to_owned(),
-                at => format!("{sign}{}", duration(at.unsigned_abs())),
+                at => format!(
+                    "{sign}{}",
+                    duration(at.unsigned_abs()).replace(".000 s", " s")
+                ),
             };
             ticks.push((at, text));
         }

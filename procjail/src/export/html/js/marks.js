@@ -99,8 +99,12 @@ function drawMoments(context, xAt, top, bottom, left, right, rows) {
     const row = ends.findIndex((taken) => taken.every(([from, to]) => span[1] < from || span[0] > to));
     if (row < 0) continue;
     ends[row].push(span);
-    context.fillStyle = momentColour(one.class);
     context.textAlign = atEnd ? 'right' : 'left';
+    context.strokeStyle = PALETTE.paper;
+    context.lineWidth = 4;
+    context.lineJoin = 'round';
+    context.strokeText(one.text, atEnd ? x - 4 : x + 4, 12 + row * 14);
+    context.fillStyle = momentColour(one.class);
     context.fillText(one.text, atEnd ? x - 4 : x + 4, 12 + row * 14);
   }
   context.textAlign = 'left';

@@ -7,6 +7,8 @@ const memory = (() => {
   const DASHES = [[], [8, 3], [2, 3], [10, 3, 2, 3], [5, 5], [12, 4], [3, 6]];
   const TOP = 16;
   const BOTTOM = 232;
+  // Without a memory cgroup of its own a jail is charged nothing.
+  const isCharged = DATA_OF.usage.some((size) => size > 0);
   let mode = 'kinds';
   let width = 0;
   let left = 0;
@@ -90,7 +92,7 @@ const memory = (() => {
     context.clip();
     if (mode === 'kinds') drawKinds(context);
     else drawProcesses(context);
-    if (DATA_OF.usage.some((size) => size > 0)) {
+    if (isCharged) {
       line(context, DATA_OF.usage);
       context.strokeStyle = PALETTE.text;
       context.lineWidth = 1.2;
@@ -123,7 +125,8 @@ const memory = (() => {
   function describe(t) {
     const at = Math.max(0, lowerBound(DATA_OF.t.length, (index) => DATA_OF.t[index], t + 1) - 1);
     const series = mode === 'kinds' ? DATA_OF.kinds : DATA_OF.processes;
-    const lines = [`${moment(DATA_OF.t[at])}  charged ${bytes(DATA_OF.usage[at])}`];
+    const charged = isCharged ? `  charged ${bytes(DATA_OF.usage[at])}` : '';
+    const lines = [moment(DATA_OF.t[at]) + charged];
     for (const [name, values] of series) if (values[at] > 0) lines.push(`${name}: ${bytes(values[at])}`);
     if (DATA_OF.limit[at]) lines.push(`limit: ${bytes(DATA_OF.limit[at])}`);
     return lines.join('\n');
