@@ -15,6 +15,7 @@ mod json;
 mod markdown;
 mod moment;
 mod perfetto;
+mod html;
 mod progress;
 mod source;
 mod target;
@@ -41,6 +42,8 @@ pub enum Format {
     Markdown,
     /// Tracks, slices and counters for <https://ui.perfetto.dev>.
     Perfetto,
+    /// One page for a browser: verdicts, timeline, memory, processes, events.
+    Html,
 }
 
 /// What is known of a trace before its events are written.
@@ -70,6 +73,7 @@ impl Format {
             Self::Json => Box::new(json::Json::new(subject, out)),
             Self::Markdown => Box::new(markdown::Markdown::new(subject, out)),
             Self::Perfetto => Box::new(perfetto::Perfetto::new(subject, out)),
+            Self::Html => Box::new(html::Html::new(subject, out)),
         })
     }
 }

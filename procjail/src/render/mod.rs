@@ -17,10 +17,14 @@ pub use explanation::{Detail, explanation};
 pub use interest::is_minor;
 pub use json_lines::JsonLines;
 pub use style::Look;
+pub(crate) use style::Tone;
+pub(crate) use summary::{Line, facts};
 pub use text::{bytes, duration};
-pub(crate) use text::{command as command_line_of, count, escape, plural, quote};
+pub(crate) use text::{command as command_line_of, count, escape, moment, plural, quote};
+pub(crate) use timeline::Totals;
 pub use timeline::{Timeline, label};
 pub use words::{evidence::kinds as memory_kinds, status};
+pub(crate) use words::{tone_of, words};
 
 /// Arguments as a shell would take them, in at most `width` columns.
 pub fn command_line(argv: &[String], width: usize) -> String {

@@ -50,7 +50,7 @@ impl Look {
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// A failure, a kill.
     Bad,
     /// Something was ignored or held; look here.

@@ -8,37 +8,66 @@ use crate::event::ExitStatus;
 use crate::exit;
 use crate::trace::{Footer, Header};
 
-/// Lines of one subject, under its name.
-struct Block<'a> {
-    text: String,
-    look: &'a Look,
+/// A fact about a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// What it is about; empty where that is the same as in the line before.
+    pub(crate) name: &'static str,
+    pub(crate) tone: Tone,
+    pub(crate) value: String,
 }
 
-impl Block<'_> {
-    fn line(&mut self, name: &str, tone: Tone, value: &str) {
-        let name = format!("{name:<11} ");
-        let name = Painted {
-            text: &name,
-            tone: Tone::Dim,
-            color: self.look.color,
-        };
-        let value = Painted {
-            text: value,
+/// Lines of one subject.
+#[derive(Default)]
+struct Block {
+    lines: Vec<Line>,
+}
+
+impl Block {
+    fn line(&mut self, name: &'static str, tone: Tone, value: &str) {
+        self.lines.push(Line {
+            name,
             tone,
-            color: self.look.color,
-        };
-        self.text += &format!("{name}{value}\n");
+            value: value.to_owned(),
+        });
     }
+
+    fn text(&self, look: &Look) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            let name = format!("{:<11} ", line.name);
+            let paint = |text, tone| Painted {
+                text,
+                tone,
+                color: look.color,
+            };
+            let (name, value) = (paint(&name, Tone::Dim), paint(&line.value, line.tone));
+            text += &format!("{name}{value}\n");
+        }
+        text
+    }
+}
+
+/// What was run, where and when, how it ended, and whether the trace, of so many events, is whole.
+pub(crate) fn facts(
+    header: &Header,
+    footer: Option<&Footer>,
+    totals: &Totals,
+    end: &str,
+) -> Vec<Line> {
+    let mut lines = opening_block(header, usize::MAX).lines;
+    lines.extend(closing_block(Some(header), footer, totals, end).lines);
+    lines
 }
 
 /// What was run, where and when.
 pub(super) fn opening(header: &Header, look: &Look) -> String {
-    let mut block = Block {
-        text: String::new(),
-        look,
-    };
+    opening_block(header, look.width.saturating_sub(12)).text(look)
+}
+
+fn opening_block(header: &Header, width: usize) -> Block {
+    let mut block = Block::default();
     let jail = &header.jail;
-    let width = look.width.saturating_sub(12);
     block.line("jail", Tone::Plain, &escape(&jail.name));
     block.line(
         "command",
@@ -66,7 +95,7 @@ pub(super) fn opening(header: &Header, look: &Look) -> String {
         block.line("limits", Tone::Plain, &limits.join(", "));
     }
     missing_probes(&mut block, header);
-    block.text
+    block
 }
 
 /// A limit as a size, if it is one in bytes.
@@ -77,7 +106,7 @@ fn limit(value: &str) -> String {
     }
 }
 
-fn missing_probes(block: &mut Block<'_>, header: &Header) {
+fn missing_probes(block: &mut Block, header: &Header) {
     for probe in header.probes.iter().filter(|probe| !probe.attached) {
         let reason = probe.error.as_deref().unwrap_or("not attached");
         let value = format!(
@@ -106,10 +135,17 @@ pub(super) fn closing(
     end: &str,
     look: &Look,
 ) -> String {
-    let mut block = Block {
-        text: "\n".to_owned(),
-        look,
-    };
+    let block = closing_block(header, footer, totals, end);
+    format!("\n{}", block.text(look))
+}
+
+fn closing_block(
+    header: Option<&Header>,
+    footer: Option<&Footer>,
+    totals: &Totals,
+    end: &str,
+) -> Block {
+    let mut block = Block::default();
     let hidden = match totals.hidden {
         0 => String::new(),
         hidden => format!(", {} minor ones not shown (--verbose)", count(hidden)),
@@ -123,7 +159,7 @@ pub(super) fn closing(
         let lost = losses(&totals.lost).map_or_else(String::new, |lost| format!("; {lost}"));
         let value = format!("incomplete, it has no footer: it ends at {end}{lost}");
         block.line("trace", Tone::Bad, &value);
-        return block.text;
+        return block;
     };
     let (tone, value) = exit_status(footer);
     block.line("exit status", tone, &value);
@@ -175,7 +211,7 @@ pub(super) fn closing(
             );
         }
     }
-    block.text
+    block
 }
 
 fn exit_status(footer: &Footer) -> (Tone, String) {

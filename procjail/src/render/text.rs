@@ -127,7 +127,7 @@ pub fn duration(ns: u64) -> String {
 }
 
 /// A moment relative to the gate: `+12.345ms`, `+1.234567s`, `-3.210ms`.
-pub(super) fn moment(ns: i128) -> String {
+pub(crate) fn moment(ns: i128) -> String {
     let sign = if ns < 0 { '-' } else { '+' };
     let ns = ns.unsigned_abs();
     if ns < 1_000_000_000 {

@@ -65,11 +65,11 @@ struct FailedExecs {
 
 /// What a timeline counts for the case that there is no footer.
 #[derive(Debug, Default)]
-pub(super) struct Totals {
-    pub(super) events: u64,
-    pub(super) hidden: u64,
-    pub(super) last_ns: u64,
-    pub(super) lost: Vec<Lost>,
+pub(crate) struct Totals {
+    pub(crate) events: u64,
+    pub(crate) hidden: u64,
+    pub(crate) last_ns: u64,
+    pub(crate) lost: Vec<Lost>,
 }
 
 impl<W: Write> Timeline<W> {

@@ -14,11 +14,11 @@ const LONG_ZOMBIE_NS: u64 = 1_000_000_000;
 
 /// One line's text.
 #[derive(Debug, Default)]
-pub(super) struct Words {
-    pub(super) tone: Tone,
-    pub(super) text: String,
+pub(crate) struct Words {
+    pub(crate) tone: Tone,
+    pub(crate) text: String,
     /// Less important, after the text.
-    pub(super) detail: String,
+    pub(crate) detail: String,
 }
 
 impl Words {
@@ -37,7 +37,7 @@ impl Words {
 }
 
 /// What the event says, in about `width` columns.
-pub(super) fn words(event: &Event, width: usize) -> Words {
+pub(crate) fn words(event: &Event, width: usize) -> Words {
     match &event.what {
         What::Fork(fork) => {
             let what = if fork.thread { "made thread " } else { "made " };
@@ -149,7 +149,7 @@ pub fn status(status: &ExitStatus) -> String {
     }
 }
 
-pub(super) fn tone_of(status: &ExitStatus) -> Tone {
+pub(crate) fn tone_of(status: &ExitStatus) -> Tone {
     match (&status.signal, status.code) {
         (None, Some(0)) => Tone::Plain,
         (None, Some(_)) => Tone::Warning,
@@ -225,7 +225,7 @@ fn exited(task: &Task, exit: &Exit) -> Words {
 }
 
 /// What an exit code may mean besides itself: shells pass a child's signal on as 128+n.
-pub(super) fn hint(status: &ExitStatus) -> Option<String> {
+pub(crate) fn hint(status: &ExitStatus) -> Option<String> {
     let signal = status.code?.checked_sub(128)?;
     (1..=31).contains(&signal).then(|| {
         format!(

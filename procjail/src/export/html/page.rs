@@ -1,0 +1,528 @@
+//! What the page's template shows, made of the case.
+
+use std::io::{self, Write};
+
+use askama::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use super::choose::{Rank, Share};
+use super::data::Data;
+use super::events::{Events, Row};
+use super::lanes::{Lanes, Role};
+use super::memory::Memory;
+use super::picture::{Picture, title};
+use super::{Clock, PRINTED, ROWS};
+use crate::diagnose::{Confidence, Diagnosis};
+use crate::export::Subject;
+use crate::render::{
+    Line, Tone, bytes, command_line, count, duration, escape, facts, label, plural,
+};
+
+mod chart;
+
+use chart::Chart;
+
+/// Most rows of the process table.
+const PROCESSES: usize = 1_000;
+/// Deepest level that is shown by indentation.
+const DEEPEST: u32 = 16;
+
+const STYLE: &str = include_str!("report.css");
+/// Says that there is a script, before anything is drawn.
+const EARLY: &str = "document.documentElement.classList.add('js');";
+const SCRIPT: &str = concat!(
+    "'use strict';\ntry {\n",
+    include_str!("js/data.js"),
+    include_str!("js/view.js"),
+    include_str!("js/lanes.js"),
+    include_str!("js/marks.js"),
+    include_str!("js/timeline.js"),
+    include_str!("js/memory.js"),
+    include_str!("js/table.js"),
+    include_str!("js/main.js"),
+    "} catch (error) {\n",
+    include_str!("js/failed.js"),
+    "}\n",
+);
+
+/// The page up to its data.
+#[derive(Template)]
+#[template(path = "html/page.html")]
+pub(super) struct Page<'a> {
+    policy: String,
+    style: &'static str,
+    early: &'static str,
+    title: String,
+    jail: String,
+    command: String,
+    ended: String,
+    ended_tone: &'static str,
+    started: String,
+    missing: Option<String>,
+    verdicts: Vec<Verdict>,
+    unavailable: Vec<(String, String)>,
+    facts: Vec<(&'static str, &'static str, String)>,
+    lists: Vec<List>,
+    picture: Picture,
+    charts: Vec<Chart>,
+    memory_note: String,
+    processes: Vec<Process>,
+    processes_note: Option<String>,
+    rows: Vec<EventRow<'a>>,
+    events_note: String,
+    rows_note: Option<String>,
+    printed_note: Option<String>,
+    version: &'static str,
+}
+
+/// A diagnosis, or one that follows from it.
+struct Verdict {
+    id: String,
+    text: String,
+    sure: &'static str,
+    tone: &'static str,
+    when: String,
+    utc: String,
+    weakened: Vec<String>,
+    evidence: Vec<Fact>,
+    ruled_out: Vec<(String, String)>,
+    fix: String,
+    scenario: Option<String>,
+    /// How deep below the diagnosis, and what it is.
+    consequences: Vec<(u32, Verdict)>,
+}
+
+struct Fact {
+    seq: Option<u64>,
+    when: String,
+    text: String,
+}
+
+/// Facts that few ask for.
+struct List {
+    title: &'static str,
+    items: Vec<(String, String)>,
+}
+
+struct Process {
+    depth: u32,
+    name: String,
+    count: Option<String>,
+    jail_pid: String,
+    pid: String,
+    born: String,
+    lived: String,
+    ended: String,
+    tone: &'static str,
+    memory: String,
+    command: String,
+    cited: bool,
+    lane: u32,
+}
+
+struct EventRow<'a> {
+    seq: u64,
+    when: String,
+    utc: String,
+    pid: String,
+    host_pid: u32,
+    name: &'a str,
+    label: &'a str,
+    tone: &'static str,
+    text: &'a str,
+    detail: &'a str,
+    minor: bool,
+    cited: bool,
+    printed: bool,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn of(
+        subject: &'a Subject,
+        clock: Clock,
+        lanes: &Lanes,
+        events: &'a Events,
+        memory: &Memory,
+    ) -> Self {
+        let case = &subject.case;
+        let header = &case.header;
+        let explanation = &subject.explanation;
+        let command = command_line(&header.jail.command, 400);
+        let jail = escape(&header.jail.name);
+        let first = explanation.diagnoses.first();
+        let lines = facts(
+            header,
+            case.footer.as_ref(),
+            &events.totals(),
+            &clock.relative(events.last_ns),
+        );
+        let (rows, left_out, printed) = rows(events, clock);
+        let drawn = memory.is_drawn();
+        let (processes, processes_note) = processes(lanes, clock, case.end_ns());
+        let plain = printed.0;
+        Self {
+            policy: policy(),
+            style: STYLE,
+            early: EARLY,
+            title: format!("{}: {command} ({jail})", first.map_or("", |one| &one.id)),
+            ended: explanation.ended.as_deref().map_or_else(
+                || "how PID 1 ended is not in the trace".to_owned(),
+                |ended| format!("PID 1 {}", escape(ended)),
+            ),
+            ended_tone: lines
+                .iter()
+                .find(|line| line.name == "exit status")
+                .map_or("warning", |line| tone(line.tone)),
+            started: clock.utc(clock.gate_ns),
+            missing: subject.missing.as_deref().map(escape),
+            verdicts: explanation
+                .diagnoses
+                .iter()
+                .map(|one| verdict(one, clock))
+                .collect(),
+            unavailable: explanation
+                .unavailable
+                .iter()
+                .map(|one| (escape(&one.what), escape(&one.because)))
+                .collect(),
+            facts: named(lines),
+            lists: lists(subject),
+            picture: Picture::of(case, clock, lanes, events),
+            charts: if drawn {
+                Chart::both(memory, case, clock)
+            } else {
+                vec![]
+            },
+            memory_note: memory_note(memory),
+            processes,
+            processes_note,
+            events_note: events_note(events),
+            rows_note: (left_out > 0).then(|| {
+                format!(
+                    "This table has {} rows: {} more events are in the file and are shown with \
+                     JavaScript.",
+                    count(rows.len() as u64),
+                    count(left_out)
+                )
+            }),
+            printed_note: (printed.1 > 0).then(|| {
+                format!(
+                    "Printed are {} of them: those that matter most. {} more are in the file.",
+                    count(plain),
+                    count(printed.1)
+                )
+            }),
+            rows,
+            version: env!("CARGO_PKG_VERSION"),
+            jail,
+            command,
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        self.write_into(out)
+    }
+}
+
+/// The data, the script that reads them, and the end.
+pub(super) fn close(out: &mut impl Write, data: &Data<'_>) -> io::Result<()> {
+    out.write_all(b"<script type=\"application/json\" id=\"data\">")?;
+    data.write(out)?;
+    out.write_all(b"</script>\n<script>")?;
+    out.write_all(SCRIPT.as_bytes())?;
+    out.write_all(b"</script>\n</body>\n</html>\n")
+}
+
+/// What the page may do: run its own two scripts, apply its own style, and nothing else.
+fn policy() -> String {
+    let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
+    format!(
+        "default-src 'none'; script-src 'sha256-{}' 'sha256-{}'; style-src 'sha256-{}'; img-src data:; \
+         base-uri 'none'; form-action 'none'",
+        hash(EARLY),
+        hash(SCRIPT),
+        hash(STYLE)
+    )
+}
+
+pub(super) fn tone(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Bad => "bad",
+        Tone::Warning => "warning",
+        Tone::Plain => "plain",
+        Tone::Launcher => "launcher",
+        Tone::Dim => "dim",
+    }
+}
+
+fn verdict(one: &Diagnosis, clock: Clock) -> Verdict {
+    let mut consequences = Vec::new();
+    // Bounded: diagnoses are nested as deep as their causes, and each is held by one other.
+    let mut stack: Vec<(u32, &Diagnosis)> =
+        one.consequences.iter().rev().map(|one| (0, one)).collect();
+    while let Some((depth, next)) = stack.pop() {
+        let mut alone = next.clone();
+        alone.consequences.clear();
+        consequences.push((depth.min(DEEPEST), verdict(&alone, clock)));
+        stack.extend(
+            next.consequences
+                .iter()
+                .rev()
+                .map(|one| (depth.saturating_add(1), one)),
+        );
+    }
+    Verdict {
+        id: escape(&one.id),
+        text: escape(&one.verdict),
+        sure: match one.confidence {
+            _ if one.id == "no-finding" => "",
+            Confidence::Proven => "proven",
+            Confidence::Likely => "likely",
+            Confidence::ConsistentWith => "consistent with the evidence",
+        },
+        tone: match one.confidence {
+            _ if one.id == "no-finding" => "plain",
+            Confidence::Proven => "bad",
+            _ => "warning",
+        },
+        when: clock.relative(one.time_ns),
+        utc: clock.utc(one.time_ns),
+        weakened: one.weakened.iter().map(|why| escape(why)).collect(),
+        evidence: one
+            .evidence
+            .iter()
+            .map(|fact| Fact {
+                seq: fact.seq,
+                when: fact
+                    .time_ns
+                    .map_or_else(String::new, |time_ns| clock.relative(time_ns)),
+                text: escape(&fact.shows),
+            })
+            .collect(),
+        ruled_out: one
+            .ruled_out
+            .iter()
+            .map(|other| (escape(&other.what), escape(&other.because)))
+            .collect(),
+        fix: escape(&one.fix),
+        scenario: one.scenario.as_deref().map(escape),
+        consequences,
+    }
+}
+
+/// Lines with their names; one without a name belongs to the one above.
+fn named(lines: Vec<Line>) -> Vec<(&'static str, &'static str, String)> {
+    lines
+        .into_iter()
+        .map(|line| (line.name, tone(line.tone), line.value))
+        .collect()
+}
+
+fn lists(subject: &Subject) -> Vec<List> {
+    let header = &subject.case.header;
+    let jail = &header.jail;
+    let pairs = |map: &std::collections::BTreeMap<String, String>| -> Vec<(String, String)> {
+        map.iter()
+            .map(|(name, value)| (escape(name), escape(value)))
+            .collect()
+    };
+    let numbered = |steps: &[String]| -> Vec<(String, String)> {
+        (1..)
+            .zip(steps)
+            .map(|(number, step): (u32, _)| (number.to_string(), escape(step)))
+            .collect()
+    };
+    let rlimits = jail.rlimits.iter().map(|(name, value)| {
+        let value = value.map_or_else(|| "unlimited".to_owned(), count);
+        (escape(name), value)
+    });
+    let lacks = header.host.lacks.iter().map(|lack| {
+        let name = format!("{} (Linux {})", escape(&lack.feature), escape(&lack.since));
+        (name, escape(&lack.lost))
+    });
+    [
+        ("limits as written", pairs(&jail.limits)),
+        ("resource limits of PID 1", rlimits.collect()),
+        ("environment of runtimes", pairs(&jail.environment)),
+        ("how the jail was built", numbered(&jail.plan)),
+        ("what this kernel lacks", lacks.collect()),
+    ]
+    .into_iter()
+    .filter(|(_, items)| !items.is_empty())
+    .map(|(title, items)| List { title, items })
+    .collect()
+}
+
+fn memory_note(memory: &Memory) -> String {
+    let samples = plural(memory.total as u64, "sample", "samples");
+    let shown = match memory.at_ns.len() {
+        shown if shown < memory.total => {
+            format!(", of which {} are here", count(shown as u64))
+        }
+        _ => String::new(),
+    };
+    let uncharged = memory.usage.iter().all(|size| *size == 0);
+    if memory.is_drawn() && uncharged {
+        format!(
+            "{samples}{shown}. The jail has no memory cgroup of its own: these are sums over its largest \
+             processes, in which shared pages count more than once."
+        )
+    } else if memory.is_drawn() {
+        format!("{samples}{shown}. What grows and goes between two of them is not in the curve.")
+    } else {
+        format!("{samples}: there is no curve to draw.")
+    }
+}
+
+/// Rows of the process table, and what they don't tell.
+fn processes(lanes: &Lanes, clock: Clock, end_ns: u64) -> (Vec<Process>, Option<String>) {
+    let mut rows = Vec::new();
+    let mut shown = 0u64;
+    let mut index = 0usize;
+    while let Some(lane) = lanes.lanes.get(index) {
+        let group = lane.group.and_then(|at| lanes.groups.get(at as usize));
+        let number = group.map_or(1, |group| group.count as usize).max(1);
+        let members = lanes.lanes.get(index..index + number).unwrap_or_default();
+        if lane.role != Role::Launcher && rows.len() < PROCESSES {
+            if lane.role == Role::Jail {
+                shown += number as u64;
+            }
+            let (ended, ended_tone) = lane.ended();
+            let lived = |born_ns: u64, exit_ns: Option<u64>| {
+                exit_ns.unwrap_or(end_ns).saturating_sub(born_ns)
+            };
+            let longest = members
+                .iter()
+                .filter_map(|one| Some(lived(one.born_ns?, one.exit_ns)))
+                .max();
+            let largest = members.iter().map(|one| one.max_rss_bytes).max();
+            let many = number > 1;
+            rows.push(Process {
+                depth: lane.depth.min(DEEPEST),
+                name: if lane.role == Role::Outside {
+                    title(lane)
+                } else {
+                    lane.name.clone()
+                },
+                count: many.then(|| format!("× {}", count(number as u64))),
+                jail_pid: lane
+                    .jail_pid
+                    .filter(|_| !many)
+                    .map_or_else(String::new, |pid| pid.to_string()),
+                pid: if many {
+                    String::new()
+                } else {
+                    lane.pid.to_string()
+                },
+                born: lane
+                    .born_ns
+                    .map_or_else(String::new, |born_ns| clock.relative(born_ns)),
+                lived: longest.map_or_else(String::new, |ns| {
+                    let most = if many { "≤ " } else { "" };
+                    format!("{most}{}", duration(ns))
+                }),
+                ended,
+                tone: tone(ended_tone),
+                memory: largest
+                    .filter(|size| *size > 0)
+                    .map_or_else(String::new, bytes),
+                command: match (lane.command.is_empty(), lane.hidden) {
+                    (_, 0) => lane.command.clone(),
+                    (empty, hidden) => {
+                        let more = plural(hidden, "process", "processes");
+                        let gap = if empty { "" } else { " " };
+                        format!("{}{gap}(and {more} below it without a line)", lane.command)
+                    }
+                },
+                cited: lane.cited,
+                lane: u32::try_from(index).unwrap_or(u32::MAX),
+            });
+        }
+        index += number;
+    }
+    let left = lanes.total.saturating_sub(shown);
+    let note = (left > 0).then(|| {
+        format!(
+            "{} of {} are not in this table.",
+            plural(left, "process", "processes"),
+            count(lanes.total)
+        )
+    });
+    (rows, note)
+}
+
+/// Rows of the table, how many events have none, and how many are printed and are not.
+fn rows(events: &Events, clock: Clock) -> (Vec<EventRow<'_>>, u64, (u64, u64)) {
+    let held = events.chosen.held();
+    let shown = most_important(held, ROWS);
+    let printed = most_important(held, PRINTED);
+    let mut rows = Vec::new();
+    for (row, (shown, printed)) in held.iter().zip(shown.iter().zip(&printed)) {
+        if !shown {
+            continue;
+        }
+        rows.push(EventRow {
+            seq: row.seq,
+            when: clock.relative(row.time_ns),
+            utc: clock.utc(row.time_ns),
+            pid: row
+                .jail_pid
+                .map_or_else(|| "–".to_owned(), |pid| pid.to_string()),
+            host_pid: row.pid,
+            name: events.name(row),
+            label: label(row.kind),
+            tone: tone(row.tone),
+            text: &row.text,
+            detail: &row.detail,
+            minor: row.rank == Rank::Minor,
+            cited: events.is_cited(row.seq),
+            printed: *printed && row.rank != Rank::Minor,
+        });
+    }
+    let left_out = (held.len() - rows.len()) as u64;
+    let paper = rows.iter().filter(|row| row.printed).count() as u64;
+    let rest = held.len() as u64 - paper;
+    (rows, left_out, (paper, rest))
+}
+
+/// Which are the `most` that matter most: of those that matter as much, the first.
+fn most_important(held: &[Row], most: usize) -> Vec<bool> {
+    let mut room = most;
+    let mut taken = vec![false; held.len()];
+    for rank in [Rank::Cited, Rank::Plain, Rank::Minor] {
+        for (row, taken) in held.iter().zip(&mut taken) {
+            if room > 0 && row.rank == rank {
+                *taken = true;
+                room -= 1;
+            }
+        }
+    }
+    taken
+}
+
+/// How many events there are, and which of them the file doesn't have.
+fn events_note(events: &Events) -> String {
+    let held = events.chosen.held().len() as u64;
+    if held == events.total {
+        return format!("All {} of the trace.", plural(held, "event", "events"));
+    }
+    let share = |Share { seen, one_in }: Share, name: &str| match one_in {
+        1 => format!("all {} {name}", count(seen)),
+        0 => format!("none of the {} {name}", count(seen)),
+        one_in => format!("one in {one_in} of the {} {name}", count(seen)),
+    };
+    format!(
+        "{} of the trace's {} events: {}, {}, {}. {} are left out.",
+        count(held),
+        count(events.total),
+        share(
+            events.chosen.share(Rank::Cited),
+            "that verdicts cite or the launcher tells"
+        ),
+        share(events.chosen.share(Rank::Plain), "others"),
+        share(events.chosen.share(Rank::Minor), "minor ones"),
+        count(events.total - held)
+    )
+}
