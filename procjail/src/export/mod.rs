@@ -9,6 +9,7 @@
 //! start. A form holds no more of the trace in memory than it shows.
 
 mod csv;
+pub mod otlp;
 mod progress;
 mod source;
 mod target;
@@ -27,6 +28,8 @@ pub use target::{Target, TargetError};
 pub enum Format {
     /// The events as a table, one line each.
     Csv,
+    /// Log records and a trace for an OpenTelemetry collector, whose URL OUT is.
+    Otlp,
 }
 
 /// What is known of a trace before its events are written.
@@ -54,6 +57,8 @@ impl Format {
         let _ = subject;
         Ok(match self {
             Self::Csv => Box::new(csv::Csv::new(out)),
+            // Nothing that can be written in a file: see `otlp::send`.
+            Self::Otlp => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 pub use explanation::{Detail, explanation};
 pub use interest::is_minor;
 pub use json_lines::JsonLines;
-pub use style::Look;
+pub use style::{Look, Tone};
 pub use text::{bytes, duration};
 pub(crate) use text::{command as command_line_of, count, escape, plural, quote};
 pub use timeline::{Timeline, label};
@@ -25,6 +25,16 @@ pub use words::{evidence::kinds as memory_kinds, status};
 /// Arguments as a shell would take them, in at most `width` columns.
 pub fn command_line(argv: &[String], width: usize) -> String {
     command_line_of(argv, false, width)
+}
+
+/// What an event says, in about `width` columns and without control characters, and how much it matters.
+pub fn sentence(event: &Event, width: usize) -> (Tone, String) {
+    let words = words::words(event, width);
+    let text = match words.detail.as_str() {
+        "" => words.text,
+        detail => format!("{}  {detail}", words.text),
+    };
+    (words.tone, text)
 }
 
 /// An error number in words: `EACCES (Permission denied)`.

@@ -50,11 +50,12 @@ impl Look {
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tone {
+pub enum Tone {
     /// A failure, a kill.
     Bad,
     /// Something was ignored or held; look here.
     Warning,
+    /// A fact like others.
     #[default]
     Plain,
     /// What the launcher did.
