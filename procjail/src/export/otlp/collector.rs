@@ -55,7 +55,6 @@ pub(super) enum Protocol {
 #[derive(Clone, Debug)]
 pub struct Collector {
     pub(super) protocol: Protocol,
-    pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     /// What comes before `/v1/logs`, without a slash at the end.
     pub(super) path: String,
@@ -107,11 +106,16 @@ impl Collector {
                 why: "it has credentials; give them in OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
             });
         }
+        if matches!(scheme, "https" | "grpcs") {
+            return Err(wrong(
+                "procjail does not speak TLS; send to a collector or an agent near by, which does",
+            ));
+        }
         if uri.query().is_some() {
             return Err(wrong("it has a query"));
         }
-        let protocol = protocol(scheme, variable("OTEL_EXPORTER_OTLP_PROTOCOL"))
-            .map_err(|why| match why {
+        let protocol =
+            protocol(scheme, variable("OTEL_EXPORTER_OTLP_PROTOCOL")).map_err(|why| match why {
                 Wrong::Scheme(why) => wrong(&why),
                 Wrong::Variable(value) => CollectorError::Variable {
                     name: "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -120,7 +124,7 @@ impl Collector {
                 },
             })?;
         let authority = match (scheme, authority.port()) {
-            ("grpc" | "grpcs", None) => format!("{authority}:{GRPC_PORT}")
+            ("grpc", None) => format!("{authority}:{GRPC_PORT}")
                 .parse()
                 .map_err(|error| wrong(&format!("{error}")))?,
             _ => authority,
@@ -135,10 +139,6 @@ impl Collector {
         }
         Ok(Self {
             protocol,
-            scheme: match scheme {
-                "https" | "grpcs" => Scheme::HTTPS,
-                _ => Scheme::HTTP,
-            },
             authority,
             path: path.to_owned(),
             headers: headers(variable("OTEL_EXPORTER_OTLP_HEADERS"))?,
@@ -156,7 +156,7 @@ impl Collector {
     pub(super) fn uri(&self, service: &str) -> Uri {
         let path: Option<PathAndQuery> = format!("{}{service}", self.path).parse().ok();
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
+        parts.scheme = Some(Scheme::HTTP);
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         // All of the parts come from an address that was whole.
@@ -171,11 +171,9 @@ impl Collector {
 
 impl fmt::Display for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match (self.protocol, self.scheme == Scheme::HTTPS) {
-            (Protocol::Http, false) => "http",
-            (Protocol::Http, true) => "https",
-            (Protocol::Grpc, false) => "grpc",
-            (Protocol::Grpc, true) => "grpcs",
+        let scheme = match self.protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
         };
         write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
@@ -188,9 +186,9 @@ enum Wrong {
 
 fn protocol(scheme: &str, wanted: Option<String>) -> Result<Protocol, Wrong> {
     match (scheme, wanted.as_deref()) {
-        ("grpc" | "grpcs", _) | ("http" | "https", Some("grpc")) => Ok(Protocol::Grpc),
-        ("http" | "https", None | Some("http/protobuf")) => Ok(Protocol::Http),
-        ("http" | "https", Some(other)) => Err(Wrong::Variable(other.to_owned())),
+        ("grpc", _) | ("http", Some("grpc")) => Ok(Protocol::Grpc),
+        ("http", None | Some("http/protobuf")) => Ok(Protocol::Http),
+        ("http", Some(other)) => Err(Wrong::Variable(other.to_owned())),
         (other, _) => Err(Wrong::Scheme(format!("the scheme {other} is unknown"))),
     }
 }
@@ -227,7 +225,9 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, others)) = rest.split_first() {
-        let digits = others.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = others
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) if *first == b'%' => {
                 bytes.push(byte);
@@ -295,6 +295,7 @@ mod tests {
         for (url, why) in [
             ("localhost:4318", "needs a scheme"),
             ("/tmp/out.json", "needs a scheme"),
+            ("https://h:4318", "does not speak TLS"),
             ("ftp://h", "the scheme ftp is unknown"),
             ("http://", "not a collector's address"),
             ("http://h:99999", "not a collector's address"),
@@ -311,7 +312,10 @@ mod tests {
 
     #[test]
     fn the_standard_variables_are_followed() {
-        let headers = [("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x, a=b%zz")];
+        let headers = [(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20x, a=b%zz",
+        )];
         let collector_ = collector("http://h", &headers).expect("valid");
         assert_eq!(collector_.headers["authorization"], "Bearer x");
         assert_eq!(collector_.headers["a"], "b%zz");

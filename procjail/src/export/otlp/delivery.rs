@@ -18,7 +18,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause, unless the collector asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How many attempts' time may go without progress before the export of a file is given up.
+/// How many attempts' time may go without progress before the export of a file is given up; where nobody
+/// is reached, it is one.
 const ATTEMPTS: u32 = 3;
 
 /// Starts to deliver what comes into `queue`. When it is over, by the queue's end or by a failure that
@@ -46,7 +47,7 @@ pub(super) fn start(
                 let delivery = Delivery {
                     queue: &queue,
                     transport,
-                    patience: ATTEMPTS * collector.attempt,
+                    attempt: collector.attempt,
                     full,
                 };
                 delivery.run().await;
@@ -69,7 +70,7 @@ impl Drop for End<'_> {
 struct Delivery<'a> {
     queue: &'a Queue,
     transport: Transport,
-    patience: Duration,
+    attempt: Duration,
     full: Full,
 }
 
@@ -106,7 +107,11 @@ impl Delivery<'_> {
                 Retry::After(wait) => wait.max(pause),
                 Retry::Unreached | Retry::Soon => pause,
             };
-            if self.full == Full::Wait && since.elapsed() + wait > self.patience {
+            let patience = match failure.retry {
+                Retry::Unreached => self.attempt,
+                _ => ATTEMPTS * self.attempt,
+            };
+            if self.full == Full::Wait && since.elapsed() + wait > patience {
                 self.give_up(&failure, wait, since.elapsed());
                 return None;
             }

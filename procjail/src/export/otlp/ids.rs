@@ -58,7 +58,12 @@ impl Ids {
     }
 
     fn span(&self, what: &[u8]) -> SpanId {
-        first(&Sha256::new().chain_update(self.trace).chain_update(what).finalize())
+        first(
+            &Sha256::new()
+                .chain_update(self.trace)
+                .chain_update(what)
+                .finalize(),
+        )
     }
 }
 

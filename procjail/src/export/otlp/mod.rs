@@ -29,8 +29,8 @@ use crate::session::BoxedOutput;
 use crate::trace::{Footer, Header};
 
 pub use collector::{Collector, CollectorError};
-use queue::{Full, Packer, Queue};
 pub use queue::{Counts, Sent};
+use queue::{Full, Packer, Queue};
 use spans::Spans;
 
 /// `trace_flags` of everything: it is recorded.
@@ -82,7 +82,9 @@ pub enum SendError {
 }
 
 fn because(reason: &Option<String>) -> String {
-    reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+    reason
+        .as_ref()
+        .map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 impl std::fmt::Display for Counts {
@@ -159,41 +161,38 @@ impl Live {
         })
     }
 
-    /// Sends the verdicts, waits a little for what is under way, and tells how it went.
-    pub fn finish(&self, case: &Case, explanation: &Explanation) -> Sent {
-        let mut packer = Packer::new(Arc::clone(&self.queue));
-        for record in record::diagnoses(case, explanation) {
-            packer.log(record);
+    /// Sends the verdicts, waits a little for what is under way, and tells what a user should hear if not
+    /// all was delivered.
+    pub fn finish(&self, explained: Option<&(Case, Explanation)>) -> Option<String> {
+        if let Some((case, explanation)) = explained {
+            let mut packer = Packer::new(Arc::clone(&self.queue));
+            for record in record::diagnoses(case, explanation) {
+                packer.log(record);
+            }
+            packer.flush();
         }
-        packer.flush();
         let wait = match self.queue.sent().failure {
             None => LAST_WAIT,
             Some(_) => SHORT_LAST_WAIT,
         };
         let deadline = Instant::now() + wait;
         self.queue.close(deadline);
-        self.queue.wait(Some(deadline))
-    }
-
-    /// What a user should hear of an export that isn't whole; `None` if it is.
-    pub fn complaint(&self, sent: &Sent) -> Option<String> {
+        let sent = self.queue.wait(Some(deadline));
         let mut missing = Vec::new();
         if sent.refused.total() > 0 {
-            missing.push(format!("it refused {}{}", sent.refused, because(&sent.reason)));
+            missing.push(format!(
+                "it refused {}{}",
+                sent.refused,
+                because(&sent.reason)
+            ));
         }
         if sent.dropped.total() > 0 {
-            let why = sent
-                .failure
-                .as_ref()
-                .map_or_else(|| "it is too slow".to_owned(), String::clone);
+            let why = sent.failure.as_deref().unwrap_or("it is too slow");
             missing.push(format!("{} were not delivered: {why}", sent.dropped));
         }
         (!missing.is_empty()).then(|| {
-            format!(
-                "the trace at {} is not whole: {}; APP was not affected",
-                self.collector,
-                missing.join("; ")
-            )
+            let (url, missing) = (&self.collector, missing.join("; "));
+            format!("the trace at {url} is not whole: {missing}; APP was not affected")
         })
     }
 }

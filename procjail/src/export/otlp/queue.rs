@@ -114,7 +114,9 @@ struct State {
 impl State {
     /// What has not been delivered.
     fn waiting(&self) -> Counts {
-        let mut waiting = self.under_way.map_or_else(Counts::default, |(counts, _)| counts);
+        let mut waiting = self
+            .under_way
+            .map_or_else(Counts::default, |(counts, _)| counts);
         for (batch, _) in &self.batches {
             waiting.add(Counts::of(batch));
         }

@@ -59,10 +59,15 @@ pub(super) fn resource(header: &Header) -> Resource {
     let mut builder = opentelemetry_sdk::Resource::builder_empty()
         .with_attributes(attributes)
         .with_detector(Box::new(EnvResourceDetector::new()));
-    if let Some(name) = env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty()) {
+    if let Some(name) = env::var("OTEL_SERVICE_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+    {
         builder = builder.with_service_name(name);
     }
-    let mut attributes = ResourceAttributesWithSchema::from(&builder.build()).attributes.0;
+    let mut attributes = ResourceAttributesWithSchema::from(&builder.build())
+        .attributes
+        .0;
     attributes.sort_by(|one, other| one.key.cmp(&other.key));
     Resource {
         attributes,
@@ -113,7 +118,12 @@ fn kubernetes(
     let inside = variable("KUBERNETES_SERVICE_HOST").is_some();
     let mut found = Vec::new();
     for (attribute, own, usual) in KUBERNETES {
-        let usual = || usual.iter().filter(|_| inside).find_map(|name| variable(name));
+        let usual = || {
+            usual
+                .iter()
+                .filter(|_| inside)
+                .find_map(|name| variable(name))
+        };
         let fallback = || match attribute {
             // The host name of a pod is its name.
             semantic::K8S_POD_NAME if inside => variable("HOSTNAME"),
@@ -170,7 +180,10 @@ mod tests {
         assert_eq!(container_id("0::/\n", &mounts).as_deref(), Some(&*id));
         // That of a pod's sandbox is another container's.
         let sandbox = format!("3 1 8:1 /run/sandboxes/{id}/hostname /etc/hostname rw - x x rw");
-        assert_eq!(container_id("0::/user.slice/session-1.scope\n", &sandbox), None);
+        assert_eq!(
+            container_id("0::/user.slice/session-1.scope\n", &sandbox),
+            None
+        );
     }
 
     #[test]
@@ -192,7 +205,11 @@ mod tests {
         let common = [("POD_NAME", "a"), ("NODE_NAME", "n"), ("HOSTNAME", "h")];
         assert!(found(&common).is_empty());
         let inside = [&common[..], &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]].concat();
-        let expected = ["k8s.namespace.name=prod", "k8s.node.name=n", "k8s.pod.name=a"];
+        let expected = [
+            "k8s.namespace.name=prod",
+            "k8s.node.name=n",
+            "k8s.pod.name=a",
+        ];
         assert_eq!(found(&inside), expected);
         let nameless = [inside[1], inside[2], inside[3]];
         assert!(found(&nameless).contains(&"k8s.pod.name=h".to_owned()));

@@ -279,7 +279,9 @@ impl Spans {
         if child.start_ns == 0 || self.key(child).is_some() {
             return;
         }
-        let above = self.known(parent).map(|parent| (parent.id, parent.task.pid));
+        let above = self
+            .known(parent)
+            .map(|parent| (parent.id, parent.task.pid));
         let (id, pid) = above.unwrap_or((self.ids.jail(), parent.pid));
         self.follow(child, id, pid, time_ns);
     }

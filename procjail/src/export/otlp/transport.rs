@@ -15,8 +15,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-    trace_service_client::TraceServiceClient,
+    ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
 };
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
@@ -216,7 +215,12 @@ impl Transport {
                     .send_bytes(request)
                     .await
                     .map_err(|error| self.unreached(error.as_ref()))?;
-                self.answer(response.status(), response.headers(), response.body(), *logs)
+                self.answer(
+                    response.status(),
+                    response.headers(),
+                    response.body(),
+                    *logs,
+                )
             }
             (Way::Grpc { logs, metadata, .. }, Parcel::Logs(request)) => {
                 let request = with_metadata(request.clone(), metadata);
