@@ -106,6 +106,11 @@ impl Collector {
                 why: "it has credentials; give them in OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
             });
         }
+        // What is left of a port that is no number, or too large a one.
+        let odd = authority.port().is_none() && authority.as_str() != authority.host();
+        if authority.host().is_empty() || odd {
+            return Err(wrong("its host or its port is none"));
+        }
         if matches!(scheme, "https" | "grpcs") {
             return Err(wrong(
                 "procjail does not speak TLS; send to a collector or an agent near by, which does",
@@ -298,7 +303,8 @@ mod tests {
             ("https://h:4318", "does not speak TLS"),
             ("ftp://h", "the scheme ftp is unknown"),
             ("http://", "not a collector's address"),
-            ("http://h:99999", "not a collector's address"),
+            ("http://:4318", "not a collector's address"),
+            ("http://h:99999", "its port"),
             ("http://h:1?token=secret", "it has a query"),
             ("grpc://h/path", "gRPC has no paths"),
             ("http://h\u{1b}[31m", "\\u{1b}"),

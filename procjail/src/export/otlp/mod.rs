@@ -11,6 +11,7 @@ mod attributes;
 mod collector;
 mod delivery;
 mod ids;
+mod names;
 mod queue;
 mod record;
 mod resource;

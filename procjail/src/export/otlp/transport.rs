@@ -29,6 +29,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
 use super::collector::{Collector, Protocol};
+use super::names::Names;
 use super::queue::Batch;
 use crate::render;
 
@@ -48,7 +49,7 @@ pub(super) struct Transport {
 
 enum Way {
     Http {
-        client: HyperClient,
+        client: HyperClient<HttpConnector<Names>>,
         logs: Uri,
         traces: Uri,
         headers: HeaderMap,
@@ -102,7 +103,7 @@ impl Transport {
     /// Prepares to speak to a collector about a resource. Nothing is sent. To be called in the runtime that
     /// drives it.
     pub fn new(collector: &Collector, resource: Resource) -> Self {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Names);
         connector.set_connect_timeout(Some(CONNECT.min(collector.attempt)));
         connector.set_nodelay(true);
         let way = match collector.protocol {
@@ -113,9 +114,8 @@ impl Transport {
                 headers: collector.headers.clone(),
             },
             Protocol::Grpc => {
-                let channel = Endpoint::from(collector.uri(""))
-                    .timeout(collector.attempt)
-                    .connect_with_connector_lazy(connector);
+                let endpoint = Endpoint::from(collector.uri(""));
+                let channel = endpoint.connect_with_connector_lazy(connector);
                 Way::Grpc {
                     logs: LogsServiceClient::new(channel.clone()),
                     traces: TraceServiceClient::new(channel),
@@ -190,7 +190,7 @@ impl Transport {
 
     /// Sends a message, once. Bounded in time.
     pub async fn send(&self, parcel: &Parcel) -> Result<Accepted, Failure> {
-        // The clients have timeouts of their own, which do not cover everything.
+        // One for both clients, and for all that they do.
         match tokio::time::timeout(self.attempt, self.try_send(parcel)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(self.no_answer()),
