@@ -16,6 +16,8 @@ mod queue;
 mod record;
 mod resource;
 mod spans;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::io;

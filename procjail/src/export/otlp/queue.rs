@@ -359,3 +359,102 @@ impl<T: Message> Pack<T> {
         (!items.is_empty()).then_some((items, bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(count: usize) -> Batch {
+        Batch::Logs(vec![LogRecord::default(); count])
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    }
+
+    #[test]
+    fn a_live_queue_drops_what_it_has_no_room_for_and_counts() {
+        let queue = Queue::new(100, Full::Drop);
+        assert!(queue.push(logs(2), 100));
+        let begin = Instant::now();
+        assert!(queue.push(logs(3), 1), "somebody may deliver yet");
+        assert!(begin.elapsed() < Duration::from_millis(100));
+        assert_eq!(queue.sent().dropped, Counts { logs: 3, spans: 0 });
+        run(async {
+            assert!(queue.next().await.is_some());
+            queue.done(1, Some("no".to_owned()));
+        });
+        assert!(queue.push(logs(4), 1), "there is room again");
+        queue.start();
+        let sent = queue.wait(Some(Instant::now()));
+        assert_eq!(sent.delivered, Counts { logs: 1, spans: 0 });
+        assert_eq!(sent.refused, Counts { logs: 1, spans: 0 });
+        assert_eq!(sent.dropped, Counts { logs: 7, spans: 0 }, "time is over");
+    }
+
+    #[test]
+    fn a_files_queue_waits_until_there_is_room_or_nobody_who_delivers() {
+        let queue = Queue::new(10, Full::Wait);
+        assert!(queue.push(logs(1), 10));
+        let waiting = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || (queue.push(logs(1), 10), queue.push(logs(1), 10))
+        });
+        run(async {
+            assert!(queue.next().await.is_some());
+            assert!(!waiting.is_finished());
+            queue.done(0, None);
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        queue.finish();
+        let (room, nobody) = waiting.join().expect("no panic");
+        assert!(room && !nobody);
+        assert_eq!(queue.sent().dropped.logs, 2);
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let queue = Queue::new(10, Full::Drop);
+        queue.push(logs(1), 1);
+        queue.close(Instant::now());
+        run(async {
+            assert!(queue.next().await.is_some());
+            queue.done(0, None);
+            assert!(queue.next().await.is_none());
+        });
+        assert_eq!(queue.wait(None).delivered.logs, 1);
+    }
+
+    #[test]
+    fn batches_are_bounded_in_bytes_and_number() {
+        let queue = Queue::new(usize::MAX, Full::Drop);
+        let mut packer = Packer::new(Arc::clone(&queue));
+        let long = LogRecord {
+            severity_text: "x".repeat(BATCH_BYTES / 2),
+            ..LogRecord::default()
+        };
+        for _ in 0..3 {
+            packer.log(long.clone());
+        }
+        for _ in 0..=BATCH_COUNT {
+            packer.span(Span::default());
+        }
+        packer.flush();
+        queue.close(Instant::now());
+        let mut sizes = Vec::new();
+        run(async {
+            while let Some(batch) = queue.next().await {
+                sizes.push(Counts::of(&batch));
+                queue.done(0, None);
+            }
+        });
+        let logs: Vec<u64> = sizes.iter().map(|size| size.logs).collect();
+        let spans: Vec<u64> = sizes.iter().map(|size| size.spans).collect();
+        assert_eq!(logs, [1, 1, 0, 1, 0]);
+        assert_eq!(spans, [0, 0, BATCH_COUNT as u64, 0, 1]);
+    }
+}

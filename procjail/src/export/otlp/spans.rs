@@ -252,6 +252,12 @@ impl Spans {
         root
     }
 
+    /// How many processes are followed.
+    #[cfg(test)]
+    pub fn followed(&self) -> usize {
+        self.processes.len()
+    }
+
     /// The key of a process that is followed.
     fn key(&self, task: &Task) -> Option<Key> {
         let key = match task.start_ns {
@@ -292,9 +298,9 @@ impl Spans {
         }
         while self.processes.len() >= PROCESSES {
             match self.ended.pop_front() {
-                Some(key) => self.processes.remove(&key),
+                Some(key) => self.remove(key),
                 None => return,
-            };
+            }
         }
         let process = Process {
             id: self.ids.process(task),
@@ -315,10 +321,7 @@ impl Spans {
         if let Some(key) = self.key(task)
             && self.processes.get(&key).is_some_and(|process| process.sent)
         {
-            self.processes.remove(&key);
-            if self.by_pid.get(&key.0) == Some(&key.1) {
-                self.by_pid.remove(&key.0);
-            }
+            self.remove(key);
             // Those that went the usual way need no place in the queue.
             if self.ended.front() == Some(&key) {
                 self.ended.pop_front();
@@ -327,6 +330,13 @@ impl Spans {
                 let processes = &self.processes;
                 self.ended.retain(|key| processes.contains_key(key));
             }
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.processes.remove(&key);
+        if self.by_pid.get(&key.0) == Some(&key.1) {
+            self.by_pid.remove(&key.0);
         }
     }
 
