@@ -3,6 +3,7 @@
 
 mod census;
 pub mod chaos;
+pub mod collector;
 mod invocation;
 pub mod kernel;
 mod scene;

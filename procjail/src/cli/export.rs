@@ -1,12 +1,13 @@
 //! `procjail export`: a trace file in another form.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::complain;
 use crate::diagnose::Reported;
+use crate::export::otlp::{self, Collector};
 use crate::export::{Format, Source, SourceError, Target};
 
 /// Export a trace file with its verdicts: for an incident write-up, a viewer or a collector
@@ -19,7 +20,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Format,
 
-    /// Write to OUT, which is either whole or not there; else to standard output
+    /// Write to OUT, which is either whole or not there; else to standard output. For otlp: send to the
+    /// collector at this URL (http://HOST:4318, grpc://HOST:4317)
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -39,6 +41,9 @@ pub struct Args {
 /// The trace can't be read, or the export not be written.
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let source = Source::open(&args.file)?;
+    if args.to == Format::Otlp {
+        return send(args, &source);
+    }
     // Before the work: whoever can't keep its result should hear so now.
     let mut target = match &args.output {
         Some(path) => Target::file(path, args.force)?,
@@ -63,5 +68,21 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Err(error) => return Err(error).context("cannot export"),
     }
     target.finish()?;
+    Ok(0)
+}
+
+/// Sends the trace to a collector.
+fn send(args: Args, source: &Source) -> anyhow::Result<u8> {
+    let url = args.output.as_deref().map(Path::to_string_lossy);
+    let collector = Collector::new(url.as_deref())?;
+    if !collector.given() {
+        complain(format_args!("sending to {collector}"));
+    }
+    let subject = source.explain(args.reported)?;
+    if let Some(missing) = &subject.missing {
+        complain(format_args!("{missing}"));
+    }
+    let delivered = otlp::send(source, &subject, &collector)?;
+    complain(format_args!("{collector} has taken {delivered}"));
     Ok(0)
 }

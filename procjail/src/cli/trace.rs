@@ -14,7 +14,9 @@ use crate::{
     clock,
     diagnose::{self, Explanation, SharedBuilder},
     evidence::{Witness, kmsg, runtime_settings},
-    exit, host,
+    exit,
+    export::otlp::{Collector, CollectorError, Live},
+    host,
     jail::{self, Jail, Plan, spec},
     kernel::{self, Tracer},
     leak,
@@ -44,6 +46,11 @@ pub struct Args {
         display_order = 100
     )]
     output: Option<PathBuf>,
+
+    /// Send the trace to the OpenTelemetry collector at URL too, while APP runs: http://HOST:4318 or
+    /// grpc://HOST:4317. APP neither waits for it nor fails with it.
+    #[arg(long, value_name = "URL", help_heading = "Trace", display_order = 101)]
+    otlp: Option<String>,
 
     /// No timeline and no summary.
     #[arg(short, long, help_heading = "Trace", display_order = 101)]
@@ -122,7 +129,13 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let recorder = Recorder::new();
     // Before anything is created: a run whose trace can't be kept should not begin.
     let mut sinks = args.sinks()?;
-    let case = args.explains().then(SharedBuilder::default);
+    let collector = args.collector()?;
+    sinks.extend(collector.as_ref().map(|collector| Sink {
+        name: "the collector".into(),
+        output: collector.output(),
+        is_terminal_stream: false,
+    }));
+    let case = (args.explains() || collector.is_some()).then(SharedBuilder::default);
     sinks.extend(case.clone().map(|case| Sink {
         name: "the explanation".into(),
         output: Box::new(case),
@@ -175,12 +188,20 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
             "the trace was given up: its outputs took nothing for 10 s"
         ));
     }
-    if let Some(case) = case.and_then(|case| case.finish()) {
-        args.tell(&diagnose::explain(&case));
+    let explained = case.and_then(|case| case.finish()).map(|case| {
+        let explanation = diagnose::explain(&case);
+        (case, explanation)
+    });
+    if let Some((_, explanation)) = explained.as_ref().filter(|_| args.explains()) {
+        args.tell(explanation);
     }
     live::report(&outcome.remains);
     for leak in leak::sentences(&leaks) {
         complain(format_args!("{leak}"));
+    }
+    // Last, as it may have to wait a little.
+    if let Some(complaint) = collector.and_then(|collector| collector.finish(explained.as_ref())) {
+        complain(format_args!("{complaint}"));
     }
     match failure {
         Some(error) => Err(error.into()),
@@ -210,6 +231,12 @@ impl Args {
             syscalls: !self.no_syscalls,
             mounts: !self.no_mounts && !self.no_syscalls,
         }
+    }
+
+    /// The collector that hears of the trace while it is made.
+    fn collector(&self) -> Result<Option<Live>, CollectorError> {
+        let collector = |url| Collector::new(Some(url)).map(Live::new);
+        self.otlp.as_deref().map(collector).transpose()
     }
 
     fn sinks(&self) -> anyhow::Result<Vec<Sink>> {

@@ -23,6 +23,24 @@ macro_rules! kinds {
                     $(Self::$variant(_) => $name,)+
                 }
             }
+
+            /// The kind as a name that is procjail's alone, for those who mix events of many programs.
+            pub fn event_name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => concat!("procjail.", $name),)+
+                }
+            }
+
+            /// The event's `data` alone, as JSON.
+            ///
+            /// # Errors
+            ///
+            /// None is known: all keys of the data are strings.
+            pub fn data_json(&self) -> serde_json::Result<String> {
+                match self {
+                    $(Self::$variant(data) => serde_json::to_string(data),)+
+                }
+            }
         }
 
         /// Reads `data`, whose form is given by the kind.

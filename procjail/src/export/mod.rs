@@ -11,11 +11,12 @@
 mod csv;
 #[cfg(test)]
 mod fixture;
+mod html;
 mod json;
 mod markdown;
 mod moment;
+pub mod otlp;
 mod perfetto;
-mod html;
 mod progress;
 mod source;
 mod target;
@@ -36,14 +37,16 @@ pub use target::{Target, TargetError};
 pub enum Format {
     /// The events as a table, one line each.
     Csv,
+    /// One page for a browser: verdicts, timeline, memory, processes, events.
+    Html,
     /// Trace and verdicts as one JSON document.
     Json,
     /// Draft of an incident write-up, for GitHub, GitLab or Confluence.
     Markdown,
+    /// Log records and a trace for an OpenTelemetry collector, whose URL OUT is.
+    Otlp,
     /// Tracks, slices and counters for <https://ui.perfetto.dev>.
     Perfetto,
-    /// One page for a browser: verdicts, timeline, memory, processes, events.
-    Html,
 }
 
 /// What is known of a trace before its events are written.
@@ -70,10 +73,12 @@ impl Format {
     ) -> io::Result<Box<dyn Output + 'a>> {
         Ok(match self {
             Self::Csv => Box::new(csv::Csv::new(subject, out)),
+            Self::Html => Box::new(html::Html::new(subject, out)),
             Self::Json => Box::new(json::Json::new(subject, out)),
             Self::Markdown => Box::new(markdown::Markdown::new(subject, out)),
+            // Nothing that can be written in a file: see `otlp::send`.
+            Self::Otlp => return Err(io::ErrorKind::Unsupported.into()),
             Self::Perfetto => Box::new(perfetto::Perfetto::new(subject, out)),
-            Self::Html => Box::new(html::Html::new(subject, out)),
         })
     }
 }

@@ -31,27 +31,15 @@ pub fn command_line(argv: &[String], width: usize) -> String {
     command_line_of(argv, false, width)
 }
 
-/// What an event says, in about `width` columns: a sentence, and a detail of less importance that may be empty.
-/// Text from elsewhere in it has no control characters.
-pub fn sentence(event: &Event, width: usize) -> (String, String) {
-    let words = words::words(event, width);
-    (words.text, words.detail)
+/// What an event says, in about `width` columns: a sentence, with details of less importance in brackets. Text
+/// from elsewhere in it has no control characters.
+pub fn sentence(event: &Event, width: usize) -> String {
+    words(event, width).sentence()
 }
 
 /// An error number in words: `EACCES (Permission denied)`.
 pub fn error_number(error: &crate::event::Errno) -> String {
     words::errno(error)
-}
-
-/// What an event says, in a line without colour: control characters are escaped.
-pub fn sentence(event: &Event) -> String {
-    /// Where nothing is cut off to fit a terminal.
-    const WIDTH: usize = 1_000;
-    let words = words::words(event, WIDTH);
-    match words.detail.as_str() {
-        "" => words.text,
-        detail => format!("{}; {detail}", words.text),
-    }
 }
 
 use crate::event::Event;

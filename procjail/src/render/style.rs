@@ -55,6 +55,7 @@ pub(crate) enum Tone {
     Bad,
     /// Something was ignored or held; look here.
     Warning,
+    /// A fact like others.
     #[default]
     Plain,
     /// What the launcher did.

@@ -14,6 +14,7 @@ mod launcher;
 mod leak;
 mod mount;
 mod oom;
+mod otlp;
 mod process;
 mod real_programs;
 mod signal;

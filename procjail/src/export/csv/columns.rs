@@ -139,13 +139,7 @@ pub(super) const COLUMNS: &[Column] = &[
         |row, cell| put_some(cell, memory_bytes(&row.event.what)),
     ),
     column("summary", "string", "What happened, in a sentence.", |row, cell| {
-        let (text, detail) = render::sentence(row.event, SUMMARY_WIDTH);
-        push_text(cell, &text);
-        if !detail.is_empty() {
-            cell.push_str(" (");
-            push_text(cell, &detail);
-            cell.push(')');
-        }
+        push_text(cell, &render::sentence(row.event, SUMMARY_WIDTH));
     })
     .always(),
     column(

@@ -112,10 +112,7 @@ impl<'a> Timeline<'a> {
 
     fn row(&self, event: &Event) -> Row {
         let case = &self.subject.case;
-        let (mut text, detail) = sentence(event, WIDTH);
-        if !detail.is_empty() {
-            text += &format!(" ({detail})");
-        }
+        let text = sentence(event, WIDTH);
         let mut what = match &event.what {
             What::Exec(_) => code(&text),
             _ => prose(&text),

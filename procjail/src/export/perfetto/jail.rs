@@ -5,11 +5,12 @@ use std::io::{self, Write};
 
 use super::mark::{Mark, Value};
 use super::proto::{CounterDescriptor, EXPLICIT, TrackDescriptor, Unit};
+use super::sentence;
 use super::sink::Sink;
 use crate::diagnose::{Diagnosis, Evidence};
 use crate::event::{Counters, CpuThrottling, Event, MemorySample, Snapshot, Teardown, What};
 use crate::export::Subject;
-use crate::render::{command_line, duration, label, sentence, status};
+use crate::render::{command_line, duration, label, status};
 
 const CATEGORY: &str = "jail";
 /// Threads of a snapshot that are told of.

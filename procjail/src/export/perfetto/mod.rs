@@ -24,13 +24,20 @@ use std::io::{self, Write};
 
 use super::Subject;
 use crate::event::{Event, OomKill, SignalDelivered, SignalGenerated, SignalResult, Task, What};
-use crate::render::{Output, is_minor, label, sentence};
+use crate::render::{self, Output, is_minor, label};
 use crate::trace::{Footer, Header};
 
 use jail::{Jail, Lane};
 use mark::Mark;
 use sink::Sink;
 use tracks::Tracks;
+
+/// Columns of a sentence: nothing has to fit a terminal here.
+const WIDTH: usize = 1_000;
+
+fn sentence(event: &Event) -> String {
+    render::sentence(event, WIDTH)
+}
 
 /// Writes the trace.
 pub(super) struct Perfetto<'a, W: Write> {

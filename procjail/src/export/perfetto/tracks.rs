@@ -168,7 +168,7 @@ impl<'a> Tracks<'a> {
         let process = self.process(sink, now_ns, &event.task)?;
         let mark = Mark::of(CATEGORY, &render::status(&exit.status))
             .arg("seq", event.seq)
-            .arg("what", render::sentence(event))
+            .arg("what", super::sentence(event))
             .arg("parent", exit.parent.pid)
             .arg("peak RSS bytes", exit.max_rss_bytes)
             .arg("user ns", exit.user_ns)

@@ -34,6 +34,14 @@ impl Words {
         self.detail = detail.into();
         self
     }
+
+    /// All in one, the details in brackets.
+    pub(crate) fn sentence(self) -> String {
+        match self.detail.as_str() {
+            "" => self.text,
+            detail => format!("{} ({detail})", self.text),
+        }
+    }
 }
 
 /// What the event says, in about `width` columns.
