@@ -83,6 +83,7 @@ impl Scene {
         let footer = Footer {
             footer: true,
             end_boot_ns: START_NS + 3_600_000_000_000,
+            end_unix_ns: None,
             status: None,
             exit_code: 0,
             duration_ns: 1,
@@ -188,6 +189,21 @@ impl Scene {
             fault: None,
         };
         self.at(ms, from, What::SignalGenerated(what))
+    }
+
+    /// An OOM kill, in the name of its victim, of whose memory nothing is known.
+    pub fn oom_kill(&mut self, ms: u64, victim: Task) -> &mut Self {
+        let what = OomKill {
+            victim: victim.clone(),
+            memory: ProcessMemory::default(),
+            oom_score_adj: 0,
+            killed_by_kernel: true,
+            syscall: None,
+            chain: Vec::new(),
+            chain_truncated: false,
+            stack: Stack::default(),
+        };
+        self.at(ms, victim, What::OomKill(what))
     }
 
     /// The last calls of a process that failed: name and error number.

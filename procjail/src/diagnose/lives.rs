@@ -312,6 +312,7 @@ impl Scene {
         let footer = trace::Footer {
             footer: true,
             end_boot_ns: events.last().map_or(GATE_NS, |event| event.time_ns),
+            end_unix_ns: None,
             status: Some(ExitStatus::from_wait(self.exit_code)),
             exit_code: 0,
             duration_ns: 0,

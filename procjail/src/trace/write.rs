@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Footer, Header};
-use crate::event::Event;
+use crate::event::{Event, Lines};
 use crate::names;
 use crate::render::Output;
 
@@ -27,7 +27,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 pub struct Writer<W: Write> {
     sink: Sink<W>,
     name: PathBuf,
-    line: Vec<u8>,
+    lines: Lines,
     flushed: Instant,
     dirty: bool,
     finished: bool,
@@ -36,6 +36,15 @@ pub struct Writer<W: Write> {
 enum Sink<W: Write> {
     Plain(BufWriter<W>),
     Zstd(zstd::Encoder<'static, BufWriter<W>>),
+}
+
+impl<W: Write> Sink<W> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(sink) => sink.write_all(bytes),
+            Self::Zstd(sink) => sink.write_all(bytes),
+        }
+    }
 }
 
 impl<W: Write> std::fmt::Debug for Sink<W> {
@@ -115,7 +124,7 @@ impl<W: Write> Writer<W> {
         Ok(Self {
             sink,
             name: name.to_owned(),
-            line: Vec::with_capacity(1024),
+            lines: Lines::new(),
             flushed: Instant::now(),
             dirty: false,
             finished: false,
@@ -123,15 +132,12 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, value)?;
-        self.line.push(b'\n');
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
         self.dirty = true;
-        let written = match &mut self.sink {
-            Sink::Plain(sink) => sink.write_all(&self.line),
-            Sink::Zstd(sink) => sink.write_all(&self.line),
-        };
-        written.map_err(|error| self.error(error))
+        self.sink
+            .write_all(&line)
+            .map_err(|error| self.error(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -163,7 +169,11 @@ impl<W: Write> Output for Writer<W> {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.write_line(event)?;
+        self.dirty = true;
+        let line = self.lines.of(event)?;
+        self.sink
+            .write_all(line)
+            .map_err(|error| self.error(error))?;
         self.tick()
     }
 

@@ -182,6 +182,7 @@ scenarios! {
     exit_daemonized = "exit-daemonized",
     exit_wrapped = "exit-wrapped",
     exit_code_synthetic = "exit-code-synthetic",
+    conflict = "conflict",
     status_stolen = "status-stolen",
     sigchld_ignored_autoreap = "sigchld-ignored-autoreap",
     zombie_pid1_not_reaping = "zombie-pid1-not-reaping",
@@ -210,4 +211,7 @@ scenarios! {
     umount_locked = "umount-locked",
     ns_pinned = "ns-pinned",
     cgroup_dying_pinned = "cgroup-dying-pinned",
+    pid_reused = "pid-reused",
+    clock_skew = "clock-skew",
+    kmsg_ratelimited = "kmsg-ratelimited",
 }

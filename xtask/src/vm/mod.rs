@@ -345,7 +345,10 @@ mod tests {
 
     #[test]
     fn base64_is_read() {
-        assert_eq!(decode_base64("cHJvY2phaWw=").as_deref(), Some(&b"procjail"[..]));
+        assert_eq!(
+            decode_base64("cHJvY2phaWw=").as_deref(),
+            Some(&b"procjail"[..])
+        );
         assert_eq!(decode_base64("/+8="), Some(vec![0xff, 0xef]));
         assert_eq!(decode_base64(""), Some(vec![]));
         assert_eq!(decode_base64("a line"), None);
