@@ -208,14 +208,22 @@ impl<W: Write> Timeline<W> {
 
 /// Puts a line together.
 fn put(line: &mut String, color: bool, time: &str, body: &str, detail: &str) {
-    let dim = |text| Painted {
-        text,
-        tone: Tone::Dim,
-        color,
+    // Formatting would take half of what a line of a storm costs.
+    let dim = |line: &mut String, text| match color {
+        false => line.push_str(text),
+        true => {
+            let tone = Tone::Dim;
+            // A string takes everything.
+            let _ = write!(line, "{}", Painted { text, tone, color });
+        }
     };
-    let space = if detail.is_empty() { "" } else { "  " };
-    // A string takes everything.
-    let _ = writeln!(line, "{}{body}{space}{}", dim(time), dim(detail));
+    dim(line, time);
+    line.push_str(body);
+    if !detail.is_empty() {
+        line.push_str("  ");
+        dim(line, detail);
+    }
+    line.push('\n');
 }
 
 impl<W: Write> Output for Timeline<W> {
