@@ -18,6 +18,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         takes_ms: 300,
         // It is a setting of the whole machine.
         needs: &[Need::Disposable],
+        options: &["--stop-timeout", "100ms"],
         app: &["sleep"],
         outside: set_clock,
         never: &["pid-reused"],
