@@ -55,15 +55,17 @@ pub struct Recent<T> {
     oldest: usize,
 }
 
-impl<T> Recent<T> {
+impl<T> Default for Recent<T> {
     /// Nothing so far.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             kinds: Vec::with_capacity(KINDS),
             oldest: 0,
         }
     }
+}
 
+impl<T> Recent<T> {
     /// Where to find what was made of one that is like it, and to keep it; `None` for an event that is no
     /// signal's, or the first of its kind, of which there may be no other.
     pub fn like(&mut self, event: &Event) -> Option<&mut Option<T>> {
@@ -125,7 +127,7 @@ mod tests {
             .iter()
             .find(|event| matches!(event.what, What::SignalGenerated(_)))
             .expect("a signal");
-        let mut recent = Recent::new();
+        let mut recent = Recent::default();
         assert_eq!(recent.like(signal), None);
         *recent.like(signal).expect("the second") = Some("text");
         assert_eq!(recent.like(signal), Some(&mut Some("text")));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Event, Recent, What};
 
 /// Makes lines, quickly of events in a storm.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Lines {
     line: Vec<u8>,
     /// Of the lines of a storm, what comes between the time and what differs again.
@@ -15,15 +15,6 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// No line so far.
-    pub fn new() -> Self {
-        Self {
-            line: Vec::with_capacity(1024),
-            recent: Recent::new(),
-            ends: (Vec::new(), Vec::new()),
-        }
-    }
-
     /// The line of an event, with its line feed.
     ///
     /// # Errors
@@ -87,7 +78,7 @@ mod tests {
     #[test]
     fn a_line_is_the_same_as_if_it_were_made_alone() {
         let (events, _) = story::trace();
-        let mut lines = Lines::new();
+        let mut lines = Lines::default();
         let mut put_together = 0;
         for round in 0..3 {
             for event in &events {

@@ -20,7 +20,7 @@ impl<W: Write> JsonLines<W> {
     pub fn new(out: W) -> Self {
         Self {
             out,
-            lines: Lines::new(),
+            lines: Lines::default(),
         }
     }
 

@@ -89,7 +89,7 @@ impl<W: Write> Timeline<W> {
             depths: HashMap::new(),
             failed: HashMap::new(),
             totals: Totals::default(),
-            recent: Recent::new(),
+            recent: Recent::default(),
             line: String::new(),
         }
     }

@@ -167,7 +167,7 @@ impl<W: Write> Writer<W> {
         Ok(Self {
             sink,
             name: name.to_owned(),
-            lines: Lines::new(),
+            lines: Lines::default(),
             flushed: Instant::now(),
             dirty: false,
             finished: false,

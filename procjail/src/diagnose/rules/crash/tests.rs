@@ -44,7 +44,7 @@ fn a_sigsegv_from_somebody_is_no_fault() {
     let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
-        .send(5, &outside(9, "bash"), sent(libc::SIGSEGV, &worker))
+        .send(5, outside(9, "bash"), sent(libc::SIGSEGV, &worker))
         .exit_to(6, &worker, &pid1, libc::SIGSEGV)
         .end(7, &pid1, 0);
     assert!(!scene.ids().contains(&"segv-fault".to_owned()));
@@ -72,7 +72,7 @@ fn an_overflow_that_the_runtime_notices_is_no_abort() {
     let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
-        .send(5, &thread(&worker, 1), handled)
+        .send(5, thread(&worker, 1), handled)
         .send(6, &worker, abort.clone())
         .exit_to(7, &worker, &pid1, libc::SIGABRT)
         .end(8, &pid1, 0);
@@ -124,7 +124,7 @@ fn bad_memory_takes_the_kernel_log_to_be_proven() {
         level: 3,
         text: "Memory failure: 0x1234: Sending SIGBUS to app:4131".to_owned(),
     };
-    scene.at(5, &inside(1, "app"), What::KernelMessage(message));
+    scene.at(5, inside(1, "app"), What::KernelMessage(message));
     assert_eq!(
         scene.verdict("sigbus-hwpoison").confidence,
         Confidence::Proven
@@ -137,7 +137,7 @@ fn bad_memory_takes_the_kernel_log_to_be_proven() {
 fn a_full_tmpfs_is_likely_once_a_write_was_refused() {
     let mut scene = crash(libc::SIGBUS, 2, at(0x7f00_0000_0000, 0x40_1000));
     let refused = crate::diagnose::fixture::failed_call("write", libc::ENOSPC, None, &[]);
-    scene.failed_calls(6, &inside(1, "app"), vec![refused]);
+    scene.failed_calls(6, inside(1, "app"), vec![refused]);
     let found = scene.verdict("sigbus-shm-full");
     assert_eq!(found.confidence, Confidence::Likely);
 }

@@ -51,7 +51,7 @@ fn errors_of_the_wrapper_make_it_less_sure() {
         Confidence::Proven
     );
     let failed = failed_call("connect", libc::ECONNREFUSED, None, &[]);
-    scene.failed_calls(10, &inside(1, "wrapper"), vec![failed]);
+    scene.failed_calls(10, inside(1, "wrapper"), vec![failed]);
     assert_eq!(
         scene.verdict("exit-status-laundered").confidence,
         Confidence::Likely
@@ -89,13 +89,13 @@ fn codes_above_128_have_three_origins() {
     assert!(handled.verdict.contains("after its handler took SIGTERM"));
 
     let mut alone = Scene::new(&["/bin/app"]);
-    alone.end(9, &inside(1, "app"), 137 << 8);
+    alone.end(9, inside(1, "app"), 137 << 8);
     let alone = alone.verdict("exit-128n-by-program");
     assert!(alone.verdict.contains("chose itself"));
 
     // A signal is a signal.
     let mut killed = Scene::new(&["/bin/app"]);
-    killed.end(9, &inside(1, "app"), 9);
+    killed.end(9, inside(1, "app"), 9);
     assert!(!has(&killed, "exit-128n-by-program"));
 }
 
@@ -109,7 +109,7 @@ fn a_reader_that_has_seen_enough_is_no_dead_worker() {
     let mut stopped = wrapper(libc::SIGTERM, 1, 0);
     stopped.send(
         4,
-        &inside(1, "wrapper"),
+        inside(1, "wrapper"),
         sent(libc::SIGTERM, &inside(2, "worker")),
     );
     assert!(!has(&stopped, "exit-zero-but-worker-died"));
@@ -121,7 +121,7 @@ fn a_reader_that_has_seen_enough_is_no_dead_worker() {
 fn a_code_of_minus_one_is_255() {
     let pid1 = inside(1, "app");
     let mut scene = Scene::new(&["/bin/app"]);
-    scene.exit_with(5, &pid1, &launcher(), 0xff00, |exit| {
+    scene.exit_with(5, &pid1, launcher(), 0xff00, |exit| {
         exit.argument = Some(-1);
     });
     let found = scene.verdict("exit-wrapped");
@@ -175,7 +175,7 @@ fn stolen(args: &[u64]) -> Scene {
         .fork(1, &pid1, &child)
         .exit_to(5, &child, &pid1, 0x700)
         .notice(5, &child, &pid1)
-        .reap(5, &thread(&pid1, 1), &child)
+        .reap(5, thread(&pid1, 1), &child)
         .end(9, &pid1, 0x100)
         .failed_calls(9, &pid1, vec![failed]);
     scene

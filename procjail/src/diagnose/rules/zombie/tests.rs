@@ -24,7 +24,7 @@ fn a_zombie_has_to_last() {
     assert!(has(&neglected(5_000), "zombie-pid1-not-reaping"));
     assert!(!has(&neglected(500), "zombie-pid1-not-reaping"));
     let mut collected = neglected(5_000);
-    collected.reap(4_000, &inside(1, "app"), &inside(2, "curl"));
+    collected.reap(4_000, inside(1, "app"), inside(2, "curl"));
     assert!(!has(&collected, "zombie-pid1-not-reaping"));
 }
 
@@ -69,7 +69,7 @@ fn a_main_thread_may_end_a_moment_before_the_others() {
     let scene = |ms: u64| {
         let mut scene = Scene::new(&["/bin/app"]);
         scene
-            .exit_with(10, &pid1, &outside(9, "x"), 0, |exit: &mut Exit| {
+            .exit_with(10, &pid1, outside(9, "x"), 0, |exit: &mut Exit| {
                 exit.process = false
             })
             .end(10 + ms, &pid1, 0);
