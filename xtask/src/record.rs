@@ -13,6 +13,7 @@ use procjail::render::Output;
 use procjail::trace;
 use serde_json::Value;
 
+use crate::vm;
 use crate::workspace::{cargo, root, target};
 
 /// Where the traces lie.
@@ -24,12 +25,18 @@ const NEEDS: i32 = 3;
 /// Record the traces of the lab's scenarios again, as root
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// On this virtual machine, such as 6.12-v2: what this one cannot play
+    #[arg(long, value_name = "NAME", requires = "scenario")]
+    machine: Option<String>,
     /// Only these scenarios
     scenario: Vec<String>,
 }
 
 /// Runs the task.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(machine) = &args.machine {
+        return on_machine(machine, &args.scenario);
+    }
     let status = cargo(&["build", "-p", "procjail"]).status()?;
     ensure!(status.success(), "cannot build procjail");
     // Not the build's own folder: its path is in every trace.
@@ -74,6 +81,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Records scenarios on a virtual machine.
+fn on_machine(machine: &str, scenarios: &[String]) -> anyhow::Result<ExitCode> {
+    let traces = vm::record(machine, scenarios)?;
+    let stage = tempfile::tempdir()?;
+    for (name, content) in &traces {
+        let raw = stage.path().join(name);
+        std::fs::write(&raw, content)?;
+        copy(&raw, &root().join(TRACES).join(name)).with_context(|| name.clone())?;
+        println!("{name:32} recorded");
+    }
+    ensure!(
+        traces.len() == scenarios.len(),
+        "not all could be played on {machine}"
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Copies a trace without what names the machine: its host name, and what procjail was started from.

@@ -1,6 +1,6 @@
 //! From findings to an explanation: what all rules have in common.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::case::{Case, ProcessId};
 use super::finding::{Cause, Finding};
@@ -34,7 +34,10 @@ pub fn explain(case: &Case) -> Explanation {
     }
     found.sort_by_key(|one| one.finding.time_ns);
     let mut diagnoses = nest(case, found);
-    if !diagnoses.iter().any(|one| !is_about_evidence(&one.id)) {
+    if !diagnoses
+        .iter()
+        .any(|one| !rules::is_about_evidence(&one.id))
+    {
         diagnoses.push(no_finding(case));
     }
     Explanation {
@@ -48,10 +51,6 @@ pub fn explain(case: &Case) -> Explanation {
         diagnoses,
         unavailable: unavailable(case),
     }
-}
-
-fn is_about_evidence(id: &str) -> bool {
-    matches!(id, "evidence-lost" | "trace-cut-off" | "attached-late")
 }
 
 fn ended(case: &Case) -> Option<String> {
@@ -114,77 +113,117 @@ fn probe_of(kind: &str) -> Option<&'static str> {
 
 /// Puts what follows under what it follows from; those that lead to PID 1's end come first.
 fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
-    let parents: Vec<Option<usize>> = (0..found.len()).map(|at| parent(&found, at)).collect();
-    let ending = case.pid1();
-    let leads: Vec<bool> = found
-        .iter()
-        .map(|one| ending.is_some_and(|pid1: ProcessId| one.finding.subjects.contains(&pid1)))
-        .collect();
+    let parents = parents(&found);
+    let mut children = vec![Vec::new(); found.len()];
+    for (at, parent) in parents.iter().enumerate() {
+        if let Some(parent) = parent {
+            children[*parent].push(at);
+        }
+    }
+    let mut leads = vec![false; found.len()];
+    if let Some(pid1) = case.pid1() {
+        for (at, one) in found.iter().enumerate() {
+            if one.finding.subjects.contains(&pid1) {
+                lead(&parents, at, &mut leads);
+            }
+        }
+    }
     let mut roots: Vec<usize> = (0..found.len())
         .filter(|at| parents[*at].is_none())
         .collect();
     roots.sort_by_key(|root| {
-        let to_the_end = (0..found.len()).any(|at| leads[at] && root_of(&parents, at) == *root);
         (
-            is_about_evidence(found[*root].id),
-            !to_the_end,
+            rules::is_about_evidence(found[*root].id),
+            !leads[*root],
             found[*root].finding.time_ns,
         )
     });
     roots
         .into_iter()
-        .map(|root| diagnosis(case, &found, &parents, root))
+        .map(|root| diagnosis(case, &found, &children, root))
         .collect()
 }
 
-/// The finding that another one follows from. Never one that follows from it in turn.
-fn parent(found: &[Found], at: usize) -> Option<usize> {
-    parent_from(found, at).filter(|parent| {
-        let mut above = Some(*parent);
-        for _ in 0..found.len() {
-            match above {
-                Some(one) if one == at => return false,
-                Some(one) => above = parent_from(found, one),
-                None => return true,
+/// Notes of a finding, and of all that it follows from, that they lead to PID 1's end.
+fn lead(parents: &[Option<usize>], at: usize, leads: &mut [bool]) {
+    let mut next = Some(at);
+    while let Some(at) = next.filter(|at| !leads[*at]) {
+        leads[at] = true;
+        next = parents[at];
+    }
+}
+
+/// The finding that each one follows from: the first that explains the first of its causes. Never one that
+/// follows from it in turn.
+fn parents(found: &[Found]) -> Vec<Option<usize>> {
+    let mut by_process: HashMap<ProcessId, Vec<usize>> = HashMap::new();
+    let mut by_rule: HashMap<&str, Vec<usize>> = HashMap::new();
+    // Two are enough: at most one of them is the finding itself.
+    let note = |of: &mut Vec<usize>, at| {
+        if of.len() < 2 && of.last() != Some(&at) {
+            of.push(at);
+        }
+    };
+    for (at, one) in found.iter().enumerate() {
+        for process in &one.finding.subjects {
+            note(by_process.entry(*process).or_default(), at);
+        }
+        note(by_rule.entry(one.id).or_default(), at);
+    }
+    let mut parents: Vec<Option<usize>> = found
+        .iter()
+        .enumerate()
+        .map(|(at, one)| {
+            one.finding.causes.iter().find_map(|cause| {
+                let explain = match cause {
+                    Cause::Process(process) => by_process.get(process),
+                    Cause::Rule(id) => by_rule.get(id),
+                };
+                explain?.iter().copied().find(|other| *other != at)
+            })
+        })
+        .collect();
+    for at in circular(&parents) {
+        parents[at] = None;
+    }
+    parents
+}
+
+/// The findings that follow from themselves.
+fn circular(parents: &[Option<usize>]) -> Vec<usize> {
+    // The walk upwards that came by each first. A walk that comes by its own steps has found a circle.
+    let mut walks = vec![None; parents.len()];
+    let mut circular = Vec::new();
+    for start in 0..parents.len() {
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|at| walks[*at].is_none()) {
+            walks[at] = Some(start);
+            next = parents[at];
+        }
+        let Some(entry) = next.filter(|at| walks[*at] == Some(start)) else {
+            continue;
+        };
+        let mut at = entry;
+        loop {
+            circular.push(at);
+            match parents[at].filter(|next| *next != entry) {
+                Some(next) => at = next,
+                None => break,
             }
         }
-        false
-    })
-}
-
-fn parent_from(found: &[Found], at: usize) -> Option<usize> {
-    let one = &found[at];
-    one.finding.causes.iter().find_map(|cause| {
-        found.iter().enumerate().find_map(|(other, candidate)| {
-            let explains = match cause {
-                Cause::Process(process) => candidate.finding.subjects.contains(process),
-                Cause::Rule(id) => candidate.id == *id,
-            };
-            (explains && other != at).then_some(other)
-        })
-    })
-}
-
-fn root_of(parents: &[Option<usize>], at: usize) -> usize {
-    let mut root = at;
-    for _ in 0..parents.len() {
-        match parents[root] {
-            Some(parent) => root = parent,
-            None => break,
-        }
     }
-    root
+    circular
 }
 
-fn diagnosis(case: &Case, found: &[Found], parents: &[Option<usize>], at: usize) -> Diagnosis {
+fn diagnosis(case: &Case, found: &[Found], children: &[Vec<usize>], at: usize) -> Diagnosis {
     let Found {
         id,
         finding,
         weakened,
     } = &found[at];
-    let consequences = (0..found.len())
-        .filter(|other| parents[*other] == Some(at))
-        .map(|other| diagnosis(case, found, parents, other))
+    let consequences = children[at]
+        .iter()
+        .map(|child| diagnosis(case, found, children, *child))
         .collect();
     let mut pids: Vec<u32> = Vec::new();
     for process in &finding.subjects {
@@ -301,18 +340,53 @@ fn unavailable(case: &Case) -> Vec<Unavailable> {
         ("sched_process_exit", "how processes ended"),
         ("sched_process_fork", "who made which process"),
     ];
-    NEEDS
+    let missing = |what: &str, probe: &str| {
+        let known = case.header.probes.iter().find(|entry| entry.name == probe);
+        Unavailable {
+            what: render::escape(what),
+            because: match known.and_then(|entry| entry.error.as_ref()) {
+                Some(error) => format!(
+                    "the probe {} was not attached: {}",
+                    render::escape(probe),
+                    render::escape(error)
+                ),
+                None => format!("the probe {} was not attached", render::escape(probe)),
+            },
+        }
+    };
+    let needed = NEEDS
         .iter()
         .filter(|(probe, _)| !case.has_probe(probe))
-        .map(|(probe, what)| {
-            let known = case.header.probes.iter().find(|entry| entry.name == *probe);
-            Unavailable {
-                what: (*what).to_owned(),
-                because: match known.and_then(|entry| entry.error.as_ref()) {
-                    Some(error) => format!("the probe {probe} was not attached: {error}"),
-                    None => format!("the probe {probe} was not attached"),
-                },
-            }
-        })
-        .collect()
+        .map(|(probe, what)| missing(what, probe));
+    // What the trace itself says of the others.
+    let others = case
+        .header
+        .probes
+        .iter()
+        .filter(|probe| !probe.attached && NEEDS.iter().all(|(known, _)| *known != probe.name))
+        .map(|probe| missing(&probe.provides, &probe.name));
+    needed.chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_causes_is_cut() {
+        // 0 and 1 follow from each other, 2 from 1; 3 is a root, 4 follows from it.
+        let mut found = circular(&[Some(1), Some(0), Some(1), None, Some(3)]);
+        found.sort_unstable();
+        assert_eq!(found, [0, 1]);
+        assert_eq!(circular(&[None, Some(0), Some(1)]), [0; 0]);
+        assert_eq!(circular(&[Some(0)]), [0]);
+    }
+
+    #[test]
+    fn what_leads_to_the_end_is_known_up_to_its_root() {
+        let parents = [None, Some(0), Some(1), None];
+        let mut leads = vec![false; 4];
+        lead(&parents, 2, &mut leads);
+        assert_eq!(leads, [true, true, true, false]);
+    }
 }

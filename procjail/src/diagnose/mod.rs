@@ -15,8 +15,6 @@ mod engine;
 mod finding;
 #[cfg(test)]
 pub(crate) mod fixture;
-#[cfg(test)]
-pub(crate) mod lives;
 mod model;
 pub mod rules;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! [`decode()`] makes a checked [`Record`] of bytes; the [`Enricher`] makes an [`Event`] of it.
 
+mod alike;
 mod decode;
 mod enrich;
 mod evidence;
@@ -12,16 +13,19 @@ pub(crate) mod fixture;
 mod identify;
 mod kinds;
 mod leak;
+mod line;
 mod model;
 mod processes;
 mod senders;
 #[cfg(test)]
 pub(crate) mod story;
 
+pub use alike::Recent;
 pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
 pub use executed::{ExecutedFile, FileForm, inspect};
 pub use kinds::KINDS;
 pub use leak::*;
+pub use line::Lines;
 pub use model::*;

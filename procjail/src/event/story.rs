@@ -534,6 +534,7 @@ pub(crate) fn trace() -> (Vec<Event>, trace::Footer) {
     let footer = trace::Footer {
         footer: true,
         end_boot_ns: GATE_NS + 3_508 * MS,
+        end_unix_ns: Some(1_795_332_570_639_579_789),
         status: Some(ExitStatus::from_wait(9)),
         exit_code: 137,
         duration_ns: 3_501 * MS,

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Output;
-use crate::event::Event;
+use crate::event::{Event, Lines};
 use crate::trace::{Footer, Header};
 
 /// Writes each line of the trace, whole, at once.
 #[derive(Debug)]
 pub struct JsonLines<W> {
     out: W,
-    line: Vec<u8>,
+    lines: Lines,
 }
 
 impl<W: Write> JsonLines<W> {
@@ -20,15 +20,14 @@ impl<W: Write> JsonLines<W> {
     pub fn new(out: W) -> Self {
         Self {
             out,
-            line: Vec::new(),
+            lines: Lines::default(),
         }
     }
 
     fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, value)?;
-        self.line.push(b'\n');
-        self.out.write_all(&self.line)
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.out.write_all(&line)
     }
 }
 
@@ -38,7 +37,7 @@ impl<W: Write> Output for JsonLines<W> {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.write(event)
+        self.out.write_all(self.lines.of(event)?)
     }
 
     fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {

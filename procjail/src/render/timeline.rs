@@ -1,13 +1,14 @@
 //! The trace as text: one line an event, in columns.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::style::{Look, Painted, Tone};
 use super::text::{escape, moment, quote};
-use super::words::{Words, words};
+use super::words::{Words, signal_detail, words};
 use super::{Output, is_minor, summary};
-use crate::event::{Event, ExecFailed, Lost, What};
+use crate::event::{Event, ExecFailed, Lost, Recent, What};
 use crate::trace::{Footer, Header};
 
 /// Columns before the words: time, PID, host PID, name, kind.
@@ -54,6 +55,10 @@ pub struct Timeline<W> {
     depths: HashMap<u32, usize>,
     failed: HashMap<u32, FailedExecs>,
     totals: Totals,
+    /// Of the lines of a storm, what comes between the time and the detail.
+    recent: Recent<String>,
+    /// The line in the making.
+    line: String,
 }
 
 /// Execs of a process that failed since its last that didn't.
@@ -84,6 +89,8 @@ impl<W: Write> Timeline<W> {
             depths: HashMap::new(),
             failed: HashMap::new(),
             totals: Totals::default(),
+            recent: Recent::default(),
+            line: String::new(),
         }
     }
 
@@ -110,6 +117,14 @@ impl<W: Write> Timeline<W> {
             self.totals.hidden += 1;
             return Ok(());
         }
+        let time = format!("{:>12}", self.relative(event.time_ns));
+        let color = self.look.color;
+        let recent = self.recent.like(event);
+        if let Some(Some(body)) = &recent {
+            self.line.clear();
+            put(&mut self.line, color, &time, body, &signal_detail(event));
+            return self.out.write_all(self.line.as_bytes());
+        }
         let width = self.look.width.saturating_sub(COLUMNS).max(40);
         let Words {
             tone,
@@ -125,35 +140,29 @@ impl<W: Write> Timeline<W> {
             let (file, error) = (quote(&last.filename), escape(&last.error.name));
             detail += &format!("; it could not execute {file}: {error}{tries}");
         }
-        let time = self.relative(event.time_ns);
         let task = &event.task;
         let pid = task
             .jail_pid
             .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let name = format!("{:1$}{2}", "", depth, escape(&task.comm));
         let label = label(event.what.kind());
-        let paint = |text, tone| Painted {
-            text,
-            tone,
-            color: self.look.color,
-        };
-        let prefix = format!("{time:>12} {pid:>5} {:>7}  ", task.pid);
+        let paint = |text, tone| Painted { text, tone, color };
+        let place = format!(" {pid:>5} {:>7}  ", task.pid);
         let name = format!("{name:<NAME_WIDTH$} ");
         let label = format!("{label:<LABEL_WIDTH$} ");
-        let detail = if detail.is_empty() {
-            detail
-        } else {
-            format!("  {detail}")
-        };
-        let line = format!(
-            "{}{}{}{}{}\n",
-            paint(&prefix, Tone::Dim),
+        let body = format!(
+            "{}{}{}{}",
+            paint(&place, Tone::Dim),
             paint(&name, Tone::Plain),
             paint(&label, tone),
             paint(&text, tone),
-            paint(&detail, Tone::Dim),
         );
-        self.out.write_all(line.as_bytes())
+        self.line.clear();
+        put(&mut self.line, color, &time, &body, &detail);
+        if let Some(recent) = recent {
+            *recent = Some(body);
+        }
+        self.out.write_all(self.line.as_bytes())
     }
 
     /// The execs that failed and were all that the process, which ends here, had in mind.
@@ -195,6 +204,26 @@ impl<W: Write> Timeline<W> {
         }
         depth
     }
+}
+
+/// Puts a line together.
+fn put(line: &mut String, color: bool, time: &str, body: &str, detail: &str) {
+    // Formatting would take half of what a line of a storm costs.
+    let dim = |line: &mut String, text| match color {
+        false => line.push_str(text),
+        true => {
+            let tone = Tone::Dim;
+            // A string takes everything.
+            let _ = write!(line, "{}", Painted { text, tone, color });
+        }
+    };
+    dim(line, time);
+    line.push_str(body);
+    if !detail.is_empty() {
+        line.push_str("  ");
+        dim(line, detail);
+    }
+    line.push('\n');
 }
 
 impl<W: Write> Output for Timeline<W> {

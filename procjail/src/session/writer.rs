@@ -214,12 +214,14 @@ impl Writer {
             });
         }
         let now_ns = clock::boot_ns();
+        let end_unix_ns = Some(clock::unix_ns());
         for entry in &lost {
             self.emit_launcher(now_ns, What::Lost(entry.clone()));
         }
         let footer = Footer {
             footer: true,
             end_boot_ns: now_ns,
+            end_unix_ns,
             status: outcome.status.clone(),
             exit_code: i32::from(outcome.exit_code),
             duration_ns: outcome.duration_ns,

@@ -117,6 +117,9 @@ pub struct Footer {
     pub footer: bool,
     /// When it ended, CLOCK_BOOTTIME nanoseconds.
     pub end_boot_ns: u64,
+    /// The same instant, CLOCK_REALTIME nanoseconds since 1970; null in a trace that doesn't tell.
+    #[serde(default)]
+    pub end_unix_ns: Option<u64>,
     /// How PID 1 ended; null if it was not reaped in time.
     pub status: Option<ExitStatus>,
     /// Exit code of procjail.

@@ -1,15 +1,59 @@
 //! The lab on this kernel: every scenario must end in the right verdict.
 
-use procjail::lab;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use procjail::lab::{self, Need};
 use procjail_tests::{kernel, scene};
 
 /// What `procjail lab` exits with where the machine lacks what a scenario needs.
 const NEEDS: i32 = 3;
 
+/// A swap area while one scenario is played. All others expect the OOM killer where memory ends, so it is
+/// not switched on for them.
+struct Swap(CString);
+
+impl Swap {
+    /// The device that `PROCJAIL_TEST_SWAP` names, for a scenario that needs swap.
+    fn of(id: &str) -> Option<Swap> {
+        let scenario = lab::find(id).expect("a scenario");
+        let device = std::env::var_os("PROCJAIL_TEST_SWAP")?;
+        if !scenario.needs.contains(&Need::Swap) {
+            return None;
+        }
+        let device = CString::new(device.into_vec()).expect("a path");
+        // SAFETY: the path is a C string.
+        let done = unsafe { libc::swapon(device.as_ptr(), 0) };
+        assert_eq!(done, 0, "swapon {device:?}: {}", io::Error::last_os_error());
+        Some(Swap(device))
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // SAFETY: the path is a C string.
+        let done = unsafe { libc::swapoff(self.0.as_ptr()) };
+        let error = io::Error::last_os_error();
+        let ok = done == 0 || std::thread::panicking();
+        assert!(ok, "swapoff {:?}: {error}", self.0);
+    }
+}
+
 /// Plays a scenario. Where the machine lacks something, that is noted.
 fn play(id: &str) {
     scene(|scene| {
-        let finished = scene.procjail(&["lab", id]).finish();
+        let _swap = Swap::of(id);
+        // For `cargo xtask record --machine`.
+        let kept = std::env::var_os("PROCJAIL_TEST_TRACES")
+            .map(|directory| PathBuf::from(directory).join(format!("{id}.jsonl.zst")))
+            .map(|path| path.display().to_string());
+        let keep: &[&str] = match &kept {
+            Some(path) => &["-o", path],
+            None => &[],
+        };
+        let finished = scene.procjail(&[&["lab", id], keep].concat()).finish();
         match finished.code {
             Some(0) => {}
             Some(NEEDS) => {
@@ -138,6 +182,7 @@ scenarios! {
     exit_daemonized = "exit-daemonized",
     exit_wrapped = "exit-wrapped",
     exit_code_synthetic = "exit-code-synthetic",
+    conflict = "conflict",
     status_stolen = "status-stolen",
     sigchld_ignored_autoreap = "sigchld-ignored-autoreap",
     zombie_pid1_not_reaping = "zombie-pid1-not-reaping",
@@ -166,4 +211,7 @@ scenarios! {
     umount_locked = "umount-locked",
     ns_pinned = "ns-pinned",
     cgroup_dying_pinned = "cgroup-dying-pinned",
+    pid_reused = "pid-reused",
+    clock_skew = "clock-skew",
+    kmsg_ratelimited = "kmsg-ratelimited",
 }

@@ -55,6 +55,11 @@ esac
 # they boot; later it comes at once.
 echo 1 >/sys/devices/system/cpu/cpu1/online
 
+# A swap area in memory. Only the test that needs one switches it on: with swap, the OOM killer comes later.
+if [ -e /test/brd.ko ] && insmod /test/brd.ko rd_nr=1 rd_size=65536 && mkswap /dev/ram0 >/dev/null; then
+    export PROCJAIL_TEST_SWAP=/dev/ram0
+fi
+
 exec >/dev/ttyS1 2>&1 </dev/null
 stty -F /dev/ttyS1 raw -echo
 echo "@@start $(uname -r)"
@@ -62,11 +67,15 @@ cd /test
 # An emulated processor is slow: the tests that repeat themselves do so less often.
 export PROCJAIL_TEST_ROUNDS=10 PROCJAIL_TEST_FACTS=/tmp/facts PROCJAIL_TEST_CGROUPS=$cgroups
 export PROCJAIL_TEST_NOTES=/tmp/notes
+[ -e traces ] && export PROCJAIL_TEST_TRACES=/test/traces
 # In a session of its own, as on any host: that of the first process has the number 0.
 setsid ./deps/kernel $(cat arguments)
 status=$?
 [ -e /tmp/notes ] && sed 's/^/@@note /' /tmp/notes
 [ -e /tmp/facts ] && sed 's/^/@@fact /' /tmp/facts
+for trace in traces/*; do
+    [ -e "$trace" ] && echo "@@trace ${trace#traces/} $(base64 "$trace" | tr -d '\n')"
+done
 [ $status -ne 0 ] && dmesg | sed 's/^/@@log /'
 echo "@@end $status"
 # The port's buffer must be empty before the machine is gone.

@@ -89,26 +89,42 @@ fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
 }
 
+/// What one machine does with the programs.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// Arguments of the tests, one a line.
+    pub arguments: &'a str,
+    /// The module of its kernel for a block device in memory.
+    pub ramdisk: Option<&'a Path>,
+    /// The traces of the lab's scenarios are wanted.
+    pub records: bool,
+}
+
 /// Writes the archive that the kernel unpacks as its first file system.
 ///
 /// # Errors
 ///
 /// A program cannot be read, or the archive not be written.
-pub fn write(programs: &Programs, arguments: &str, path: &Path) -> anyhow::Result<()> {
+pub fn write(programs: &Programs, task: &Task<'_>, path: &Path) -> anyhow::Result<()> {
     let mut archive = Archive::default();
     for name in ["bin", "dev", "test", "test/deps"] {
         archive.add(name, DIRECTORY | 0o755, &[]);
     }
     let script = include_str!("init.sh");
     archive.add("init", FILE | 0o755, script.as_bytes());
-    archive.add("test/arguments", FILE | 0o644, arguments.as_bytes());
-    for (name, program) in [
-        ("bin/busybox", &programs.busybox),
+    archive.add("test/arguments", FILE | 0o644, task.arguments.as_bytes());
+    if task.records {
+        archive.add("test/traces", DIRECTORY | 0o755, &[]);
+    }
+    let programs = [
+        ("bin/busybox", programs.busybox.as_path()),
         // The tests look for the other two where cargo puts them: one directory up.
         ("test/deps/kernel", &programs.tests),
         ("test/procjail", &programs.procjail),
         ("test/misbehave", &programs.misbehave),
-    ] {
+    ];
+    let ramdisk = task.ramdisk.map(|module| ("test/brd.ko", module));
+    for (name, program) in programs.into_iter().chain(ramdisk) {
         let content =
             fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         archive.add(name, FILE | 0o755, &content);

@@ -69,6 +69,26 @@ const FRESH: Duration = Duration::from_secs(24 * 3600);
 pub struct Kernel {
     /// The compressed image.
     pub image: PathBuf,
+    /// The module of block devices in memory (`brd`), if the package has it. Such a device is a machine's
+    /// swap area.
+    pub ramdisk: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// With the module beside the image, if it lies there.
+    fn of(image: PathBuf) -> Kernel {
+        let ramdisk = ramdisk(&image);
+        let there = fs::metadata(&ramdisk).is_ok_and(|found| found.len() > 0);
+        Kernel {
+            image,
+            ramdisk: there.then_some(ramdisk),
+        }
+    }
+}
+
+/// Where the module of an image's package lies; the file is empty if the package has none.
+fn ramdisk(image: &Path) -> PathBuf {
+    image.with_extension("brd")
 }
 
 /// The newest kernel of a series, from the cache if it is there.
@@ -80,22 +100,22 @@ pub fn fetch(series: &Series, cache: &Path) -> anyhow::Result<Kernel> {
     let directory = cache.join(series.name);
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
-    let kernel = |image| Kernel { image };
     let known = cached(&directory);
     if let Some((image, age)) = &known
         && *age < FRESH
+        && ramdisk(image).is_file()
     {
-        return Ok(kernel(image.clone()));
+        return Ok(Kernel::of(image.clone()));
     }
     match (download(series, &directory), known) {
-        (Ok(image), _) => Ok(kernel(image)),
+        (Ok(image), _) => Ok(Kernel::of(image)),
         (Err(error), Some((image, _))) => {
             println!(
                 "kernel {}: {error:#}; going on with {}",
                 series.name,
                 image.display()
             );
-            Ok(kernel(image))
+            Ok(Kernel::of(image))
         }
         (Err(error), None) => Err(error),
     }
@@ -147,7 +167,7 @@ fn download(series: &Series, directory: &Path) -> anyhow::Result<PathBuf> {
     };
     let image = format!("{package}.vmlinuz");
     let path = directory.join(&image);
-    if !path.is_file() {
+    if !path.is_file() || !ramdisk(&path).is_file() {
         println!("kernel {}: fetching {package}", series.name);
         unpack(&apt.download(&package)?, &path)?;
     }
@@ -298,7 +318,7 @@ fn compare(left: &str, right: &str) -> Ordering {
     key(left).cmp(&key(right))
 }
 
-/// Takes the image out of a package, and removes the package.
+/// Takes the image and the module out of a package, and removes the package.
 fn unpack(package: &Path, image: &Path) -> anyhow::Result<()> {
     let mut contents = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -307,26 +327,39 @@ fn unpack(package: &Path, image: &Path) -> anyhow::Result<()> {
         .spawn()
         .context("cannot run dpkg-deb")?;
     let stdout = contents.stdout.take().context("no output of dpkg-deb")?;
-    let partial = image.with_extension("partial");
-    let file = fs::File::create(&partial)
-        .with_context(|| format!("cannot create {}", partial.display()))?;
+    let unpacked = image.with_extension("unpacked");
+    fs::create_dir_all(&unpacked)
+        .with_context(|| format!("cannot create {}", unpacked.display()))?;
     let status = Command::new("tar")
-        .args(["--extract", "--to-stdout", "--wildcards"])
+        .args(["--extract", "--wildcards", "--transform", "s,.*/,,"])
+        .arg("--directory")
+        .arg(&unpacked)
         .args(["./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz"])
+        .arg("./*/kernel/drivers/block/brd.ko*")
         .stdin(stdout)
-        .stdout(file)
-        // It complains that one of the two is not there.
+        // It complains of those that are not there.
         .stderr(Stdio::null())
         .status()
         .context("cannot run tar")?;
-    let unpacked = contents.wait()?;
-    let length = fs::metadata(&partial)?.len();
-    ensure!(
-        unpacked.success() && length > 0,
-        "no kernel in {}: dpkg-deb {unpacked}, tar {status}",
-        package.display()
-    );
-    fs::rename(&partial, image)?;
+    let finished = contents.wait()?;
+    let names = fs::read_dir(&unpacked)?.flatten().map(|entry| entry.path());
+    let (modules, images): (Vec<_>, Vec<_>) =
+        names.partition(|path| path.to_string_lossy().contains(".ko"));
+    let found = images
+        .first()
+        .filter(|_| finished.success())
+        .with_context(|| {
+            format!(
+                "no kernel in {}: dpkg-deb {finished}, tar {status}",
+                package.display()
+            )
+        })?;
+    match modules.first() {
+        Some(module) => fs::rename(module, ramdisk(image))?,
+        None => fs::write(ramdisk(image), "")?,
+    }
+    fs::rename(found, image)?;
+    fs::remove_dir_all(&unpacked)?;
     fs::remove_file(package)?;
     Ok(())
 }

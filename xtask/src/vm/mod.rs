@@ -1,5 +1,5 @@
 //! `cargo xtask test --vm`: the kernel tests in virtual machines, one for each kernel and arrangement of
-//! cgroups that our users have.
+//! cgroups that our users have. `cargo xtask record --machine` takes the lab's traces from one of them.
 
 mod initramfs;
 mod kernels;
@@ -34,6 +34,9 @@ pub struct Machines {
     /// Only these machines, such as 5.10-v1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     machine: Vec<String>,
+    /// Only the tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
     /// Rewrite docs/kernels.md with what the tests found
     #[arg(long)]
     bless: bool,
@@ -62,14 +65,16 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
     let plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
     let programs = initramfs::build(bpf_object)?;
-    let tests = list(&programs.tests)?;
-    announce(&tests);
+    let mut tests = list(&programs.tests)?;
+    match &args.filter {
+        None => announce(&tests),
+        Some(text) => tests.retain(|test| test.contains(text.as_str())),
+    }
+    ensure!(!tests.is_empty(), "no test has such a name");
 
     let mut columns = Vec::new();
-    for (plan, booted) in plans
-        .iter()
-        .zip(boot_all(&plans, &programs, &tests, &cache))
-    {
+    let all = boot_all(&plans, &programs, &tests, &cache);
+    for (plan, booted) in plans.iter().zip(all) {
         let (tally, run) = booted?;
         total.add(tally);
         let release = run.transcript.release.unwrap_or_default();
@@ -80,10 +85,60 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
         });
     }
     // A table of some machines says nothing about the others.
-    if args.kernel.is_none() && args.machine.is_empty() {
+    if args.kernel.is_none() && args.machine.is_empty() && args.filter.is_none() {
         total.add(compare(&columns, args.bless, total.failed == 0)?);
     }
     Ok(total)
+}
+
+/// Plays scenarios of the lab on one machine; file name and content of their traces, compressed.
+///
+/// # Errors
+///
+/// There is no such machine or scenario, or a verdict was wrong there.
+pub fn record(machine: &str, scenarios: &[String]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let cache = cache()?;
+    let args = Machines {
+        machine: vec![machine.to_owned()],
+        ..Machines::default()
+    };
+    let plans = plan(&args, &cache, &mut Tally::default())?;
+    let plan = plans.first().context("its kernel cannot be had")?;
+    let programs = initramfs::build(None)?;
+    let tests = list(&programs.tests)?;
+    let mut wanted = Vec::new();
+    for scenario in scenarios {
+        let name = format!("lab::{}", scenario.replace('-', "_"));
+        ensure!(tests.contains(&name), "there is no scenario {scenario}");
+        wanted.push(name);
+    }
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let (tally, run) = boot(plan, &programs, &wanted, &cache, true)?;
+    ensure!(
+        tally.failed == 0,
+        "not every verdict was right on {machine}"
+    );
+    let traces = run.transcript.traces.into_iter();
+    traces
+        .map(|(name, text)| Ok((name, decode_base64(&text).context("a damaged trace")?)))
+        .collect()
+}
+
+/// What base64 without line breaks stands for; `None` if it is none.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut count) = (0u32, 0);
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for digit in text.trim_end_matches('=').bytes() {
+        let value = DIGITS.iter().position(|&known| known == digit)?;
+        bits = bits << 6 | value as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
 }
 
 /// Where kernels and the machines' files are kept: below cargo's target directory.
@@ -105,6 +160,7 @@ fn plan(args: &Machines, cache: &Path, tally: &mut Tally) -> anyhow::Result<Vec<
         ensure!(image.is_file(), "there is no kernel at {}", image.display());
         let kernel = Kernel {
             image: image.clone(),
+            ramdisk: None,
         };
         return Ok(vec![Plan {
             name: "custom-v2".to_owned(),
@@ -190,7 +246,7 @@ fn boot_all(
                 .map(String::as_str)
                 .filter(|test| is_for(test, &plan.name, plan.cgroups))
                 .collect();
-            done.push((index, boot(plan, programs, &wanted, cache)));
+            done.push((index, boot(plan, programs, &wanted, cache, false)));
         }
         done
     };
@@ -211,13 +267,19 @@ fn boot(
     programs: &initramfs::Programs,
     wanted: &[&str],
     cache: &Path,
+    records: bool,
 ) -> anyhow::Result<(Tally, Run)> {
     let initrd = cache.join(format!("{}.initramfs", plan.name));
     let arguments = format!(
         "--test-threads=1\n--include-ignored\n--exact\n{}\n",
         wanted.join("\n")
     );
-    initramfs::write(programs, &arguments, &initrd)?;
+    let task = initramfs::Task {
+        arguments: &arguments,
+        ramdisk: plan.kernel.ramdisk.as_deref(),
+        records,
+    };
+    initramfs::write(programs, &task, &initrd)?;
     let console = cache.join(format!("{}.console", plan.name));
     for attempt in 1.. {
         let run = machine::boot(&plan.kernel.image, &initrd, plan.cgroups.name(), &console)?;
@@ -280,6 +342,17 @@ fn compare(columns: &[Column], bless: bool, all_passed: bool) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_is_read() {
+        assert_eq!(
+            decode_base64("cHJvY2phaWw=").as_deref(),
+            Some(&b"procjail"[..])
+        );
+        assert_eq!(decode_base64("/+8="), Some(vec![0xff, 0xef]));
+        assert_eq!(decode_base64(""), Some(vec![]));
+        assert_eq!(decode_base64("a line"), None);
+    }
 
     #[test]
     fn a_kernel_that_changes_is_called_by_its_version() {

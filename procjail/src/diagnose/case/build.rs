@@ -137,7 +137,10 @@ impl Builder {
         if mass.seen <= ALIKE {
             return true;
         }
-        mass.last = Some(event.clone());
+        match &mut mass.last {
+            Some(last) if event.is_like(last) => last.renew(event),
+            last => *last = Some(event.clone()),
+        }
         false
     }
 }

@@ -1,17 +1,17 @@
 //! Failed execs that no scenario plays, and what only looks like them.
 
-use crate::diagnose::lives::{Scene, task};
+use crate::diagnose::fixture::{Scene, inside};
 use crate::diagnose::{Confidence, Diagnosis};
 use crate::event::{ExecutedFile, inspect};
 
 /// A child of a shell fails to execute, and returns that code.
 fn shell(error: i32, file: Option<ExecutedFile>, code: i32) -> Vec<Diagnosis> {
-    let (pid1, child) = (task(1, "sh"), task(2, "sh"));
-    let mut scene = Scene::new("sh");
+    let (pid1, child) = (inside(1, "sh"), inside(2, "sh"));
+    let mut scene = Scene::new(&["/bin/sh"]);
     scene
         .fork(1, &pid1, &child)
         .exec_failed(2, &child, "/app/start", error, file)
-        .exit(3, &child, &pid1, code << 8)
+        .exit_to(3, &child, &pid1, code << 8)
         .reap(4, &pid1, &child)
         .end(5, &pid1, code << 8);
     scene.found()
@@ -79,14 +79,14 @@ fn what_is_in_the_file_decides() {
 
 #[test]
 fn a_search_through_path_is_no_failure() {
-    let pid1 = task(1, "sh");
-    let child = task(2, "sh");
-    let mut scene = Scene::new("sh");
+    let pid1 = inside(1, "sh");
+    let child = inside(2, "sh");
+    let mut scene = Scene::new(&["/bin/sh"]);
     scene
         .fork(1, &pid1, &child)
         .exec_failed(2, &child, "/usr/local/bin/tool", libc::ENOENT, None)
-        .exec(3, &child, "/usr/bin/tool")
-        .exit(9_000, &child, &pid1, 127 << 8)
+        .exec(3, &child, &["/usr/bin/tool"])
+        .exit_to(9_000, &child, &pid1, 127 << 8)
         .reap(9_001, &pid1, &child)
         .end(9_002, &pid1, 127 << 8);
     assert!(!scene.ids().contains(&"exit-127-not-found".to_owned()));
@@ -100,7 +100,7 @@ fn another_code_is_another_failure() {
 
 #[test]
 fn a_jail_whose_program_never_ran_says_so() {
-    let pid1 = task(1, "procjail");
+    let pid1 = inside(1, "procjail");
     let mut scene = Scene::bare();
     scene
         .exec_failed(0, &pid1, "./app", libc::ENOEXEC, None)
@@ -112,10 +112,10 @@ fn a_jail_whose_program_never_ran_says_so() {
 
 #[test]
 fn a_script_that_names_thousands_is_told_of_in_part() {
-    let pid1 = task(1, "sh");
-    let mut scene = Scene::new("sh");
+    let pid1 = inside(1, "sh");
+    let mut scene = Scene::new(&["/bin/sh"]);
     for number in 2..102 {
-        let (child, ms) = (task(number, "sh"), u64::from(number) * 10);
+        let (child, ms) = (inside(number, "sh"), u64::from(number) * 10);
         scene
             .fork(ms, &pid1, &child)
             .exec_failed(
@@ -125,7 +125,7 @@ fn a_script_that_names_thousands_is_told_of_in_part() {
                 libc::ENOENT,
                 None,
             )
-            .exit(ms + 1, &child, &pid1, 127 << 8)
+            .exit_to(ms + 1, &child, &pid1, 127 << 8)
             .reap(ms + 2, &pid1, &child);
     }
     scene.end(1_020, &pid1, 127 << 8);

@@ -15,7 +15,7 @@ fn scene(children: u32, calls: &[(&str, i32)]) -> Scene {
         scene.fork(u64::from(pid), app(), inside(pid, "app"));
     }
     scene.exit(500, app(), 1, mib(5));
-    scene.failed_calls(500, app(), calls);
+    scene.refused_calls(500, app(), calls);
     scene
 }
 
@@ -120,7 +120,7 @@ fn a_fork_after_the_end_of_pid_1_fails_for_that() {
     let late = outside(900, "nsenter");
     scene.exit(100, app(), 0, mib(1));
     scene.exit(300, late.clone(), 1, mib(1));
-    scene.failed_calls(300, late, &[("clone", libc::ENOMEM)]);
+    scene.refused_calls(300, late, &[("clone", libc::ENOMEM)]);
     let (confidence, verdict) = scene.expect("fork-enomem");
     assert_eq!(confidence, Confidence::Likely);
     assert!(verdict.contains("PID 1 of the jail had ended"), "{verdict}");

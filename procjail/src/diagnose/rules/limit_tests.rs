@@ -1,6 +1,6 @@
 //! Limits, and what only looks like them.
 
-use crate::diagnose::lives::{Scene, failed_call, fault, signal, task};
+use crate::diagnose::fixture::{Scene, failed_call, fault, inside, sent};
 use crate::event::{Disposition, MemoryCgroup, OomKill, ProcessMemory, Stack, What};
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -9,12 +9,12 @@ fn has(scene: &Scene, id: &str) -> bool {
 
 #[test]
 fn an_oom_kill_is_no_cpu_limit() {
-    let (pid1, worker) = (task(1, "app"), task(2, "worker"));
-    let mut scene = Scene::new("app");
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
         .send(5, &worker, fault(libc::SIGKILL, 128, &worker, None))
-        .exit(6, &worker, &pid1, libc::SIGKILL)
+        .exit_to(6, &worker, &pid1, libc::SIGKILL)
         .end(7, &pid1, 0);
     assert!(has(&scene, "rlimit-cpu"));
     let chain: Vec<MemoryCgroup> = Vec::new();
@@ -28,14 +28,14 @@ fn an_oom_kill_is_no_cpu_limit() {
         chain_truncated: false,
         stack: Stack::default(),
     };
-    scene.push(5, &worker, What::OomKill(oom));
+    scene.at(5, &worker, What::OomKill(oom));
     assert!(!has(&scene, "rlimit-cpu"));
 }
 
 #[test]
 fn a_handler_may_take_the_warning() {
-    let pid1 = task(1, "app");
-    let mut scene = Scene::new("app");
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
     let mut warning = fault(libc::SIGXCPU, 128, &pid1, None);
     warning.disposition = Disposition::Handler;
     scene
@@ -47,21 +47,21 @@ fn a_handler_may_take_the_warning() {
 
 #[test]
 fn somebody_may_send_sigxfsz() {
-    let (pid1, worker) = (task(1, "app"), task(2, "worker"));
-    let mut scene = Scene::new("app");
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
-        .send(5, &pid1, signal(libc::SIGXFSZ, &worker))
-        .exit(6, &worker, &pid1, libc::SIGXFSZ)
+        .send(5, &pid1, sent(libc::SIGXFSZ, &worker))
+        .exit_to(6, &worker, &pid1, libc::SIGXFSZ)
         .end(7, &pid1, 0);
     assert!(!has(&scene, "rlimit-fsize"));
 }
 
 #[test]
 fn an_error_matters_only_before_a_bad_end() {
-    let pid1 = task(1, "app");
+    let pid1 = inside(1, "app");
     let scene = |status| {
-        let mut scene = Scene::new("app");
+        let mut scene = Scene::new(&["/bin/app"]);
         let full = failed_call("write", libc::ENOSPC, None, &[]);
         scene
             .end(5, &pid1, status)

@@ -74,7 +74,7 @@ fn reading_again_without_end_is_thrashing_and_reading_once_is_not() {
 fn enomem_names_the_limit_that_is_set() {
     let mut scene = Scene::new(&["app"]);
     scene.exit(100, app(), -libc::SIGABRT, mib(5));
-    scene.failed_calls(100, app(), &[("mmap", libc::ENOMEM)]);
+    scene.refused_calls(100, app(), &[("mmap", libc::ENOMEM)]);
     let (confidence, verdict) = scene.expect("enomem-not-oom");
     assert_eq!(confidence, Confidence::Likely);
     assert!(verdict.contains("vm.overcommit_memory"), "{verdict}");
@@ -89,7 +89,7 @@ fn enomem_names_the_limit_that_is_set() {
 fn other_failed_calls_are_no_shortage() {
     let mut scene = Scene::new(&["app"]);
     scene.exit(100, app(), 1, mib(5));
-    scene.failed_calls(
+    scene.refused_calls(
         100,
         app(),
         &[("openat", libc::ENOMEM), ("mmap", libc::EACCES)],

@@ -37,6 +37,11 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
+/// Whether a rule is about the evidence, not about the run.
+pub fn is_about_evidence(id: &str) -> bool {
+    evidence::RULES.iter().any(|rule| rule.id == id)
+}
+
 const FAMILIES: &[&[Rule]] = &[
     stop::RULES,
     oom::RULES,

@@ -15,6 +15,11 @@ pub(super) const RULES: &[Rule] = &[
         about: "the reported exit code is not what the kernel says of PID 1",
         find: synthetic,
     },
+    Rule {
+        id: "conflict",
+        about: "the reported reason is not what the kernel says of the run",
+        find: conflict,
+    },
 ];
 
 /// A runtime asks for a container's OOM kills after its end, or hears of them by events that race with
@@ -100,6 +105,54 @@ fn synthetic(case: &Case) -> Vec<Finding> {
     ]
 }
 
+/// Reasons as Kubernetes gives them: `OOMKilled`, `Completed` for code 0, `Error` for any other.
+fn conflict(case: &Case) -> Vec<Finding> {
+    let Some(Reported::Reason(reason)) = &case.reported else {
+        return Vec::new();
+    };
+    let Some(pid1) = case.pid1() else {
+        return Vec::new();
+    };
+    let Some((event, ended)) = case.exit(pid1) else {
+        return Vec::new();
+    };
+    let word = reason.to_ascii_lowercase();
+    let well = ended.status.code == Some(0);
+    // That the OOM killer struck somebody else in the jail is reported so too, and not wrong.
+    let but = match word.as_str() {
+        word if word.contains("oom") && case.oom_kills().next().is_none() => {
+            "the kernel's OOM killer struck nobody in this run"
+        }
+        "completed" if !well => "only a run that ends with 0 is complete",
+        "error" if well => "0 is no error",
+        _ => return Vec::new(),
+    };
+    let mut finding = Finding::new(format!(
+        "The reported reason \"{}\" contradicts the kernel: {} {}, and {but}.",
+        render::escape(reason),
+        case.name(pid1),
+        case.did_end(&ended.status)
+    ))
+    .proven()
+    .because_of(Cause::Process(pid1))
+    .shown_by(
+        event,
+        format!("{} {}", case.name(pid1), case.did_end(&ended.status)),
+    )
+    .fact(format!("reported: {}", render::escape(reason)))
+    .fix(
+        "Believe the kernel, and look whether the report is of this run: runtimes mix up restarts, and keep the \
+         reason of an earlier one.",
+    );
+    if word.contains("oom") {
+        finding = finding.relies_on_all(&["oom-kill"]).not(
+            "an OOM kill of another process in the jail",
+            "there is none in the trace",
+        );
+    }
+    vec![finding]
+}
+
 #[cfg(test)]
 mod tests {
     use crate::diagnose::{
@@ -140,5 +193,28 @@ mod tests {
                 .any(|id| id == "oom-missed-by-runtime")
         );
         assert!(Reported::parse(" ").is_err());
+    }
+
+    #[test]
+    fn a_reason_that_cannot_be_is_told() {
+        let mut scene = Scene::new(&["app"]);
+        scene.exit(10, inside(1, "app"), 1, 0);
+        let conflicts = |reason| ids(&scene, reason).iter().any(|id| id == "conflict");
+        assert!(conflicts("OOMKilled"));
+        assert!(conflicts("Completed"));
+        assert!(!conflicts("Error"));
+        assert!(!conflicts("ContainerCannotRun"));
+        let mut scene = Scene::new(&["app"]);
+        scene.exit(10, inside(1, "app"), 0, 0);
+        assert!(ids(&scene, "Error").iter().any(|id| id == "conflict"));
+    }
+
+    #[test]
+    fn an_oom_kill_of_a_child_is_no_conflict() {
+        let mut scene = Scene::new(&["app"]);
+        scene.fork(5, inside(1, "app"), inside(2, "worker"));
+        scene.oom_kill(7, inside(2, "worker"));
+        scene.exit(10, inside(1, "app"), 1, 0);
+        assert!(!ids(&scene, "OOMKilled").iter().any(|id| id == "conflict"));
     }
 }

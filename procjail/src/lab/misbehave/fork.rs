@@ -1,11 +1,12 @@
 //! Too many processes.
 
-use super::{Act, Arguments, fail, fork, say, sleep_ms};
+use super::{Act, Arguments, fail, fork, say, sleep_ms, wait_for};
 
 pub(super) const ACTS: &[Act] = &[
     ("fork-until-refused", fork_until_refused),
     ("fork-bomb", fork_bomb),
     ("pool", pool),
+    ("reuse-pid", reuse_pid),
 ];
 
 /// `MOST`: makes children that sleep until no more can be made, and fails then.
@@ -39,6 +40,41 @@ fn fork_bomb(arguments: &Arguments<'_>) -> i32 {
     }
     sleep_ms(300);
     0
+}
+
+/// `PID`: a child with that number, and when it is gone another one.
+fn reuse_pid(arguments: &Arguments<'_>) -> i32 {
+    for _ in 0..2 {
+        let child = fork_as(arguments.number(0) as libc::pid_t);
+        if child == 0 {
+            sleep_ms(20);
+            return 0;
+        }
+        wait_for(child);
+    }
+    0
+}
+
+/// fork(2) with the child's number chosen, as for a restored process: 0 in the child.
+fn fork_as(number: libc::pid_t) -> libc::pid_t {
+    // SAFETY: all zeros is a valid clone_args.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.set_tid = &raw const number as u64;
+    args.set_tid_size = 1;
+    // SAFETY: without CLONE_VM this is a fork, the process has one thread, and `number` is valid for
+    // reading.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    if pid < 0 {
+        fail("clone3");
+    }
+    pid as libc::pid_t
 }
 
 /// `COUNT MS`: a pool of workers, all made by one, which live for so long.

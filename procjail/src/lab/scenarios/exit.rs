@@ -74,6 +74,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..Scenario::PLAIN
     },
     Scenario {
+        id: "conflict",
+        about: "the program returns 1, which is reported as an OOM kill",
+        app: &["exit", "1"],
+        reported: "OOMKilled",
+        also: &["exit-own-code"],
+        never: &["oom-missed-by-runtime", "exit-code-synthetic"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
         id: "status-stolen",
         about: "a thread that collects any child takes the one that another thread waits for",
         takes_ms: 300,

@@ -1,6 +1,7 @@
 //! The scenarios, one file for each family of rules.
 
 mod crash;
+mod evidence;
 mod exec;
 mod exit;
 mod fork;
@@ -32,4 +33,5 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     orphan::SCENARIOS,
     hang::SCENARIOS,
     leak::SCENARIOS,
+    evidence::SCENARIOS,
 ];

@@ -44,6 +44,14 @@ impl Words {
     }
 }
 
+/// What the words of a signal's event have for a detail.
+pub(super) fn signal_detail(event: &Event) -> String {
+    match &event.what {
+        What::SignalDelivered(signal) => signal::took(signal),
+        _ => String::new(),
+    }
+}
+
 /// What the event says, in about `width` columns.
 pub(crate) fn words(event: &Event, width: usize) -> Words {
     match &event.what {

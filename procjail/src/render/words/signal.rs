@@ -108,9 +108,6 @@ fn ignored_by_default(number: i32) -> bool {
 
 pub(super) fn delivered(task: &Task, signal: &SignalDelivered) -> Words {
     let name = escape(&signal.signal.name);
-    let took = signal
-        .latency_ns
-        .map_or_else(String::new, |ns| format!("after {}", duration(ns)));
     let words = match (&signal.fatal, signal.disposition) {
         (Some(fatal), _) if fatal.number != signal.signal.number => {
             Words::new(Tone::Bad, format!("{} ends it", escape(&fatal.name)))
@@ -124,7 +121,14 @@ pub(super) fn delivered(task: &Task, signal: &SignalDelivered) -> Words {
         (None, Disposition::Ignore) => Words::new(Tone::Dim, format!("{name}: ignored")),
         (None, Disposition::Default) => Words::new(Tone::Plain, format!("{name}: default action")),
     };
-    words.detail(took)
+    words.detail(took(signal))
+}
+
+/// How long a signal took.
+pub(super) fn took(signal: &SignalDelivered) -> String {
+    signal
+        .latency_ns
+        .map_or_else(String::new, |ns| format!("after {}", duration(ns)))
 }
 
 pub(super) fn forwarded(signal: &SignalForwarded) -> Words {

@@ -1,7 +1,7 @@
 //! Crashes that no scenario plays, and what only looks like them.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::lives::{Scene, fault, outside, signal, task, thread};
+use crate::diagnose::fixture::{Scene, fault, inside, outside, sent, thread};
 use crate::event::*;
 
 const STACK: u64 = 0x7ffc_0000_2000;
@@ -16,8 +16,8 @@ fn at(address: u64, instruction: u64) -> Option<Fault> {
 
 /// PID 1 ends by that signal, which it brought upon itself.
 fn crash(number: i32, code: i32, at: Option<Fault>) -> Scene {
-    let pid1 = task(1, "app");
-    let mut scene = Scene::new("app");
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .send(5, &pid1, fault(number, code, &pid1, at))
         .end(6, &pid1, number);
@@ -40,19 +40,19 @@ fn faults_are_told_apart_by_their_address() {
 
 #[test]
 fn a_sigsegv_from_somebody_is_no_fault() {
-    let (pid1, worker) = (task(1, "app"), task(2, "worker"));
-    let mut scene = Scene::new("app");
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
-        .send(5, &outside(9, "bash"), signal(libc::SIGSEGV, &worker))
-        .exit(6, &worker, &pid1, libc::SIGSEGV)
+        .send(5, outside(9, "bash"), sent(libc::SIGSEGV, &worker))
+        .exit_to(6, &worker, &pid1, libc::SIGSEGV)
         .end(7, &pid1, 0);
     assert!(!scene.ids().contains(&"segv-fault".to_owned()));
 }
 
 #[test]
 fn an_overflow_that_the_runtime_notices_is_no_abort() {
-    let (pid1, worker) = (task(1, "app"), task(2, "worker"));
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
     let handled = SignalGenerated {
         disposition: Disposition::Handler,
         ..fault(
@@ -67,25 +67,25 @@ fn an_overflow_that_the_runtime_notices_is_no_abort() {
             number: -6,
             name: "SI_TKILL".to_owned(),
         },
-        ..signal(libc::SIGABRT, &worker)
+        ..sent(libc::SIGABRT, &worker)
     };
-    let mut scene = Scene::new("app");
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &worker)
-        .send(5, &thread(&worker, 1), handled)
+        .send(5, thread(&worker, 1), handled)
         .send(6, &worker, abort.clone())
-        .exit(7, &worker, &pid1, libc::SIGABRT)
+        .exit_to(7, &worker, &pid1, libc::SIGABRT)
         .end(8, &pid1, 0);
     let found = scene.verdict("segv-stack-overflow");
     assert_eq!(found.confidence, Confidence::Proven);
     assert!(found.verdict.contains("its thread"), "{}", found.verdict);
     assert!(!scene.ids().contains(&"abrt-self".to_owned()));
 
-    let mut plain = Scene::new("app");
+    let mut plain = Scene::new(&["/bin/app"]);
     plain
         .fork(1, &pid1, &worker)
         .send(6, &worker, abort)
-        .exit(7, &worker, &pid1, libc::SIGABRT)
+        .exit_to(7, &worker, &pid1, libc::SIGABRT)
         .end(8, &pid1, 0);
     assert!(plain.ids().contains(&"abrt-self".to_owned()));
 }
@@ -124,7 +124,7 @@ fn bad_memory_takes_the_kernel_log_to_be_proven() {
         level: 3,
         text: "Memory failure: 0x1234: Sending SIGBUS to app:4131".to_owned(),
     };
-    scene.push(5, &task(1, "app"), What::KernelMessage(message));
+    scene.at(5, inside(1, "app"), What::KernelMessage(message));
     assert_eq!(
         scene.verdict("sigbus-hwpoison").confidence,
         Confidence::Proven
@@ -136,16 +136,16 @@ fn bad_memory_takes_the_kernel_log_to_be_proven() {
 #[test]
 fn a_full_tmpfs_is_likely_once_a_write_was_refused() {
     let mut scene = crash(libc::SIGBUS, 2, at(0x7f00_0000_0000, 0x40_1000));
-    let refused = crate::diagnose::lives::failed_call("write", libc::ENOSPC, None, &[]);
-    scene.failed_calls(6, &task(1, "app"), vec![refused]);
+    let refused = crate::diagnose::fixture::failed_call("write", libc::ENOSPC, None, &[]);
+    scene.failed_calls(6, inside(1, "app"), vec![refused]);
     let found = scene.verdict("sigbus-shm-full");
     assert_eq!(found.confidence, Confidence::Likely);
 }
 
 #[test]
 fn a_filter_of_an_old_kernel_kills_without_a_signal() {
-    let pid1 = task(1, "app");
-    let mut scene = Scene::new("app");
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
     scene.end(6, &pid1, libc::SIGSYS);
     assert_eq!(
         scene.verdict("sigsys-seccomp").confidence,
@@ -164,20 +164,20 @@ fn a_filter_of_an_old_kernel_kills_without_a_signal() {
 
 #[test]
 fn a_refused_call_matters_only_before_a_bad_end() {
-    let pid1 = task(1, "app");
+    let pid1 = inside(1, "app");
     let refused = || {
-        vec![crate::diagnose::lives::failed_call(
+        vec![crate::diagnose::fixture::failed_call(
             "keyctl",
             libc::EPERM,
             None,
             &[],
         )]
     };
-    let mut fails = Scene::new("app");
+    let mut fails = Scene::new(&["/bin/app"]);
     fails.end(6, &pid1, 0x100).failed_calls(6, &pid1, refused());
     let ids = fails.ids();
     assert!(ids.contains(&"seccomp-errno".to_owned()));
-    let mut crashes = Scene::new("app");
+    let mut crashes = Scene::new(&["/bin/app"]);
     crashes
         .send(5, &pid1, fault(libc::SIGSEGV, 1, &pid1, None))
         .end(6, &pid1, libc::SIGSEGV)
@@ -187,13 +187,13 @@ fn a_refused_call_matters_only_before_a_bad_end() {
 
 #[test]
 fn a_watchdog_is_outside() {
-    let (pid1, worker) = (task(1, "app"), task(2, "worker"));
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
     let scene = |sender: &Task| {
-        let mut scene = Scene::new("app");
+        let mut scene = Scene::new(&["/bin/app"]);
         scene
             .fork(1, &pid1, &worker)
-            .send(5, sender, signal(libc::SIGABRT, &worker))
-            .exit(6, &worker, &pid1, libc::SIGABRT)
+            .send(5, sender, sent(libc::SIGABRT, &worker))
+            .exit_to(6, &worker, &pid1, libc::SIGABRT)
             .end(7, &pid1, 0);
         scene.ids().contains(&"abrt-watchdog".to_owned())
     };

@@ -1,7 +1,7 @@
 //! Exit codes that no scenario plays, and what only looks like them.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::lives::{Scene, failed_call, launcher, signal, task, thread};
+use crate::diagnose::fixture::{Scene, failed_call, inside, launcher, sent, thread};
 use crate::event::*;
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -10,11 +10,11 @@ fn has(scene: &Scene, id: &str) -> bool {
 
 /// PID 1 collects a worker that ended so, and ends so itself so many milliseconds later.
 fn wrapper(worker_status: i32, after_ms: u64, status: i32) -> Scene {
-    let (pid1, worker) = (task(1, "wrapper"), task(2, "worker"));
-    let mut scene = Scene::new("wrapper");
+    let (pid1, worker) = (inside(1, "wrapper"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/wrapper"]);
     scene
         .fork(1, &pid1, &worker)
-        .exit(5, &worker, &pid1, worker_status)
+        .exit_to(5, &worker, &pid1, worker_status)
         .reap(5, &pid1, &worker)
         .end(5 + after_ms, &pid1, status);
     scene
@@ -51,7 +51,7 @@ fn errors_of_the_wrapper_make_it_less_sure() {
         Confidence::Proven
     );
     let failed = failed_call("connect", libc::ECONNREFUSED, None, &[]);
-    scene.failed_calls(10, &task(1, "wrapper"), vec![failed]);
+    scene.failed_calls(10, inside(1, "wrapper"), vec![failed]);
     assert_eq!(
         scene.verdict("exit-status-laundered").confidence,
         Confidence::Likely
@@ -60,9 +60,9 @@ fn errors_of_the_wrapper_make_it_less_sure() {
 
 #[test]
 fn a_wrapper_that_killed_its_child_is_said_to() {
-    let (pid1, worker) = (task(1, "wrapper"), task(2, "worker"));
+    let (pid1, worker) = (inside(1, "wrapper"), inside(2, "worker"));
     let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
-    scene.send(4, &pid1, signal(libc::SIGTERM, &worker));
+    scene.send(4, &pid1, sent(libc::SIGTERM, &worker));
     let found = scene.verdict("exit-status-laundered");
     assert!(
         found.verdict.contains("killed its child"),
@@ -80,22 +80,22 @@ fn codes_above_128_have_three_origins() {
             .contains("its child worker (PID 2) was killed by SIGKILL")
     );
 
-    let pid1 = task(1, "java");
-    let mut handled = Scene::new("java");
+    let pid1 = inside(1, "java");
+    let mut handled = Scene::new(&["/bin/java"]);
     handled
         .deliver(5, &pid1, libc::SIGTERM, Disposition::Handler)
         .end(9, &pid1, 143 << 8);
     let handled = handled.verdict("exit-128n-by-program");
     assert!(handled.verdict.contains("after its handler took SIGTERM"));
 
-    let mut alone = Scene::new("app");
-    alone.end(9, &task(1, "app"), 137 << 8);
+    let mut alone = Scene::new(&["/bin/app"]);
+    alone.end(9, inside(1, "app"), 137 << 8);
     let alone = alone.verdict("exit-128n-by-program");
     assert!(alone.verdict.contains("chose itself"));
 
     // A signal is a signal.
-    let mut killed = Scene::new("app");
-    killed.end(9, &task(1, "app"), 9);
+    let mut killed = Scene::new(&["/bin/app"]);
+    killed.end(9, inside(1, "app"), 9);
     assert!(!has(&killed, "exit-128n-by-program"));
 }
 
@@ -109,8 +109,8 @@ fn a_reader_that_has_seen_enough_is_no_dead_worker() {
     let mut stopped = wrapper(libc::SIGTERM, 1, 0);
     stopped.send(
         4,
-        &task(1, "wrapper"),
-        signal(libc::SIGTERM, &task(2, "worker")),
+        inside(1, "wrapper"),
+        sent(libc::SIGTERM, &inside(2, "worker")),
     );
     assert!(!has(&stopped, "exit-zero-but-worker-died"));
     // What grep and test return is an answer.
@@ -119,9 +119,9 @@ fn a_reader_that_has_seen_enough_is_no_dead_worker() {
 
 #[test]
 fn a_code_of_minus_one_is_255() {
-    let pid1 = task(1, "app");
-    let mut scene = Scene::new("app");
-    scene.exit_with(5, &pid1, &launcher(), 0xff00, |exit| {
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene.exit_with(5, &pid1, launcher(), 0xff00, |exit| {
         exit.argument = Some(-1);
     });
     let found = scene.verdict("exit-wrapped");
@@ -131,12 +131,12 @@ fn a_code_of_minus_one_is_255() {
 
 #[test]
 fn a_missing_library_is_named_where_the_calls_are_known() {
-    let (pid1, app) = (task(1, "sh"), task(2, "app"));
-    let mut scene = Scene::new("sh");
+    let (pid1, app) = (inside(1, "sh"), inside(2, "app"));
+    let mut scene = Scene::new(&["/bin/sh"]);
     scene
         .fork(1, &pid1, &app)
-        .exec(2, &app, "/opt/app")
-        .exit(4, &app, &pid1, 127 << 8)
+        .exec(2, &app, &["/opt/app"])
+        .exit_to(4, &app, &pid1, 127 << 8)
         .reap(5, &pid1, &app)
         .end(6, &pid1, 127 << 8);
     assert_eq!(
@@ -153,13 +153,13 @@ fn a_missing_library_is_named_where_the_calls_are_known() {
 
 #[test]
 fn a_daemon_is_left_at_once_or_not_at_all() {
-    let (pid1, daemon) = (task(1, "nginx"), task(2, "nginx"));
+    let (pid1, daemon) = (inside(1, "nginx"), inside(2, "nginx"));
     let scene = |ms| {
-        let mut scene = Scene::new("nginx");
+        let mut scene = Scene::new(&["/bin/nginx"]);
         scene
             .fork(1, &pid1, &daemon)
             .end(ms, &pid1, 0)
-            .exit(ms + 1, &daemon, &pid1, 9);
+            .exit_to(ms + 1, &daemon, &pid1, 9);
         has(&scene, "exit-daemonized")
     };
     assert!(scene(50));
@@ -168,14 +168,14 @@ fn a_daemon_is_left_at_once_or_not_at_all() {
 
 /// A child that somebody else collects, and PID 1's wait for it, which fails.
 fn stolen(args: &[u64]) -> Scene {
-    let (pid1, child) = (task(1, "app"), task(2, "worker"));
-    let mut scene = Scene::new("app");
+    let (pid1, child) = (inside(1, "app"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/app"]);
     let failed = failed_call("wait4", libc::ECHILD, None, args);
     scene
         .fork(1, &pid1, &child)
-        .exit(5, &child, &pid1, 0x700)
+        .exit_to(5, &child, &pid1, 0x700)
         .notice(5, &child, &pid1)
-        .reap(5, &thread(&pid1, 1), &child)
+        .reap(5, thread(&pid1, 1), &child)
         .end(9, &pid1, 0x100)
         .failed_calls(9, &pid1, vec![failed]);
     scene
@@ -194,12 +194,12 @@ fn a_status_is_stolen_from_who_asked_for_it() {
 
 #[test]
 fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
-    let (pid1, child) = (task(1, "app"), task(2, "worker"));
-    let mut scene = Scene::new("app");
+    let (pid1, child) = (inside(1, "app"), inside(2, "worker"));
+    let mut scene = Scene::new(&["/bin/app"]);
     let failed = failed_call("wait4", libc::ECHILD, None, &[2]);
     scene
         .fork(1, &pid1, &child)
-        .exit(5, &child, &pid1, 0x700)
+        .exit_to(5, &child, &pid1, 0x700)
         .free(8, &child)
         .end(200, &pid1, 0x100)
         .failed_calls(200, &pid1, vec![failed]);
@@ -207,10 +207,10 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
     assert_eq!(found.confidence, Confidence::Proven);
     assert!(!has(&scene, "status-stolen") && !has(&scene, "exit-own-code"));
     // A zombie that goes with the namespace.
-    let mut zombie = Scene::new("app");
+    let mut zombie = Scene::new(&["/bin/app"]);
     zombie
         .fork(1, &pid1, &child)
-        .exit(5, &child, &pid1, 0x700)
+        .exit_to(5, &child, &pid1, 0x700)
         .end(200, &pid1, 0x100)
         .free(201, &child);
     assert!(!has(&zombie, "sigchld-ignored-autoreap"));
@@ -218,8 +218,8 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
 
 #[test]
 fn what_every_program_looks_for_is_no_reason() {
-    let mut scene = Scene::new("sh");
-    let sh = task(1, "sh");
+    let mut scene = Scene::new(&["/bin/sh"]);
+    let sh = inside(1, "sh");
     scene.failed_calls(
         10,
         &sh,

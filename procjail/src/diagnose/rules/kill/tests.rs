@@ -1,7 +1,7 @@
 //! Kills that no scenario plays, and the look-alikes.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, mib, outside, signal};
+use crate::diagnose::fixture::{Scene, inside, mib, outside};
 use crate::event::*;
 
 const KILL: i32 = libc::SIGKILL;
@@ -16,7 +16,7 @@ fn scene(from: Task, code: i32, with: impl FnOnce(&mut SignalGenerated)) -> Scen
     scene.header.jail.launcher_pid = 4100;
     scene.fork(10, inside(1, "app"), worker());
     let mut kill = SignalGenerated {
-        signal: signal(KILL),
+        signal: Signal::new(KILL),
         code: SignalCode {
             number: code,
             name: String::new(),
@@ -63,7 +63,7 @@ fn the_kernels_own_reasons_are_never_called_out_of_memory() {
     unknown.expect_no("kill-external");
     let found = unknown.found();
     assert!(
-        found.iter().all(|(id, ..)| !id.starts_with("oom-")),
+        found.iter().all(|one| !one.id.starts_with("oom-")),
         "{found:?}"
     );
 }
@@ -190,6 +190,6 @@ fn full_memory_is_no_oom_kill_without_one() {
 #[test]
 fn a_parents_kill_after_failed_allocations_is_still_the_parents() {
     let mut scene = scene(inside(1, "app"), 0, by_call("kill"));
-    scene.failed_calls(101, worker(), &[("mmap", libc::ENOMEM)]);
+    scene.refused_calls(101, worker(), &[("mmap", libc::ENOMEM)]);
     scene.expect("kill-internal");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::runtime::heap;
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, mib, outside, signal};
+use crate::diagnose::fixture::{Scene, inside, mib, outside};
 use crate::event::*;
 
 fn level(id: u64, name: &str, usage: u64, limit: Option<u64>, at_limit: bool) -> MemoryCgroup {
@@ -190,7 +190,7 @@ fn one_finding_for_many_victims() {
     }
     scene.exit(60_000, app(), 0, mib(1));
     let found = scene.found();
-    let limits = found.iter().filter(|(id, ..)| id == "oom-own-limit");
+    let limits = found.iter().filter(|one| one.id == "oom-own-limit");
     assert_eq!(limits.count(), 1);
     let (confidence, verdict) = scene.expect("oom-repeat-loop");
     assert_eq!(confidence, Confidence::Proven);
@@ -273,8 +273,8 @@ fn a_stop_after_an_oom_kill_is_what_ended_the_jail() {
     scene.fork(10, app(), child.clone());
     scene.at(1000, app(), What::OomKill(kill(child, mib(60), full())));
     let stop = StopRequested {
-        signal: signal(libc::SIGTERM),
-        stop_signal: signal(libc::SIGTERM),
+        signal: Signal::new(libc::SIGTERM),
+        stop_signal: Signal::new(libc::SIGTERM),
         timeout_ns: 1,
     };
     scene.at(9000, outside(4100, "procjail"), What::StopRequested(stop));

@@ -1,7 +1,7 @@
 //! Stops that no scenario plays, and the look-alikes.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, outside, signal};
+use crate::diagnose::fixture::{Scene, inside, outside};
 use crate::event::*;
 
 const TERM: i32 = libc::SIGTERM;
@@ -13,7 +13,7 @@ fn launcher() -> Task {
 /// A signal from kill(2) as the kernel tells of it.
 fn sent(to: Task, number: i32) -> SignalGenerated {
     SignalGenerated {
-        signal: signal(number),
+        signal: Signal::new(number),
         code: SignalCode {
             number: 0,
             name: "SI_USER".into(),
@@ -42,7 +42,7 @@ fn send(scene: &mut Scene, ms: u64, from: Task, what: SignalGenerated) {
 
 fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
     let what = SignalDelivered {
-        signal: signal(number),
+        signal: Signal::new(number),
         code: SignalCode {
             number: 0,
             name: "SI_USER".into(),
@@ -59,8 +59,8 @@ fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
 fn asked(scene: &mut Scene) {
     scene.header.jail.launcher_pid = launcher().pid;
     let what = StopRequested {
-        signal: signal(TERM),
-        stop_signal: signal(TERM),
+        signal: Signal::new(TERM),
+        stop_signal: Signal::new(TERM),
         timeout_ns: 1_000_000_000,
     };
     scene.at(100, launcher(), What::StopRequested(what));
@@ -155,8 +155,8 @@ fn who_waits_for_a_signal_does_not_just_block_it() {
 
     let mut sleeps = outlives(&["app"], blocked.clone());
     let pending = ThreadState {
-        pending: vec![signal(TERM)],
-        blocked: vec![signal(TERM)],
+        pending: vec![Signal::new(TERM)],
+        blocked: vec![Signal::new(TERM)],
         ..thread(app(), "S", "nanosleep")
     };
     look(&mut sleeps, 600, Moment::StopHalf, vec![pending]);
@@ -267,7 +267,7 @@ fn other_handlers_make_it_a_mismatch_but_that_of_an_interpreter_does_not() {
     let with = |caught: i32| {
         let mut scene = outlives(&["app"], dropped.clone());
         let thread = ThreadState {
-            caught: vec![signal(caught)],
+            caught: vec![Signal::new(caught)],
             ..thread(app(), "S", "poll")
         };
         look(&mut scene, 110, Moment::StopRequested, vec![thread]);
@@ -407,7 +407,7 @@ fn state_d_in_a_frozen_cgroup_is_the_freezers() {
     let what = Snapshot {
         moment: Moment::StopHalf,
         threads: vec![ThreadState {
-            pending: vec![signal(TERM)],
+            pending: vec![Signal::new(TERM)],
             ..thread(app(), "D", "nanosleep")
         }],
         truncated: false,

@@ -1,6 +1,6 @@
 //! Zombies and orphans that no scenario plays, and what only looks like them.
 
-use crate::diagnose::lives::{Scene, outside, task};
+use crate::diagnose::fixture::{Scene, inside, outside};
 use crate::event::Exit;
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -9,11 +9,11 @@ fn has(scene: &Scene, id: &str) -> bool {
 
 /// A child of PID 1's that ends at 10 ms and is never collected; PID 1 ends then.
 fn neglected(pid1_ends_ms: u64) -> Scene {
-    let (pid1, child) = (task(1, "app"), task(2, "curl"));
-    let mut scene = Scene::new("app");
+    let (pid1, child) = (inside(1, "app"), inside(2, "curl"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &child)
-        .exit(10, &child, &pid1, 0)
+        .exit_to(10, &child, &pid1, 0)
         .notice(10, &child, &pid1)
         .end(pid1_ends_ms, &pid1, 0);
     scene
@@ -24,20 +24,20 @@ fn a_zombie_has_to_last() {
     assert!(has(&neglected(5_000), "zombie-pid1-not-reaping"));
     assert!(!has(&neglected(500), "zombie-pid1-not-reaping"));
     let mut collected = neglected(5_000);
-    collected.reap(4_000, &task(1, "app"), &task(2, "curl"));
+    collected.reap(4_000, inside(1, "app"), inside(2, "curl"));
     assert!(!has(&collected, "zombie-pid1-not-reaping"));
 }
 
 #[test]
 fn zombies_are_counted_and_extrapolated() {
-    let pid1 = task(1, "app");
-    let mut scene = Scene::new("app");
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
     for number in 0..10 {
-        let child = task(2 + number, "curl");
+        let child = inside(2 + number, "curl");
         let ms = u64::from(number) * 6_000;
         scene
             .fork(ms, &pid1, &child)
-            .exit(ms + 10, &child, &pid1, 0)
+            .exit_to(ms + 10, &child, &pid1, 0)
             .notice(ms + 10, &child, &pid1);
     }
     scene.end(60_000, &pid1, 0);
@@ -51,12 +51,12 @@ fn zombies_are_counted_and_extrapolated() {
 
 #[test]
 fn who_is_traced_is_not_its_parents_fault() {
-    let (pid1, child, tracer) = (task(1, "app"), task(2, "worker"), task(3, "strace"));
-    let mut scene = Scene::new("app");
+    let (pid1, child, tracer) = (inside(1, "app"), inside(2, "worker"), inside(3, "strace"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &pid1, &child)
         .fork(1, &pid1, &tracer)
-        .exit(10, &child, &pid1, 0)
+        .exit_to(10, &child, &pid1, 0)
         .notice(10, &child, &tracer)
         .end(5_000, &pid1, 0);
     assert!(has(&scene, "zombie-traced"));
@@ -65,11 +65,11 @@ fn who_is_traced_is_not_its_parents_fault() {
 
 #[test]
 fn a_main_thread_may_end_a_moment_before_the_others() {
-    let pid1 = task(1, "app");
+    let pid1 = inside(1, "app");
     let scene = |ms: u64| {
-        let mut scene = Scene::new("app");
+        let mut scene = Scene::new(&["/bin/app"]);
         scene
-            .exit_with(10, &pid1, &outside(9, "x"), 0, |exit: &mut Exit| {
+            .exit_with(10, &pid1, outside(9, "x"), 0, |exit: &mut Exit| {
                 exit.process = false
             })
             .end(10 + ms, &pid1, 0);
@@ -81,15 +81,15 @@ fn a_main_thread_may_end_a_moment_before_the_others() {
 
 #[test]
 fn an_orphan_lives_on_for_a_while() {
-    let (pid1, maker, orphan) = (task(1, "app"), task(2, "sh"), task(3, "sleep"));
+    let (pid1, maker, orphan) = (inside(1, "app"), inside(2, "sh"), inside(3, "sleep"));
     let scene = |ms: u64| {
-        let mut scene = Scene::new("app");
+        let mut scene = Scene::new(&["/bin/app"]);
         scene
             .fork(1, &pid1, &maker)
             .fork(2, &maker, &orphan)
-            .exit(5, &maker, &pid1, 0)
+            .exit_to(5, &maker, &pid1, 0)
             .reap(5, &pid1, &maker)
-            .exit(5 + ms, &orphan, &pid1, 0)
+            .exit_to(5 + ms, &orphan, &pid1, 0)
             .reap(6 + ms, &pid1, &orphan)
             .end(10_000, &pid1, 0);
         scene
@@ -100,16 +100,16 @@ fn an_orphan_lives_on_for_a_while() {
 
 #[test]
 fn what_entered_from_outside_is_a_session_and_no_orphan() {
-    let (pid1, nsenter) = (task(1, "app"), outside(900, "nsenter"));
-    let (entry, left) = (task(2, "sh"), task(3, "sleep"));
-    let mut scene = Scene::new("app");
+    let (pid1, nsenter) = (inside(1, "app"), outside(900, "nsenter"));
+    let (entry, left) = (inside(2, "sh"), inside(3, "sleep"));
+    let mut scene = Scene::new(&["/bin/app"]);
     scene
         .fork(1, &nsenter, &entry)
         .fork(2, &entry, &left)
-        .exit(5, &entry, &nsenter, 0)
+        .exit_to(5, &entry, &nsenter, 0)
         .free(9, &entry)
         .end(5_000, &pid1, 0)
-        .exit(5_001, &left, &pid1, 9);
+        .exit_to(5_001, &left, &pid1, 9);
     assert!(has(&scene, "orphan-exec-session"));
     assert!(!has(&scene, "orphan-outlives-parent"));
     assert!(!has(&scene, "zombie-outside-parent"));

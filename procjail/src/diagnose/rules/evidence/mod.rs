@@ -1,5 +1,9 @@
 //! Verdicts about the evidence itself.
 
+mod clock;
+mod kernel_log;
+mod pids;
+
 use crate::diagnose::{Case, Finding, Rule};
 use crate::event::What;
 use crate::render;
@@ -19,6 +23,21 @@ pub(super) const RULES: &[Rule] = &[
         id: "attached-late",
         about: "the trace begins after the program did",
         find: late,
+    },
+    Rule {
+        id: "pid-reused",
+        about: "several processes had the same PID, one after the other",
+        find: pids::reused,
+    },
+    Rule {
+        id: "clock-skew",
+        about: "the wall clock was set during the run, so times of day don't fit together",
+        find: clock::skew,
+    },
+    Rule {
+        id: "kmsg-ratelimited",
+        about: "there were more OOM kills than the kernel log reports",
+        find: kernel_log::suppressed,
     },
 ];
 
@@ -100,4 +119,9 @@ fn late(case: &Case) -> Vec<Finding> {
         .fact("there is no event of the gate's opening, and no program was seen to start as PID 1")
         .fix("Start the program with procjail trace."),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    pub(super) use crate::diagnose::fixture::{Scene, inside, outside};
 }
