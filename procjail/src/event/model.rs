@@ -10,7 +10,7 @@ use super::evidence::{
     Counters, FailedCalls, Fault, KernelMessage, KernelOom, MemorySample, Sender, Snapshot, Stack,
 };
 use super::executed::ExecutedFile;
-use super::leak::{ImplicitUnmounts, LeakCheck, MountUse};
+use super::leak::{ImplicitUnmounts, LeakCheck, Leftover, MountUse};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -76,6 +76,8 @@ pub enum What {
     Mount(Mount),
     /// A cgroup of the jail changed.
     Cgroup(Cgroup),
+    /// The launcher found what a dead one had left, and removed it.
+    Leftover(Leftover),
     /// The launcher made the jail; APP is not running yet.
     JailCreated(JailCreated),
     /// All probes are attached and APP may execute.

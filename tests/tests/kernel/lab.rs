@@ -138,6 +138,7 @@ scenarios! {
     exit_daemonized = "exit-daemonized",
     exit_wrapped = "exit-wrapped",
     exit_code_synthetic = "exit-code-synthetic",
+    runtime_state_stale = "runtime-state-stale",
     status_stolen = "status-stolen",
     sigchld_ignored_autoreap = "sigchld-ignored-autoreap",
     zombie_pid1_not_reaping = "zombie-pid1-not-reaping",
@@ -166,4 +167,6 @@ scenarios! {
     umount_locked = "umount-locked",
     ns_pinned = "ns-pinned",
     cgroup_dying_pinned = "cgroup-dying-pinned",
+    cgroup_join_ebusy = "cgroup-join-ebusy",
+    leftover_from_previous_run = "leftover-from-previous-run",
 }

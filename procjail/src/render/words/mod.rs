@@ -73,6 +73,7 @@ pub(super) fn words(event: &Event, width: usize) -> Words {
         What::OomReap(reap) => oom_reap(reap),
         What::Mount(mount) => mounted(mount),
         What::Cgroup(cgroup) => cgroup_changed(cgroup),
+        What::Leftover(left) => leak::leftover(left),
         What::JailCreated(jail) => {
             let text = format!(
                 "{} made: PID 1 is host PID {}",
