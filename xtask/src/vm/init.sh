@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a test machine: sets the stage, runs the tests, tells how it went, switches off.
+# The first process of a test machine: sets the stage, runs its job, tells how it went, switches off.
 #
 # The kernel passes `cgroups=v2|hybrid|v1` on as an environment variable. Everything for the host goes to
 # the second serial port; lines that start with "@@" are read by `cargo xtask test --vm`.
@@ -63,9 +63,12 @@ cd /test
 export PROCJAIL_TEST_ROUNDS=10 PROCJAIL_TEST_FACTS=/tmp/facts PROCJAIL_TEST_CGROUPS=$cgroups
 export PROCJAIL_TEST_NOTES=/tmp/notes
 # In a session of its own, as on any host: that of the first process has the number 0.
-setsid ./deps/kernel $(cat arguments)
+setsid $(cat command)
 status=$?
 [ -e /tmp/notes ] && sed 's/^/@@note /' /tmp/notes
+for trace in /tmp/*.jsonl; do
+    [ -e "$trace" ] && sed 's/^/@@trace /' "$trace"
+done
 [ -e /tmp/facts ] && sed 's/^/@@fact /' /tmp/facts
 [ $status -ne 0 ] && dmesg | sed 's/^/@@log /'
 echo "@@end $status"

@@ -1,10 +1,12 @@
 //! `cargo xtask test --vm`: the kernel tests in virtual machines, one for each kernel and arrangement of
-//! cgroups that our users have.
+//! cgroups that our users have. `cargo xtask chaos --machine` and `cargo xtask record --machine` use them too.
 
+mod chaos;
 mod initramfs;
 mod kernels;
 mod machine;
 mod matrix;
+mod record;
 mod report;
 mod table;
 mod transcript;
@@ -19,9 +21,12 @@ use anyhow::{Context, ensure};
 
 use crate::test::Tally;
 use crate::workspace::{cargo, root};
+pub use chaos::{Rounds, chaos};
+use initramfs::JOB;
 use kernels::{Kernel, ROLLING, SERIES};
-use machine::Run;
+use machine::{Job, Run};
 use matrix::{Cgroups, MATRIX, announce, is_for, names};
+pub use record::record;
 use report::{judge, report};
 use table::Column;
 
@@ -34,6 +39,9 @@ pub struct Machines {
     /// Only these machines, such as 5.10-v1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     machine: Vec<String>,
+    /// Only the tests with TEXT in their names
+    #[arg(long, value_name = "TEXT")]
+    test: Option<String>,
     /// Rewrite docs/kernels.md with what the tests found
     #[arg(long)]
     bless: bool,
@@ -41,6 +49,13 @@ pub struct Machines {
 
 /// A machine has a gigabyte of memory.
 const MOST_AT_A_TIME: usize = 4;
+
+/// The kernel tests.
+#[derive(Clone, Copy)]
+struct Tests<'a> {
+    program: &'a Path,
+    names: &'a [String],
+}
 
 /// A machine to be booted.
 struct Plan {
@@ -62,14 +77,20 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
     let plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
     let programs = initramfs::build(bpf_object)?;
-    let tests = list(&programs.tests)?;
+    let program = initramfs::build_tests(bpf_object)?;
+    let mut tests = list(&program)?;
+    if let Some(text) = &args.test {
+        tests.retain(|name| name.contains(text));
+        ensure!(!tests.is_empty(), "no test has '{text}' in its name");
+    }
     announce(&tests);
+    let tests = Tests {
+        program: &program,
+        names: &tests,
+    };
 
     let mut columns = Vec::new();
-    for (plan, booted) in plans
-        .iter()
-        .zip(boot_all(&plans, &programs, &tests, &cache))
-    {
+    for (plan, booted) in plans.iter().zip(boot_all(&plans, &programs, tests, &cache)) {
         let (tally, run) = booted?;
         total.add(tally);
         let release = run.transcript.release.unwrap_or_default();
@@ -79,8 +100,8 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
             facts: run.transcript.facts,
         });
     }
-    // A table of some machines says nothing about the others.
-    if args.kernel.is_none() && args.machine.is_empty() {
+    // A table of some machines or tests says nothing about the others.
+    if args.kernel.is_none() && args.machine.is_empty() && args.test.is_none() {
         total.add(compare(&columns, args.bless, total.failed == 0)?);
     }
     Ok(total)
@@ -173,7 +194,7 @@ fn list(program: &Path) -> anyhow::Result<Vec<String>> {
 fn boot_all(
     plans: &[Plan],
     programs: &initramfs::Programs,
-    tests: &[String],
+    tests: Tests<'_>,
     cache: &Path,
 ) -> Vec<anyhow::Result<(Tally, Run)>> {
     let workers = std::thread::available_parallelism()
@@ -186,11 +207,12 @@ fn boot_all(
         let mut done = Vec::new();
         while let Some((index, plan)) = next() {
             let wanted: Vec<&str> = tests
+                .names
                 .iter()
                 .map(String::as_str)
                 .filter(|test| is_for(test, &plan.name, plan.cgroups))
                 .collect();
-            done.push((index, boot(plan, programs, &wanted, cache)));
+            done.push((index, boot(plan, programs, tests.program, &wanted, cache)));
         }
         done
     };
@@ -209,18 +231,25 @@ fn boot_all(
 fn boot(
     plan: &Plan,
     programs: &initramfs::Programs,
+    tests: &Path,
     wanted: &[&str],
     cache: &Path,
 ) -> anyhow::Result<(Tally, Run)> {
     let initrd = cache.join(format!("{}.initramfs", plan.name));
-    let arguments = format!(
-        "--test-threads=1\n--include-ignored\n--exact\n{}\n",
+    let command = format!(
+        "/{JOB}\n--test-threads=1\n--include-ignored\n--exact\n{}\n",
         wanted.join("\n")
     );
-    initramfs::write(programs, &arguments, &initrd)?;
+    initramfs::write(programs, Some(tests), &command, &initrd)?;
     let console = cache.join(format!("{}.console", plan.name));
+    let job = Job {
+        initrd: &initrd,
+        cgroups: plan.cgroups.name(),
+        console: &console,
+        deadline: machine::DEADLINE,
+    };
     for attempt in 1.. {
-        let run = machine::boot(&plan.kernel.image, &initrd, plan.cgroups.name(), &console)?;
+        let run = machine::boot(&plan.kernel.image, job, |_| ())?;
         let tally = judge(&run, wanted);
         print!("{}", report(&plan.name, &run, tally, wanted, cache));
         if tally.failed > 0
