@@ -77,9 +77,9 @@ fn stale(case: &Case) -> Vec<Finding> {
         return Vec::new();
     };
     // Something that could not be ended or removed: then it is not all gone.
-    let leaves = case.leak_check().is_some_and(|(_, check)| {
-        !check.cgroups.is_empty() || !check.joined.is_empty() || !check.incomplete.is_empty()
-    });
+    let leaves = case
+        .leak_check()
+        .is_some_and(|(_, check)| !check.cgroups.is_empty());
     if leaves || footer.teardown.iter().any(|step| step.error.is_some()) {
         return Vec::new();
     }
@@ -92,7 +92,7 @@ fn stale(case: &Case) -> Vec<Finding> {
     };
     let name = case.pid1_name();
     let mut finding = Finding::new(format!(
-        "It is reported as \"{}\", but all of it is gone: {name} {}, was collected at {}, and its cgroup was \
+        "It is reported as \"{}\", but it is gone: {name} {}, was collected at {}, and its cgroup was \
          removed at {}. A report of a later moment is out of date.",
         render::escape(state),
         case.did_end(&exited.status),
