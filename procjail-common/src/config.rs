@@ -173,6 +173,12 @@ offsets! {
     mm_arg_end,
     /// `mm_struct.exe_file`.
     mm_exe_file,
+    /// `task_struct.files`.
+    task_files,
+    /// `files_struct.fdt`.
+    files_fdt,
+    /// `fdtable.fd`.
+    fdtable_fd,
     /// `file.f_path.mnt`.
     file_mount,
     /// `file.f_path.dentry`.
@@ -240,9 +246,12 @@ pub mod call_failure {
     pub const KEPT: u8 = 1;
     /// The same, and EAGAIN is one: a fork that was refused.
     pub const KEPT_EAGAIN: u8 = 2;
+    /// An error is kept; with EBUSY also the end of the path of the file behind the first argument, a
+    /// descriptor.
+    pub const KEPT_FILE: u8 = 3;
     /// An error is kept together with a path, which is the first argument; the second with this number
     /// plus one, the third with this plus two.
-    pub const PATH: u8 = 3;
+    pub const PATH: u8 = 4;
 }
 
 /// Which system calls the programs look at, by number on this architecture.

@@ -9,6 +9,9 @@ pub const FAILED_CALLS: usize = 16;
 /// Longest path, in bytes with the final NUL, that a [`FailedCall`] carries. Longer ones are cut there.
 pub const FAILED_PATH_LEN: usize = 192;
 
+/// Longest name, in bytes with the final NUL, of the directory of such a file.
+pub const FAILED_DIRECTORY_LEN: usize = 128;
+
 /// [`FailedCall::path_len`] of a call that has no path.
 pub const NO_PATH: u32 = u32::MAX;
 
@@ -28,7 +31,7 @@ pub struct FailedCall {
     pub path_len: u32,
     /// Its first arguments.
     pub args: [u64; 4],
-    /// The path it was given.
+    /// The path it was given; of a write that failed with EBUSY the file's directory and name.
     pub path: [u8; FAILED_PATH_LEN],
     /// `time_ns` once more. Where it is another, two threads wrote at the same time.
     pub time_again_ns: u64,

@@ -1,10 +1,12 @@
 //! System calls that fail: kept in the kernel, and told only of a process that ends badly.
 
 use aya_ebpf::{macros::map, maps::Array};
-use procjail_common::{FAILED_CALLS, FAILED_PATH_LEN, FailedCalls, NO_PATH, call_failure, kind};
+use procjail_common::{
+    FAILED_CALLS, FAILED_DIRECTORY_LEN, FAILED_PATH_LEN, FailedCalls, NO_PATH, call_failure, kind,
+};
 
 use crate::{
-    config::offset,
+    config::{offset, present},
     emit::{self, Skip},
     read, scope, task,
 };
@@ -21,6 +23,7 @@ static FAILURES: Array<FailedCalls> = Array::with_max_entries(PROCESSES, 0);
 const EINTR: i64 = 4;
 /// See [`call_failure::KEPT_EAGAIN`].
 pub const EAGAIN: i64 = 11;
+const EBUSY: i64 = 16;
 const ENOTTY: i64 = 25;
 const EINPROGRESS: i64 = 115;
 /// The greatest error number that a program can see; those behind it are the kernel's own (ERESTART…).
@@ -81,10 +84,47 @@ pub fn note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
             };
             let to = (&raw mut (*call).path).cast();
             (*call).path_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
+        } else if how == call_failure::KEPT_FILE
+            && result == -EBUSY
+            && present(offset!(task_files))
+        {
+            (*call).path_len = file(&raw mut (*call).path, task, args[0]);
         }
         (&raw mut (*call).time_again_ns).write_volatile(now);
     }
     Ok(())
+}
+
+/// Writes the name of a descriptor's file, after that of its directory and a slash; returns their length. Both
+/// are the file system's own, whatever the program called them.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn file(to: *mut [u8; FAILED_PATH_LEN], task: u64, descriptor: u64) -> u32 {
+    const { assert!(FAILED_DIRECTORY_LEN.is_power_of_two() && FAILED_DIRECTORY_LEN < FAILED_PATH_LEN) };
+    const REST: usize = FAILED_PATH_LEN - FAILED_DIRECTORY_LEN;
+    let files: u64 = read::kernel(task, offset!(task_files));
+    let table: u64 = read::kernel(files, offset!(files_fdt));
+    let array: u64 = read::kernel(table, offset!(fdtable_fd));
+    // A descriptor that was written to is no greater than the table, and whatever is read is checked.
+    let file: u64 = read::kernel(array.wrapping_add(descriptor.wrapping_mul(8)), 0);
+    let dentry: u64 = read::kernel(file, offset!(file_dentry));
+    // Side by side on all kernels; user space made sure of it.
+    let [parent, _, name]: [u64; 3] = read::kernel(dentry, offset!(dentry_parent));
+    let [_, _, directory]: [u64; 3] = read::kernel(parent, offset!(dentry_parent));
+    // SAFETY: the caller vouches for `to`; a directory's name ends below its part, the slash and the file's
+    // name come behind it.
+    unsafe {
+        let to = to.cast::<u8>();
+        let length = read::kernel_str(to, FAILED_DIRECTORY_LEN as u32, directory);
+        // Changes nothing; it is for the verifier.
+        let length = length & (FAILED_DIRECTORY_LEN as u32 - 1);
+        let slash = to.add(length as usize);
+        slash.write(b'/');
+        length + 1 + read::kernel_str(slash.add(1), REST as u32 - 1, name)
+    }
 }
 
 /// Tells the failed calls of a process that has ended, if it ended `badly`, and forgets them.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -136,7 +136,7 @@ fn clean_removes_leftovers_and_says_so() {
 }
 
 fn v1_pids() -> bool {
-    std::path::Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists()
+    Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists()
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_v1_directory_alone_is_a_leftover_too() {
     let _alone = alone();
     if !v1_pids() {
         // A host without v1 hierarchies has no such leftovers.
-        assert!(std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists());
+        assert!(Path::new("/sys/fs/cgroup/cgroup.controllers").exists());
         return;
     }
     let name = unique("v1-alone");
@@ -192,4 +192,76 @@ fn a_v1_directory_alone_is_a_leftover_too() {
         (Some(0), format!("removed cgroup {}\n", dir.display()))
     );
     assert!(!dir.exists());
+}
+
+/// `procjail clean ARGS` where `directory` is the one for temporary files.
+fn clean_in(directory: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procjail"));
+    command.arg("clean").args(args).env("TMPDIR", directory);
+    let output = common::output(command);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The one directory of a lab that is there.
+fn lab_directory(place: &Path) -> Option<PathBuf> {
+    let mut entries = std::fs::read_dir(place).unwrap().flatten();
+    entries.next().map(|entry| entry.path())
+}
+
+#[test]
+fn the_directory_of_a_killed_lab_is_removed() {
+    let _alone = alone();
+    let place = tempfile::tempdir().unwrap();
+    // Mounts something on the host, and takes half a second.
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_procjail"))
+        .args(["lab", "mount-propagated-to-host"])
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the lab's directory", || {
+        lab_directory(place.path()).is_some_and(|path| path.join("shared/mnt").exists())
+    });
+    let directory = lab_directory(place.path()).unwrap();
+    let text = clean_in(place.path(), &[]);
+    let kept = format!(
+        "kept directory {}: its lab is running\n",
+        directory.display()
+    );
+    assert!(text.contains(&kept), "{text}");
+    assert!(directory.exists());
+
+    lab.kill().unwrap();
+    lab.wait().unwrap();
+    let header = directory.join("procjail-trace.jsonl");
+    wait_until("the launcher's end", || {
+        processes_with(&header.display().to_string()).is_empty()
+    });
+    let mounts = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.matches(directory.to_str().unwrap()).count()
+    };
+    assert!(mounts() > 0, "nobody is left to undo that");
+    let text = clean_in(place.path(), &["--dry-run"]);
+    let line = format!(" directory {}\n", directory.display());
+    assert!(text.contains(&format!("would remove{line}")), "{text}");
+    assert!(directory.exists() && mounts() > 0);
+    // Who names a jail means that jail.
+    let text = clean_in(place.path(), &["--name", &unique("none")]);
+    assert!(!text.contains("directory"), "{text}");
+
+    let text = clean_in(place.path(), &[]);
+    assert!(text.contains(&format!("removed{line}")), "{text}");
+    let unmounted = format!("unmounted {}/shared\n", directory.display());
+    assert!(text.contains(&unmounted), "{text}");
+    assert!(!directory.exists());
+    assert_eq!(mounts(), 0);
+    assert!(!clean_in(place.path(), &[]).contains("directory"));
 }

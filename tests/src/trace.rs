@@ -157,6 +157,8 @@ kinds! {
     kernel_messages: KernelMessage(procjail::event::KernelMessage),
     /// Looks for what is left.
     leak_checks: LeakCheck(procjail::event::LeakCheck),
+    /// What dead launchers had left.
+    leftovers: Leftover(procjail::event::Leftover),
     /// What vanished with mount namespaces.
     implicit_unmounts: ImplicitUnmounts(procjail::event::ImplicitUnmounts),
     /// Steps of the clean-up.

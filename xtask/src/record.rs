@@ -25,17 +25,17 @@ const NEEDS: i32 = 3;
 /// Record the traces of the lab's scenarios again, as root
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// On this virtual machine, such as 6.12-v2: what this one cannot play
-    #[arg(long, value_name = "NAME", requires = "scenario")]
-    machine: Option<String>,
     /// Only these scenarios
     scenario: Vec<String>,
+    /// In this virtual machine, such as 6.12-v2: for what needs cgroup v2, say; needs no root
+    #[arg(long, value_name = "NAME", requires = "scenario")]
+    machine: Option<String>,
 }
 
 /// Runs the task.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(machine) = &args.machine {
-        return on_machine(machine, &args.scenario);
+        return in_machine(machine, &args.scenario);
     }
     let status = cargo(&["build", "-p", "procjail"]).status()?;
     ensure!(status.success(), "cannot build procjail");
@@ -57,13 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .current_dir(&stage)
             .output()?;
         match output.status.code() {
-            Some(0) => {
-                let to = root()
-                    .join(TRACES)
-                    .join(format!("{}.jsonl.zst", scenario.id));
-                copy(&raw, &to).with_context(|| scenario.id)?;
-                println!("{:32} recorded", scenario.id);
-            }
+            Some(0) => keep(&raw, scenario.id)?,
             Some(NEEDS) => println!(
                 "{:32} not here: the machine lacks what it needs",
                 scenario.id
@@ -83,21 +77,35 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Records scenarios on a virtual machine.
-fn on_machine(machine: &str, scenarios: &[String]) -> anyhow::Result<ExitCode> {
-    let traces = vm::record(machine, scenarios)?;
-    let stage = tempfile::tempdir()?;
-    for (name, content) in &traces {
-        let raw = stage.path().join(name);
-        std::fs::write(&raw, content)?;
-        copy(&raw, &root().join(TRACES).join(name)).with_context(|| name.clone())?;
-        println!("{name:32} recorded");
+/// Records in a virtual machine.
+fn in_machine(machine: &str, scenarios: &[String]) -> anyhow::Result<ExitCode> {
+    let ids: Vec<&str> = scenarios.iter().map(String::as_str).collect();
+    for id in &ids {
+        ensure!(lab::find(id).is_some(), "there is no scenario {id}");
     }
-    ensure!(
-        traces.len() == scenarios.len(),
-        "not all could be played on {machine}"
-    );
-    Ok(ExitCode::SUCCESS)
+    let stage = tempfile::tempdir()?;
+    let raw = stage.path().join("trace.jsonl");
+    let mut failed = false;
+    vm::record(machine, &ids, &raw, |id, wrong| match wrong {
+        None => keep(&raw, id),
+        Some(said) => {
+            failed = true;
+            println!("{id:32} FAILED: {}", said.trim());
+            Ok(())
+        }
+    })?;
+    Ok(match failed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// A trace that shows what it should.
+fn keep(raw: &Path, id: &str) -> anyhow::Result<()> {
+    let to = root().join(TRACES).join(format!("{id}.jsonl.zst"));
+    copy(raw, &to).with_context(|| id.to_owned())?;
+    println!("{id:32} recorded");
+    Ok(())
 }
 
 /// Copies a trace without what names the machine: its host name, and what procjail was started from.
@@ -126,7 +134,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
             }
         }
         let mut value = serde_json::to_value(&event)?;
-        rename(&mut value);
+        // Whom a scenario left behind is none of the machine's.
+        if !matches!(event.what, What::Leftover(_)) {
+            rename(&mut value);
+        }
         writer.event(&serde_json::from_value(value)?)?;
     }
     writer.footer(reader.footer())?;

@@ -7,12 +7,14 @@ use anyhow::Context;
 
 use crate::exit;
 use crate::jail::{Fate, Item, clean, spec};
+use crate::lab;
 
 /// Remove what dead launchers left behind
 ///
 /// A launcher that is killed takes its jail's processes and mounts with it, but not the empty cgroup
-/// directories. They are removed here, or at the start of any jail. A jail whose launcher lives is
-/// never touched.
+/// directories. They are removed here, or at the start of any jail. So are, here alone, the directories
+/// (/tmp/procjail-lab.*) that a killed procjail lab left, with what is mounted in them. What belongs to a
+/// living launcher or lab is never touched.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tell what would be removed, remove nothing
@@ -37,7 +39,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         args.name.as_deref(),
         args.cgroup_parent.as_deref(),
     )?;
-    let text = report(&items, args.name.as_deref());
+    // Who names a jail means that jail.
+    let labs = match args.name {
+        None => lab::clean(args.dry_run),
+        Some(_) => Vec::new(),
+    };
+    let text = report(&items, &labs, args.name.as_deref());
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("cannot write to standard output")?;
@@ -47,11 +54,15 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Fate::Running(_) => args.name.is_some(),
         Fate::Found | Fate::Removed => false,
     });
+    let failed = failed
+        || labs
+            .iter()
+            .any(|left| matches!(left.fate, lab::Fate::Failed(_)));
     Ok(if failed { exit::FAILED } else { 0 })
 }
 
 /// What was found and done, one thing a line.
-fn report(items: &[Item], name: Option<&str>) -> String {
+fn report(items: &[Item], labs: &[lab::Leftover], name: Option<&str>) -> String {
     let mut lines = Vec::new();
     for item in items {
         match &item.fate {
@@ -68,6 +79,27 @@ fn report(items: &[Item], name: Option<&str>) -> String {
                 lines.extend(cgroups("removed", &item.paths, left));
                 lines.extend(cgroups("could not remove", left, &[]));
                 lines.push(format!("could not remove jail {}: {why}", item.name));
+            }
+        }
+    }
+    for left in labs {
+        let path = left.path.display();
+        let mounts = |what: &str| {
+            let line = |mount: &PathBuf| format!("{what} {}", mount.display());
+            left.mounts.iter().map(line).collect::<Vec<_>>()
+        };
+        match &left.fate {
+            lab::Fate::InUse => lines.push(format!("kept directory {path}: its lab is running")),
+            lab::Fate::Found => {
+                lines.extend(mounts("would unmount"));
+                lines.push(format!("would remove directory {path}"));
+            }
+            lab::Fate::Removed => {
+                lines.extend(mounts("unmounted"));
+                lines.push(format!("removed directory {path}"));
+            }
+            lab::Fate::Failed(why) => {
+                lines.push(format!("could not remove directory {path}: {why}"));
             }
         }
     }
@@ -120,7 +152,7 @@ mod tests {
             },
         ];
         assert_eq!(
-            report(&items, None),
+            report(&items, &[], None),
             "kept jail a: it is running (launcher 7)\n\
              removed cgroup /cg/procjail/b\n\
              would remove cgroup /cg/procjail/c\n\
@@ -131,10 +163,34 @@ mod tests {
     }
 
     #[test]
-    fn finding_nothing_is_said() {
-        assert_eq!(report(&[], None), "nothing to remove\n");
+    fn each_directory_of_a_lab_is_told_too() {
+        let left = |name: &str, fate| lab::Leftover {
+            path: format!("/tmp/{name}").into(),
+            mounts: vec![format!("/tmp/{name}/mnt").into()],
+            fate,
+        };
+        let labs = [
+            left("a", lab::Fate::InUse),
+            left("b", lab::Fate::Found),
+            left("c", lab::Fate::Removed),
+            left("d", lab::Fate::Failed("EBUSY".to_owned())),
+        ];
         assert_eq!(
-            report(&[], Some("x")),
+            report(&[], &labs, None),
+            "kept directory /tmp/a: its lab is running\n\
+             would unmount /tmp/b/mnt\n\
+             would remove directory /tmp/b\n\
+             unmounted /tmp/c/mnt\n\
+             removed directory /tmp/c\n\
+             could not remove directory /tmp/d: EBUSY\n"
+        );
+    }
+
+    #[test]
+    fn finding_nothing_is_said() {
+        assert_eq!(report(&[], &[], None), "nothing to remove\n");
+        assert_eq!(
+            report(&[], &[], Some("x")),
             "nothing to remove: no jail named x\n"
         );
     }

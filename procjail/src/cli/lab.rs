@@ -92,24 +92,8 @@ fn list() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A place for a trace that is removed unless the user wants it.
-fn place(args: &Args, scenario: &Scenario) -> (PathBuf, bool) {
-    match &args.output {
-        Some(path) => (path.clone(), true),
-        None => {
-            let name = format!("procjail-lab.{}.{}.jsonl", std::process::id(), scenario.id);
-            (std::env::temp_dir().join(name), false)
-        }
-    }
-}
-
 fn one(scenario: &'static Scenario, args: &Args) -> anyhow::Result<u8> {
-    let (path, keep) = place(args, scenario);
-    let ran = lab::run(scenario, &path);
-    if !keep {
-        let _ = std::fs::remove_file(&path);
-    }
-    let ran = match ran {
+    let ran = match lab::run(scenario, args.output.as_deref()) {
         Ok(ran) => ran,
         Err(error @ Failure::Needs(_)) => {
             complain(format_args!("{}: {error}", scenario.id));
@@ -149,15 +133,12 @@ fn all(args: &Args) -> anyhow::Result<u8> {
         .unwrap_or(0);
     let (mut right, mut wrong, mut lacking) = (0, 0, 0);
     for scenario in lab::all() {
-        let (path, keep) = match &args.output {
-            Some(directory) => (directory.join(format!("{}.jsonl", scenario.id)), true),
-            None => place(args, scenario),
-        };
+        let kept = args
+            .output
+            .as_ref()
+            .map(|directory| directory.join(format!("{}.jsonl", scenario.id)));
         let start = Instant::now();
-        let ran = lab::run(scenario, &path);
-        if !keep {
-            let _ = std::fs::remove_file(&path);
-        }
+        let ran = lab::run(scenario, kept.as_deref());
         let took =
             humantime::format_duration(Duration::from_millis(start.elapsed().as_millis() as u64));
         let said = match ran {

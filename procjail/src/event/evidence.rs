@@ -96,7 +96,8 @@ pub struct FailedCall {
     pub syscall: Syscall,
     /// Why.
     pub error: Errno,
-    /// The path it was given; null if the call has none.
+    /// The path it was given. Of a write(2) that failed with EBUSY the file, its directory and name alone, such
+    /// as `web/cgroup.procs`. Null for all others.
     pub path: Option<String>,
     /// Its first arguments, as numbers.
     pub args: Vec<u64>,

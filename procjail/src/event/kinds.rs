@@ -73,6 +73,7 @@ kinds! {
     OomReap = "oom-reap",
     Mount = "mount",
     Cgroup = "cgroup",
+    Leftover = "leftover",
     JailCreated = "jail-created",
     GateOpened = "gate-opened",
     SignalForwarded = "signal-forwarded",

@@ -144,6 +144,21 @@ pub struct OutputHolder {
     pub file: String,
 }
 
+/// What a dead launcher had left of a jail: found, killed and removed before this jail was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leftover {
+    /// Name of that jail; this jail's own if the same was started before.
+    pub name: String,
+    /// Its cgroup, an absolute path of the host.
+    pub cgroup: String,
+    /// Processes that lived in it: the first ones. They were killed.
+    pub processes: Vec<Task>,
+    /// How many there were.
+    pub process_count: u64,
+    /// The cgroup is gone. Where it isn't, what was killed had not ended yet.
+    pub removed: bool,
+}
+
 /// Mounts that vanished with the jail's mount namespaces, as they were last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImplicitUnmounts {

@@ -288,6 +288,22 @@ pub(crate) fn launcher() -> Vec<(u64, What)> {
 fn told_by_launcher(at: impl Fn(u64) -> u64, term: impl Fn() -> Signal) -> Vec<(u64, What)> {
     vec![
         (
+            START_NS + MS,
+            What::Leftover(Leftover {
+                name: "web".into(),
+                cgroup: "/sys/fs/cgroup/procjail/web".into(),
+                processes: vec![Task {
+                    pid: 3977,
+                    tid: 3977,
+                    comm: "agent".into(),
+                    start_ns: START_NS - 7_200_000 * MS,
+                    ..Task::default()
+                }],
+                process_count: 1,
+                removed: true,
+            }),
+        ),
+        (
             START_NS + 2 * MS,
             What::JailCreated(JailCreated {
                 name: "web".into(),

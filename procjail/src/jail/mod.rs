@@ -87,7 +87,10 @@ impl<'plan> Jail<'plan> {
         let signals = Signals::open().map_err(Error::Signals)?;
         // The guard arms itself while the cgroups are made.
         let guard = Guard::start()?;
-        let cgroups = Cgroups::create(&plan.name, &plan.limits)?;
+        let mut cgroups = Cgroups::create(&plan.name, &plan.limits)?;
+        for left in cgroups.take_leftovers() {
+            observer.observe(clock::boot_ns(), What::Leftover(left));
+        }
         let spawned = spawn::spawn(plan, &guard, &cgroups)?;
         let joining = cgroups.join_v1(spawned.pid)?;
         let jail = Jail {

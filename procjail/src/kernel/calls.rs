@@ -80,6 +80,10 @@ const PATHS: &[(u8, &[&str])] = &[
 /// Calls that make a process: EAGAIN is a limit that was hit.
 const FORKS: &[&str] = &["clone", "clone3", "fork", "vfork"];
 
+/// Calls that write to a descriptor. The kernel's own files answer EBUSY, and what that means depends on the
+/// file.
+const WRITES: &[&str] = &["write", "pwrite64", "writev"];
+
 /// Calls whose errors say nothing: a wait that timed out, and what the kernel returns to restore the
 /// registers.
 const IGNORED: &[&str] = &[
@@ -105,6 +109,9 @@ pub fn table(mounts: bool) -> SyscallTable {
     }
     for name in FORKS {
         set(&mut table.failure, number(name), call_failure::KEPT_EAGAIN);
+    }
+    for name in WRITES {
+        set(&mut table.failure, number(name), call_failure::KEPT_FILE);
     }
     for name in IGNORED {
         set(&mut table.failure, number(name), call_failure::IGNORED);
@@ -161,6 +168,7 @@ mod tests {
         assert_eq!(failure(libc::SYS_chdir), call_failure::PATH);
         assert_eq!(failure(libc::SYS_futex), call_failure::IGNORED);
         assert_eq!(failure(libc::SYS_connect), call_failure::KEPT);
+        assert_eq!(failure(libc::SYS_write), call_failure::KEPT_FILE);
         assert_eq!(failure(libc::SYS_clone3), call_failure::KEPT_EAGAIN);
         let unshare = libc::SYS_unshare as usize;
         assert_eq!(

@@ -95,6 +95,9 @@ impl Layout {
             mm_arg_start: "mm_struct"."arg_start";
             mm_arg_end: "mm_struct"."arg_end";
             mm_exe_file: "mm_struct"."exe_file";
+            task_files: "task_struct"."files";
+            files_fdt: "files_struct"."fdt";
+            fdtable_fd: "fdtable"."fd";
             file_mount: "file"."f_path"."mnt";
             file_dentry: "file"."f_path"."dentry";
             dentry_parent: "dentry"."d_parent";
@@ -165,6 +168,13 @@ fn paths(offsets: &mut Offsets, field: &impl Fn(&[&str]) -> Option<u32>) {
         && after(dentry, &["dentry", "d_name", "name"], 16);
     if !whole {
         offsets.mm_exe_file = MISSING;
+    }
+    let named = offsets.file_dentry != MISSING
+        && after(dentry, &["dentry", "d_name", "name"], 16)
+        && offsets.files_fdt != MISSING
+        && offsets.fdtable_fd != MISSING;
+    if !named {
+        offsets.task_files = MISSING;
     }
     let parent = field(&["kernfs_node", "__parent"]).or_else(|| field(&["kernfs_node", "parent"]));
     offsets.kernfs_node_parent = parent

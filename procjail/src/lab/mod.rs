@@ -9,11 +9,13 @@ pub mod misbehave;
 mod need;
 mod run;
 mod scenarios;
+mod scratch;
 mod stage;
 mod stuck_fs;
 
 use crate::diagnose::Reported;
 pub use run::{Ran, Verdict, run};
+pub use scratch::{Fate, Leftover, clean};
 pub use stage::{Failure, Stage};
 
 /// One failure mode.

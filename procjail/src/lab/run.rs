@@ -1,7 +1,8 @@
 //! Running a scenario: a jail, a trace, an explanation, and whether it is the right one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::scratch::Scratch;
 use super::{Failure, Scenario, Stage};
 use crate::diagnose::{self, Case, Diagnosis, Explanation};
 use crate::trace;
@@ -9,8 +10,6 @@ use crate::trace;
 /// A scenario that was run.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its trace, in the stage's directory until the stage is gone, or where the caller wanted it.
-    pub trace: PathBuf,
     /// What the trace explains.
     pub explanation: Explanation,
     /// Whether that is what it should.
@@ -26,24 +25,27 @@ pub enum Verdict {
     Wrong(Vec<String>),
 }
 
-/// Runs a scenario; the trace is left at `keep`.
+/// Runs a scenario; the trace is left at `keep`, if that is wanted.
 ///
 /// # Errors
 ///
 /// The scenario could not be played; the machine lacks what it needs, or it took too long.
-pub fn run(scenario: &'static Scenario, keep: &Path) -> Result<Ran, Failure> {
+pub fn run(scenario: &'static Scenario, keep: Option<&Path>) -> Result<Ran, Failure> {
     for need in scenario.needs {
         need.check()?;
     }
-    let mut stage = Stage::new(scenario, keep)?;
+    let scratch = Scratch::make(scenario.id)?;
+    // A name that no scenario uses.
+    let own = scratch.path().join("procjail-trace.jsonl");
+    let trace = keep.unwrap_or(&own);
+    let mut stage = Stage::new(scenario, scratch.path(), trace);
     let outcome = (scenario.outside)(&mut stage);
     let ended = stage.end();
     outcome?;
     ended?;
-    let explanation = explain(keep, scenario)?;
+    let explanation = explain(trace, scenario)?;
     let verdict = judge(scenario, &explanation);
     Ok(Ran {
-        trace: keep.to_owned(),
         explanation,
         verdict,
     })

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -79,20 +79,11 @@ pub(super) fn watch(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 impl Stage {
-    /// A stage with a directory of its own; the trace goes to `trace`.
-    pub(super) fn new(scenario: &'static Scenario, trace: &Path) -> Result<Self, Failure> {
-        let directory = std::env::temp_dir().join(format!(
-            "procjail-lab.{}.{}",
-            std::process::id(),
-            scenario.id
-        ));
-        // What an earlier run left, if its end was sudden.
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory)
-            .map_err(Failure::of(format!("create {}", directory.display())))?;
-        Ok(Self {
+    /// A stage in a directory; the trace goes to `trace`.
+    pub(super) fn new(scenario: &'static Scenario, directory: &Path, trace: &Path) -> Self {
+        Self {
             scenario,
-            directory,
+            directory: directory.to_owned(),
             trace: trace.to_owned(),
             launcher: None,
             status: None,
@@ -101,7 +92,7 @@ impl Stage {
             undo: Vec::new(),
             extra: Vec::new(),
             until: Instant::now() + DEADLINE,
-        })
+        }
     }
 
     /// The scenario that is played.
@@ -191,6 +182,14 @@ impl Stage {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // A lab that is killed takes its launcher with it, which gets the time to remove its jail.
+        // SAFETY: prctl is a bare system call, which may be made after fork(2).
+        unsafe {
+            command.pre_exec(|| {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
+                    .map_err(io::Error::from)
+            });
+        }
         let mut launcher = command.spawn().map_err(Failure::of("start procjail"))?;
         let (sender, lines) = mpsc::channel();
         if let Some(stdout) = launcher.stdout.take() {
@@ -463,7 +462,6 @@ impl Stage {
         if let Some(name) = name.filter(|_| gave_up) {
             let _ = jail::clean(false, Some(&name), None);
         }
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 

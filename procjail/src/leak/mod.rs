@@ -18,6 +18,8 @@ mod words;
 use crate::jail::Plan;
 
 pub use check::new_mounts_here;
+pub use host::task;
+pub use mountinfo::mounts_below;
 pub use seen::Seen;
 pub use umount::Unmount;
 pub use watch::{Bell, Watch};

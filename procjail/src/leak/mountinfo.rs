@@ -1,6 +1,7 @@
 //! The table of mounts of a mount namespace: proc_pid_mountinfo(5).
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use crate::event::MountEntry;
 
@@ -52,6 +53,18 @@ impl Table {
             .rev()
             .find(|mount| mount.entry.target == target)
     }
+}
+
+/// Where something is mounted at a path and below it, in this process's namespace; the innermost and last first.
+pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
+    let table = Table::of(std::process::id()).unwrap_or_default();
+    let targets = table
+        .0
+        .into_iter()
+        .map(|mount| PathBuf::from(mount.entry.target));
+    let mut found: Vec<PathBuf> = targets.filter(|target| target.starts_with(path)).collect();
+    found.reverse();
+    found
 }
 
 /// Device, root and target.

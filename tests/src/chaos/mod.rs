@@ -6,6 +6,7 @@
 
 mod round;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,30 @@ pub struct Report {
     pub struck: u64,
     /// What went wrong, with the round's number.
     pub failures: Vec<String>,
+}
+
+/// What [`run`] tells while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// A round is over.
+    Played,
+    /// Something went wrong.
+    Failed(&'a str),
+}
+
+/// What the last line of the program `chaos` begins with; a [`Report`] follows.
+pub const RESULT: &str = "chaos: ";
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} rounds, {} struck a living launcher, {} failures",
+            self.rounds,
+            self.struck,
+            self.failures.len()
+        )
+    }
 }
 
 /// Where all rounds are played.
@@ -356,12 +381,12 @@ impl Drop for Ground {
     }
 }
 
-/// Plays the rounds; `tell` gets each one that fails, at once.
+/// Plays the rounds; `tell` hears of each, and of what failed, at once.
 ///
 /// # Panics
 ///
 /// If the ground can't be made: not root, no tmpfs.
-pub fn run(options: Options, mut tell: impl FnMut(&str)) -> Report {
+pub fn run(options: Options, mut tell: impl FnMut(Told<'_>)) -> Report {
     become_subreaper();
     let before = Census::take();
     let mut report = Report::default();
@@ -380,16 +405,17 @@ pub fn run(options: Options, mut tell: impl FnMut(&str)) -> Report {
             report.struck += u64::from(lived);
             for what in wrong {
                 let failure = format!("{round}\n  {what}");
-                tell(&failure);
+                tell(Told::Failed(&failure));
                 report.failures.push(failure);
             }
+            tell(Told::Played);
         }
     }
     // What no round's own look sees: BPF programs, mounts elsewhere, the cgroups above.
     let left = before.leftovers();
     if !left.is_empty() {
         let failure = format!("after all rounds: {}", left.join("; "));
-        tell(&failure);
+        tell(Told::Failed(&failure));
         report.failures.push(failure);
     }
     report

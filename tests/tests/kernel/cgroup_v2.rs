@@ -3,7 +3,8 @@
 //! `cargo xtask test --vm` runs these in its machines with cgroup v2; elsewhere they are ignored, and
 //! say so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use procjail_tests::{cgroup_directories, misbehave, scene};
 
@@ -23,7 +24,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 /// A file of a cgroup.
-fn read(directory: &std::path::Path, file: &str) -> String {
+fn read(directory: &Path, file: &str) -> String {
     let path = directory.join(file);
     std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -32,7 +33,7 @@ fn read(directory: &std::path::Path, file: &str) -> String {
 }
 
 /// A line `key N` of a file of a cgroup.
-fn count(directory: &std::path::Path, file: &str, key: &str) -> u64 {
+fn count(directory: &Path, file: &str, key: &str) -> u64 {
     let text = read(directory, file);
     let value = text
         .lines()
@@ -237,5 +238,30 @@ fn pids_max_counts_the_refused_forks() {
         let trace = finished.trace();
         assert_eq!(trace.header.jail.limits["pids.max"], "10");
         assert_eq!(trace.forks().len(), 9);
+    });
+}
+
+/// cgroup-v2.rst, "No Internal Process Constraint".
+#[test]
+#[ignore = "for hosts with cgroup v2 alone: cargo xtask test --vm"]
+fn a_parent_with_processes_is_refused_in_words() {
+    scene(|scene| {
+        let parent = Path::new("/sys/fs/cgroup").join(format!("occupied-{}", std::process::id()));
+        std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").expect("the controller");
+        std::fs::create_dir(&parent).expect("a cgroup");
+        let mut member = Command::new("sleep").arg("60").spawn().expect("sleep");
+        std::fs::write(parent.join("cgroup.procs"), member.id().to_string()).expect("joined");
+        let name = format!("/{}", parent.file_name().expect("a name").display());
+        let arguments = ["run", "--cgroup-parent", &name, "--", "true"];
+        // Without a limit there is no controller to be passed on.
+        scene.procjail(&arguments).finish().expect_code(0);
+        let limited = [&["run", "--memory", "64M"], &arguments[1..]].concat();
+        let refused = scene.procjail(&limited).finish();
+        member.kill().expect("it runs");
+        member.wait().expect("it ends");
+        std::fs::remove_dir(&parent).expect("it is empty");
+        let says = format!("and it has some (sleep {})", member.id());
+        assert!(refused.stderr.contains(&says), "{}", refused.stderr);
+        refused.expect_code(125);
     });
 }

@@ -47,7 +47,7 @@ fn play(id: &str) {
         let _swap = Swap::of(id);
         // For `cargo xtask record --machine`.
         let kept = std::env::var_os("PROCJAIL_TEST_TRACES")
-            .map(|directory| PathBuf::from(directory).join(format!("{id}.jsonl.zst")))
+            .map(|directory| PathBuf::from(directory).join(format!("{id}.jsonl")))
             .map(|path| path.display().to_string());
         let keep: &[&str] = match &kept {
             Some(path) => &["-o", path],
@@ -183,6 +183,7 @@ scenarios! {
     exit_wrapped = "exit-wrapped",
     exit_code_synthetic = "exit-code-synthetic",
     conflict = "conflict",
+    runtime_state_stale = "runtime-state-stale",
     status_stolen = "status-stolen",
     sigchld_ignored_autoreap = "sigchld-ignored-autoreap",
     zombie_pid1_not_reaping = "zombie-pid1-not-reaping",
@@ -214,4 +215,6 @@ scenarios! {
     pid_reused = "pid-reused",
     clock_skew = "clock-skew",
     kmsg_ratelimited = "kmsg-ratelimited",
+    cgroup_join_ebusy = "cgroup-join-ebusy",
+    leftover_from_previous_run = "leftover-from-previous-run",
 }

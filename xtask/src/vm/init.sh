@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a test machine: sets the stage, runs the tests, tells how it went, switches off.
+# The first process of a test machine: sets the stage, runs its job, tells how it went, switches off.
 #
 # The kernel passes `cgroups=v2|hybrid|v1` on as an environment variable. Everything for the host goes to
 # the second serial port; lines that start with "@@" are read by `cargo xtask test --vm`.
@@ -67,15 +67,14 @@ cd /test
 # An emulated processor is slow: the tests that repeat themselves do so less often.
 export PROCJAIL_TEST_ROUNDS=10 PROCJAIL_TEST_FACTS=/tmp/facts PROCJAIL_TEST_CGROUPS=$cgroups
 export PROCJAIL_TEST_NOTES=/tmp/notes
-[ -e traces ] && export PROCJAIL_TEST_TRACES=/test/traces
 # In a session of its own, as on any host: that of the first process has the number 0.
-setsid ./deps/kernel $(cat arguments)
+setsid $(cat command)
 status=$?
 [ -e /tmp/notes ] && sed 's/^/@@note /' /tmp/notes
-[ -e /tmp/facts ] && sed 's/^/@@fact /' /tmp/facts
-for trace in traces/*; do
-    [ -e "$trace" ] && echo "@@trace ${trace#traces/} $(base64 "$trace" | tr -d '\n')"
+for trace in /tmp/*.jsonl; do
+    [ -e "$trace" ] && sed 's/^/@@trace /' "$trace"
 done
+[ -e /tmp/facts ] && sed 's/^/@@fact /' /tmp/facts
 [ $status -ne 0 ] && dmesg | sed 's/^/@@log /'
 echo "@@end $status"
 # The port's buffer must be empty before the machine is gone.

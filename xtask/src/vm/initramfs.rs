@@ -1,4 +1,5 @@
-//! What a test machine holds: the tests, procjail, the failing programs, busybox, and nothing else.
+//! What a test machine holds: the tests or the chaos, procjail, the failing programs, busybox, and nothing
+//! else.
 
 use std::fs;
 use std::io::Write;
@@ -16,11 +17,18 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Between speed in the machine and time to build; see Cargo.toml.
 const PROFILE: &str = "vm";
 
+/// Where programs lie in a machine, below its root.
+pub const PROCJAIL: &str = "test/procjail";
+/// See [`PROCJAIL`].
+pub const JOB: &str = "test/deps/job";
+/// See [`PROCJAIL`].
+pub const MISBEHAVE: &str = "test/misbehave";
+
 /// The programs that go into a machine.
 #[derive(Debug)]
 pub struct Programs {
-    /// The kernel tests.
-    pub tests: PathBuf,
+    /// The chaos.
+    pub chaos: PathBuf,
     procjail: PathBuf,
     misbehave: PathBuf,
     busybox: PathBuf,
@@ -32,52 +40,71 @@ pub struct Programs {
 ///
 /// A build fails, or busybox is not installed.
 pub fn build(bpf_object: Option<&Path>) -> anyhow::Result<Programs> {
-    let run = |arguments: &[&str]| {
-        let mut command = cargo(arguments);
-        command
-            .args(["--profile", PROFILE, "--target", TARGET])
-            .args(["--quiet", "--message-format=json"])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        if let Some(path) = bpf_object {
-            command.env(OBJECT_VARIABLE, path);
-        }
-        let output = command.output().context("cannot run cargo")?;
-        ensure!(
-            output.status.success(),
-            "cargo {}: {}",
-            arguments.join(" "),
-            output.status
-        );
-        anyhow::Ok(output.stdout)
-    };
-    let programs = run(&[
-        "build",
-        "--package=procjail",
-        "--package=procjail-tests",
-        "--bins",
-    ])?;
-    let tests = run(&[
-        "test",
-        "--no-run",
-        "--package=procjail-tests",
-        "--test=kernel",
-    ])?;
+    let built = run_cargo(
+        &[
+            "build",
+            "--package=procjail",
+            "--package=procjail-tests",
+            "--bins",
+        ],
+        bpf_object,
+    )?;
     let busybox = PathBuf::from("/bin/busybox");
     ensure!(
         busybox.is_file(),
         "there is no /bin/busybox: install the package busybox-static"
     );
-    let find = |messages: &[u8], name: &str| {
-        executable(messages, name).with_context(|| format!("cargo did not build {name}"))
-    };
     Ok(Programs {
-        tests: find(&tests, "kernel")?,
-        procjail: find(&programs, "procjail")?,
-        misbehave: find(&programs, "misbehave")?,
+        chaos: find(&built, "chaos")?,
+        procjail: find(&built, "procjail")?,
+        misbehave: find(&built, "misbehave")?,
         busybox,
     })
+}
+
+/// Builds the kernel tests in the same way; see [`build`].
+///
+/// # Errors
+///
+/// The build fails.
+pub fn build_tests(bpf_object: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let built = run_cargo(
+        &[
+            "test",
+            "--no-run",
+            "--package=procjail-tests",
+            "--test=kernel",
+        ],
+        bpf_object,
+    )?;
+    find(&built, "kernel")
+}
+
+/// Builds for a machine; cargo's messages.
+fn run_cargo(arguments: &[&str], bpf_object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let mut command = cargo(arguments);
+    command
+        .args(["--profile", PROFILE, "--target", TARGET])
+        .args(["--quiet", "--message-format=json"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    if let Some(path) = bpf_object {
+        command.env(OBJECT_VARIABLE, path);
+    }
+    let output = command.output().context("cannot run cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo {}: {}",
+        arguments.join(" "),
+        output.status
+    );
+    Ok(output.stdout)
+}
+
+/// The executable of that name.
+fn find(messages: &[u8], name: &str) -> anyhow::Result<PathBuf> {
+    executable(messages, name).with_context(|| format!("cargo did not build {name}"))
 }
 
 /// Where an executable lies, by cargo's messages.
@@ -89,42 +116,38 @@ fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
 }
 
-/// What one machine does with the programs.
-#[derive(Debug)]
-pub struct Task<'a> {
-    /// Arguments of the tests, one a line.
-    pub arguments: &'a str,
-    /// The module of its kernel for a block device in memory.
-    pub ramdisk: Option<&'a Path>,
-    /// The traces of the lab's scenarios are wanted.
-    pub records: bool,
-}
-
-/// Writes the archive that the kernel unpacks as its first file system.
+/// Writes the archive that the kernel unpacks as its first file system; `command` is run there. `job` is
+/// a program for it, which is [`JOB`] there; `ramdisk` is the module of the kernel for a block device in memory.
 ///
 /// # Errors
 ///
 /// A program cannot be read, or the archive not be written.
-pub fn write(programs: &Programs, task: &Task<'_>, path: &Path) -> anyhow::Result<()> {
+pub fn write(
+    programs: &Programs,
+    job: Option<&Path>,
+    ramdisk: Option<&Path>,
+    command: &str,
+    path: &Path,
+) -> anyhow::Result<()> {
     let mut archive = Archive::default();
     for name in ["bin", "dev", "test", "test/deps"] {
         archive.add(name, DIRECTORY | 0o755, &[]);
     }
     let script = include_str!("init.sh");
     archive.add("init", FILE | 0o755, script.as_bytes());
-    archive.add("test/arguments", FILE | 0o644, task.arguments.as_bytes());
-    if task.records {
-        archive.add("test/traces", DIRECTORY | 0o755, &[]);
-    }
-    let programs = [
-        ("bin/busybox", programs.busybox.as_path()),
+    archive.add("test/command", FILE | 0o644, command.as_bytes());
+    let parts = [
+        ("bin/busybox", Some(&*programs.busybox)),
         // The tests look for the other two where cargo puts them: one directory up.
-        ("test/deps/kernel", &programs.tests),
-        ("test/procjail", &programs.procjail),
-        ("test/misbehave", &programs.misbehave),
+        (JOB, job),
+        ("test/brd.ko", ramdisk),
+        (PROCJAIL, Some(&*programs.procjail)),
+        (MISBEHAVE, Some(&*programs.misbehave)),
     ];
-    let ramdisk = task.ramdisk.map(|module| ("test/brd.ko", module));
-    for (name, program) in programs.into_iter().chain(ramdisk) {
+    for (name, program) in parts
+        .into_iter()
+        .filter_map(|(name, program)| Some((name, program?)))
+    {
         let content =
             fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
         archive.add(name, FILE | 0o755, &content);

@@ -11,12 +11,25 @@ use anyhow::Context;
 
 use super::transcript::Transcript;
 
-/// No machine takes longer: ten times what one takes that has a processor to itself.
-const DEADLINE: Duration = Duration::from_secs(900);
+/// No machine takes longer for the tests: ten times what one takes that has a processor to itself.
+pub const DEADLINE: Duration = Duration::from_secs(900);
 
 /// Nor is it silent for longer: a test ends its own programs after a minute of the machine's time, which
 /// may be some of ours.
 const SILENCE: Duration = Duration::from_secs(240);
+
+/// What a machine is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The initial file system, which holds the program and its arguments.
+    pub initrd: &'a Path,
+    /// How its cgroups are arranged.
+    pub cgroups: &'a str,
+    /// The file for the kernel's messages.
+    pub console: &'a Path,
+    /// When it is switched off in any case.
+    pub deadline: Duration,
+}
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +55,14 @@ pub struct Run {
     pub elapsed: Duration,
 }
 
-/// Boots a kernel and runs the tests of an initial file system; `console` is the file for the kernel's
-/// messages.
+/// Boots a kernel and has it do a job; `tell` hears each line that the machine writes.
 ///
 /// # Errors
 ///
 /// QEMU cannot be started.
-pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyhow::Result<Run> {
+pub fn boot(kernel: &Path, job: Job<'_>, tell: impl FnMut(&str)) -> anyhow::Result<Run> {
     let start = Instant::now();
-    let output = console.with_extension("output");
+    let output = job.console.with_extension("output");
     let mut output =
         File::create(&output).with_context(|| format!("cannot create {}", output.display()))?;
     let mut machine = Machine(
@@ -73,13 +85,14 @@ pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyh
             .arg("-kernel")
             .arg(kernel)
             .arg("-initrd")
-            .arg(initrd)
+            .arg(job.initrd)
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 panic=-1 quiet maxcpus=1 cgroups={cgroups}"
+                "console=ttyS0 panic=-1 quiet maxcpus=1 cgroups={}",
+                job.cgroups
             ))
             .arg("-serial")
-            .arg(format!("file:{}", console.display()))
+            .arg(format!("file:{}", job.console.display()))
             .args(["-serial", "stdio"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,12 +100,12 @@ pub fn boot(kernel: &Path, initrd: &Path, cgroups: &str, console: &Path) -> anyh
             .context("cannot run qemu-system-x86_64: install the package qemu-system-x86")?,
     );
     let stdout = machine.0.stdout.take().context("no output of QEMU")?;
-    let (end, transcript) = listen(stdout, &mut output, DEADLINE, SILENCE);
+    let (end, transcript) = listen(stdout, &mut output, job.deadline, SILENCE, tell);
     drop(machine);
     Ok(Run {
         end,
         transcript,
-        console: read(console),
+        console: read(job.console),
         elapsed: start.elapsed(),
     })
 }
@@ -105,6 +118,7 @@ fn listen(
     copy: &mut impl Write,
     deadline: Duration,
     silence: Duration,
+    mut tell: impl FnMut(&str),
 ) -> (End, Transcript) {
     let start = Instant::now();
     let (sender, lines) = mpsc::channel();
@@ -129,6 +143,7 @@ fn listen(
             Ok(line) => {
                 let elapsed = start.elapsed();
                 transcript.line(&line, elapsed);
+                tell(&line);
                 // For whoever wonders where the time goes.
                 let _ = write!(copy, "{:8.2} {line}", elapsed.as_secs_f64());
                 continue;
@@ -196,7 +211,7 @@ mod tests {
         writer.write_all(text.as_bytes()).expect("room in the pipe");
         let writer = stays.then_some(writer);
         let mut copy = Vec::new();
-        let (end, transcript) = listen(reader, &mut copy, deadline, silence);
+        let (end, transcript) = listen(reader, &mut copy, deadline, silence, |_| ());
         drop(writer);
         let copied = String::from_utf8(copy).expect("text");
         assert_eq!(copied.lines().count(), text.lines().count(), "{copied}");

@@ -1,10 +1,12 @@
 //! `cargo xtask test --vm`: the kernel tests in virtual machines, one for each kernel and arrangement of
-//! cgroups that our users have. `cargo xtask record --machine` takes the lab's traces from one of them.
+//! cgroups that our users have. `cargo xtask chaos --machine` and `cargo xtask record --machine` use them too.
 
+mod chaos;
 mod initramfs;
 mod kernels;
 mod machine;
 mod matrix;
+mod record;
 mod report;
 mod table;
 mod transcript;
@@ -19,9 +21,12 @@ use anyhow::{Context, ensure};
 
 use crate::test::Tally;
 use crate::workspace::{cargo, root};
+pub use chaos::{Rounds, chaos};
+use initramfs::JOB;
 use kernels::{Kernel, ROLLING, SERIES};
-use machine::Run;
+use machine::{Job, Run};
 use matrix::{Cgroups, MATRIX, announce, is_for, names};
+pub use record::record;
 use report::{judge, report};
 use table::Column;
 
@@ -34,9 +39,9 @@ pub struct Machines {
     /// Only these machines, such as 5.10-v1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     machine: Vec<String>,
-    /// Only the tests whose names contain this
+    /// Only the tests with TEXT in their names
     #[arg(long, value_name = "TEXT")]
-    filter: Option<String>,
+    test: Option<String>,
     /// Rewrite docs/kernels.md with what the tests found
     #[arg(long)]
     bless: bool,
@@ -44,6 +49,13 @@ pub struct Machines {
 
 /// A machine has a gigabyte of memory.
 const MOST_AT_A_TIME: usize = 4;
+
+/// The kernel tests.
+#[derive(Clone, Copy)]
+struct Tests<'a> {
+    program: &'a Path,
+    names: &'a [String],
+}
 
 /// A machine to be booted.
 struct Plan {
@@ -65,16 +77,20 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
     let plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
     let programs = initramfs::build(bpf_object)?;
-    let mut tests = list(&programs.tests)?;
-    match &args.filter {
-        None => announce(&tests),
-        Some(text) => tests.retain(|test| test.contains(text.as_str())),
+    let program = initramfs::build_tests(bpf_object)?;
+    let mut tests = list(&program)?;
+    if let Some(text) = &args.test {
+        tests.retain(|name| name.contains(text));
+        ensure!(!tests.is_empty(), "no test has '{text}' in its name");
     }
-    ensure!(!tests.is_empty(), "no test has such a name");
+    announce(&tests);
+    let tests = Tests {
+        program: &program,
+        names: &tests,
+    };
 
     let mut columns = Vec::new();
-    let all = boot_all(&plans, &programs, &tests, &cache);
-    for (plan, booted) in plans.iter().zip(all) {
+    for (plan, booted) in plans.iter().zip(boot_all(&plans, &programs, tests, &cache)) {
         let (tally, run) = booted?;
         total.add(tally);
         let release = run.transcript.release.unwrap_or_default();
@@ -84,61 +100,11 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
             facts: run.transcript.facts,
         });
     }
-    // A table of some machines says nothing about the others.
-    if args.kernel.is_none() && args.machine.is_empty() && args.filter.is_none() {
+    // A table of some machines or tests says nothing about the others.
+    if args.kernel.is_none() && args.machine.is_empty() && args.test.is_none() {
         total.add(compare(&columns, args.bless, total.failed == 0)?);
     }
     Ok(total)
-}
-
-/// Plays scenarios of the lab on one machine; file name and content of their traces, compressed.
-///
-/// # Errors
-///
-/// There is no such machine or scenario, or a verdict was wrong there.
-pub fn record(machine: &str, scenarios: &[String]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let cache = cache()?;
-    let args = Machines {
-        machine: vec![machine.to_owned()],
-        ..Machines::default()
-    };
-    let plans = plan(&args, &cache, &mut Tally::default())?;
-    let plan = plans.first().context("its kernel cannot be had")?;
-    let programs = initramfs::build(None)?;
-    let tests = list(&programs.tests)?;
-    let mut wanted = Vec::new();
-    for scenario in scenarios {
-        let name = format!("lab::{}", scenario.replace('-', "_"));
-        ensure!(tests.contains(&name), "there is no scenario {scenario}");
-        wanted.push(name);
-    }
-    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let (tally, run) = boot(plan, &programs, &wanted, &cache, true)?;
-    ensure!(
-        tally.failed == 0,
-        "not every verdict was right on {machine}"
-    );
-    let traces = run.transcript.traces.into_iter();
-    traces
-        .map(|(name, text)| Ok((name, decode_base64(&text).context("a damaged trace")?)))
-        .collect()
-}
-
-/// What base64 without line breaks stands for; `None` if it is none.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bits, mut count) = (0u32, 0);
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for digit in text.trim_end_matches('=').bytes() {
-        let value = DIGITS.iter().position(|&known| known == digit)?;
-        bits = bits << 6 | value as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 /// Where kernels and the machines' files are kept: below cargo's target directory.
@@ -229,7 +195,7 @@ fn list(program: &Path) -> anyhow::Result<Vec<String>> {
 fn boot_all(
     plans: &[Plan],
     programs: &initramfs::Programs,
-    tests: &[String],
+    tests: Tests<'_>,
     cache: &Path,
 ) -> Vec<anyhow::Result<(Tally, Run)>> {
     let workers = std::thread::available_parallelism()
@@ -242,11 +208,12 @@ fn boot_all(
         let mut done = Vec::new();
         while let Some((index, plan)) = next() {
             let wanted: Vec<&str> = tests
+                .names
                 .iter()
                 .map(String::as_str)
                 .filter(|test| is_for(test, &plan.name, plan.cgroups))
                 .collect();
-            done.push((index, boot(plan, programs, &wanted, cache, false)));
+            done.push((index, boot(plan, programs, tests.program, &wanted, cache)));
         }
         done
     };
@@ -265,24 +232,26 @@ fn boot_all(
 fn boot(
     plan: &Plan,
     programs: &initramfs::Programs,
+    tests: &Path,
     wanted: &[&str],
     cache: &Path,
-    records: bool,
 ) -> anyhow::Result<(Tally, Run)> {
     let initrd = cache.join(format!("{}.initramfs", plan.name));
-    let arguments = format!(
-        "--test-threads=1\n--include-ignored\n--exact\n{}\n",
+    let command = format!(
+        "/{JOB}\n--test-threads=1\n--include-ignored\n--exact\n{}\n",
         wanted.join("\n")
     );
-    let task = initramfs::Task {
-        arguments: &arguments,
-        ramdisk: plan.kernel.ramdisk.as_deref(),
-        records,
-    };
-    initramfs::write(programs, &task, &initrd)?;
+    let ramdisk = plan.kernel.ramdisk.as_deref();
+    initramfs::write(programs, Some(tests), ramdisk, &command, &initrd)?;
     let console = cache.join(format!("{}.console", plan.name));
+    let job = Job {
+        initrd: &initrd,
+        cgroups: plan.cgroups.name(),
+        console: &console,
+        deadline: machine::DEADLINE,
+    };
     for attempt in 1.. {
-        let run = machine::boot(&plan.kernel.image, &initrd, plan.cgroups.name(), &console)?;
+        let run = machine::boot(&plan.kernel.image, job, |_| ())?;
         let tally = judge(&run, wanted);
         print!("{}", report(&plan.name, &run, tally, wanted, cache));
         if tally.failed > 0
@@ -342,17 +311,6 @@ fn compare(columns: &[Column], bless: bool, all_passed: bool) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_read() {
-        assert_eq!(
-            decode_base64("cHJvY2phaWw=").as_deref(),
-            Some(&b"procjail"[..])
-        );
-        assert_eq!(decode_base64("/+8="), Some(vec![0xff, 0xef]));
-        assert_eq!(decode_base64(""), Some(vec![]));
-        assert_eq!(decode_base64("a line"), None);
-    }
 
     #[test]
     fn a_kernel_that_changes_is_called_by_its_version() {

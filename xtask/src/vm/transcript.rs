@@ -33,10 +33,10 @@ pub struct Transcript {
     pub facts: Vec<(String, String)>,
     /// What the tests want to be known though it is no failure.
     pub notes: Vec<String>,
-    /// Traces of the lab's scenarios: file name and content, in base64.
-    pub traces: Vec<(String, String)>,
     /// Messages of the failed tests, as the test program shows them.
     pub failures: Vec<String>,
+    /// A trace that was recorded, line by line.
+    pub trace: Vec<String>,
     /// The kernel's log, which comes after a failure.
     pub log: Vec<String>,
     /// Exit code of the test program, if it came so far.
@@ -60,12 +60,8 @@ impl Transcript {
                         self.facts.push((name.to_owned(), value.to_owned()));
                     }
                 }
-                "trace" => {
-                    if let Some((name, content)) = rest.split_once(' ') {
-                        self.traces.push((name.to_owned(), content.to_owned()));
-                    }
-                }
                 "note" => self.notes.push(rest.to_owned()),
+                "trace" => self.trace.push(rest.to_owned()),
                 "log" => self.log.push(rest.to_owned()),
                 "end" => {
                     self.status = rest.parse().ok();
@@ -128,7 +124,7 @@ failures:\r
 \r
 test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\r
 @@note oom::one: twice\r
-@@trace a.jsonl.zst QUJD\r
+@@trace {\"a\": 1}\r
 @@fact memory.peak=yes\r
 @@log [    1.0] hello\r
 @@end 101\r
@@ -151,10 +147,7 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\r
         );
         assert!(transcript.failures.contains(&"it broke".to_owned()));
         assert_eq!(transcript.notes, ["oom::one: twice"]);
-        assert_eq!(
-            transcript.traces,
-            [("a.jsonl.zst".to_owned(), "QUJD".to_owned())]
-        );
+        assert_eq!(transcript.trace, ["{\"a\": 1}"]);
         assert_eq!(transcript.log, ["[    1.0] hello"]);
         assert_eq!(transcript.status, Some(101));
     }

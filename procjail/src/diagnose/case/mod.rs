@@ -30,7 +30,7 @@ pub type Index = usize;
 pub enum Reported {
     /// An exit code.
     Code(i32),
-    /// A reason in a word, such as `OOMKilled` or `Error`.
+    /// A reason in a word, such as `OOMKilled` or `Error`; or a state, such as `running`.
     Reason(String),
 }
 
@@ -42,10 +42,40 @@ impl Reported {
     /// There is nothing in it.
     pub fn parse(text: &str) -> Result<Self, String> {
         match (text.trim(), text.trim().parse()) {
-            ("", _) => Err("it needs an exit code, or a reason such as Error".to_owned()),
+            ("", _) => Err(
+                "it needs an exit code, a reason such as Error, or a state such as running"
+                    .to_owned(),
+            ),
             (_, Ok(code)) => Ok(Self::Code(code)),
             (reason, Err(_)) => Ok(Self::Reason(reason.to_owned())),
         }
+    }
+}
+
+impl Reported {
+    /// The state that is reported, if it is one of something that still exists: Docker's and Kubernetes'
+    /// `running`, `Up 3 hours`, `Terminating`; systemd's `active` and `deactivating`.
+    pub fn alive(&self) -> Option<&str> {
+        const ALIVE: [&str; 11] = [
+            "active",
+            "deactivating",
+            "exiting",
+            "paused",
+            "pausing",
+            "removing",
+            "running",
+            "started",
+            "stopping",
+            "terminating",
+            "up",
+        ];
+        let Self::Reason(text) = self else {
+            return None;
+        };
+        let word = text.split(|char: char| !char.is_alphanumeric()).next()?;
+        ALIVE
+            .contains(&word.to_ascii_lowercase().as_str())
+            .then_some(text)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnose::{Case, Finding, Rule};
-use crate::event::{LeakedMount, Moment, Pin, PinKind, Task};
+use crate::event::{LeakedMount, Moment, Pin, PinKind, Task, What};
 use crate::render;
 
 pub(super) const RULES: &[Rule] = &[
@@ -26,6 +26,11 @@ pub(super) const RULES: &[Rule] = &[
         id: "cgroup-dying-pinned",
         about: "the kernel keeps the removed memory cgroup for memory still charged to it",
         find: dying,
+    },
+    Rule {
+        id: "leftover-from-previous-run",
+        about: "processes of an earlier jail whose launcher had died were still there at the start",
+        find: leftover,
     },
 ];
 
@@ -224,6 +229,71 @@ fn pinned(case: &Case) -> Vec<Finding> {
                 "something that keeps it was found",
             )
             .fix("Unmount the bind mount, close the descriptor or end the process that keeps it.")
+        })
+        .collect()
+}
+
+/// A launcher holds a lock on its jail's cgroup, which the kernel drops with it: whoever is in a cgroup
+/// without a lock was left behind.
+fn leftover(case: &Case) -> Vec<Finding> {
+    let found = case.each(|what| match what {
+        What::Leftover(left) if left.process_count > 0 => Some(left),
+        _ => None,
+    });
+    found
+        .map(|(event, left)| {
+            let own = left.name == case.header.jail.name;
+            let whose = match own {
+                true => "the previous run of this jail".to_owned(),
+                false => format!("an earlier run of jail {}", render::escape(&left.name)),
+            };
+            let oldest = left
+                .processes
+                .iter()
+                .filter(|task| task.start_ns > 0)
+                .map(|task| event.time_ns.saturating_sub(task.start_ns))
+                .max();
+            let age = oldest.map_or_else(String::new, |age| match left.process_count {
+                1 => format!(", {} old,", render::duration(age)),
+                _ => format!(", up to {} old,", render::duration(age)),
+            });
+            let (were, them, they) = match left.process_count {
+                1 => ("was", "it", "it"),
+                _ => ("were", "them", "they"),
+            };
+            let gone = match left.removed {
+                true => format!("procjail killed {them} before it made the jail"),
+                false => format!("procjail killed {them}, but had not seen {them} end when it made the jail"),
+            };
+            let names = who(&left.processes, left.process_count);
+            Finding::new(format!(
+                "{names}{age} {were} still here from {whose}, whose launcher had died; {gone}."
+            ))
+            .proven()
+            .shown_by(
+                event,
+                format!(
+                    "{} in {}, which no launcher held any more",
+                    render::plural(left.process_count, "process", "processes"),
+                    render::escape(&left.cgroup)
+                ),
+            )
+            .not(
+                "a jail that runs at the same time",
+                "its launcher would hold the lock of that cgroup",
+            )
+            .fix(format!(
+                "{} A jail's own processes die with its launcher; {they} had come into its cgroup from outside (an \
+                 exec session, a monitoring agent) and should be ended with the jail. Find out why that launcher \
+                 was killed. Other runtimes: kill what is in the cgroup before a start (cgroup.kill, \
+                 KillMode=control-group of systemd.kill(5)).",
+                match left.removed {
+                    true => "This run had it out of the way.",
+                    false =>
+                        "Look whether it has ended (procjail clean): until then it may hold ports, locks and files \
+                         that this run needs.",
+                }
+            ))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use super::{leak, umount};
 use crate::diagnose::{Builder, Case, Confidence, Finding, Rule};
 use crate::event::{Errno, Event, MountEntry, What, story};
-use crate::event::{LeakCheck, LeakedMount, Mount, MountUse, MountUser, Task};
+use crate::event::{LeakCheck, LeakedMount, Leftover, Mount, MountUse, MountUser, Task};
 use crate::render::Output;
 
 fn case(whats: Vec<(u32, What)>) -> Case {
@@ -187,4 +187,42 @@ fn nothing_is_found_where_nothing_was_looked_at() {
     for rule in leak::RULES.iter().chain(umount::RULES) {
         assert!((rule.find)(&case).is_empty(), "{}", rule.id);
     }
+}
+
+fn leftover(name: &str, processes: u64, removed: bool) -> Vec<Finding> {
+    let found = case(vec![(
+        1,
+        What::Leftover(Leftover {
+            name: name.to_owned(),
+            cgroup: format!("/sys/fs/cgroup/procjail/{name}"),
+            processes: (1..=processes.min(16) as u32).map(task).collect(),
+            process_count: processes,
+            removed,
+        }),
+    )]);
+    find(leak::RULES, "leftover-from-previous-run", &found)
+}
+
+#[test]
+fn what_a_dead_launcher_left_is_told_with_whose_it_was() {
+    let found = leftover("web", 1, true);
+    assert_eq!(found[0].confidence, Confidence::Proven);
+    assert!(
+        found[0]
+            .verdict
+            .contains("was still here from the previous run of this jail")
+    );
+    let found = leftover("db", 20, false);
+    let verdict = &found[0].verdict;
+    assert!(verdict.contains("and 4 more"), "{verdict}");
+    assert!(
+        verdict.contains("were still here from an earlier run of jail db"),
+        "{verdict}"
+    );
+    assert!(found[0].fix.starts_with("Look whether it has ended"));
+}
+
+#[test]
+fn an_empty_directory_is_nothing_to_tell() {
+    assert!(leftover("web", 0, true).is_empty());
 }

@@ -162,10 +162,10 @@ fn file_size(case: &Case) -> Vec<Finding> {
 }
 
 /// A process that ended badly with such errors among its last ones.
-struct Failed<'a> {
-    id: ProcessId,
+pub(super) struct Failed<'a> {
+    pub(super) id: ProcessId,
     event: &'a Event,
-    last: &'a FailedCall,
+    pub(super) last: &'a FailedCall,
     count: usize,
 }
 
@@ -173,11 +173,12 @@ struct Failed<'a> {
 pub(super) fn failures(case: &Case) -> Vec<Finding> {
     let mut all = no_space(case);
     all.extend(descriptors(case));
+    all.extend(super::cgroup::refused(case));
     all
 }
 
 /// Programs that ended badly after calls failed so, by program: one verdict for each.
-fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
+pub(super) fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
     let mut groups: Vec<Vec<Failed<'a>>> = Vec::new();
     let mut known: HashMap<(&str, i32), usize> = HashMap::new();
     for (event, failed) in case.each(|what| match what {
@@ -212,7 +213,12 @@ fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
 }
 
 /// The verdict on such a group: what it was, where, and how it ended.
-fn ended_after(case: &Case, group: &[Failed<'_>], what: &str, fix: &str) -> Option<Finding> {
+pub(super) fn ended_after(
+    case: &Case,
+    group: &[Failed<'_>],
+    what: &str,
+    fix: &str,
+) -> Option<Finding> {
     let first = group.first()?;
     let ids: Vec<ProcessId> = group.iter().map(|failed| failed.id).collect();
     let call = first.last;

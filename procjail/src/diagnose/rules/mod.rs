@@ -1,6 +1,7 @@
 //! The rules, one file for each family. To add one: a function and an entry in its file's `RULES`, and
 //! a scenario in [`crate::lab`].
 
+mod cgroup;
 mod crash;
 mod evidence;
 mod exec;
@@ -56,6 +57,7 @@ const FAMILIES: &[&[Rule]] = &[
     zombie::RULES,
     orphan::RULES,
     hang::RULES,
+    cgroup::RULES,
     leak::RULES,
     umount::RULES,
     reported::RULES,

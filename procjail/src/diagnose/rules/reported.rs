@@ -1,8 +1,12 @@
 //! What somebody else reported of the run, against what the kernel says.
 
 use crate::diagnose::{Case, Cause, Finding, Reported, Rule};
+use crate::event::What;
 use crate::exit;
 use crate::render;
+
+/// The step of the teardown by which the kernel says that no process is left; see `jail::teardown`.
+const REMOVAL: &str = "remove the cgroups";
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -20,6 +24,11 @@ pub(super) const RULES: &[Rule] = &[
         about: "the reported reason is not what the kernel says of the run",
         find: conflict,
     },
+    Rule {
+        id: "runtime-state-stale",
+        about: "the jail is reported as running, and the kernel has nothing of it any more",
+        find: stale,
+    },
 ];
 
 /// A runtime asks for a container's OOM kills after its end, or hears of them by events that race with
@@ -28,7 +37,11 @@ fn missed(case: &Case) -> Vec<Finding> {
     let Some(Reported::Reason(reason)) = &case.reported else {
         return Vec::new();
     };
-    if reason.to_ascii_lowercase().contains("oom") {
+    let is_state = case
+        .reported
+        .as_ref()
+        .is_some_and(|it| it.alive().is_some());
+    if is_state || reason.to_ascii_lowercase().contains("oom") {
         return Vec::new();
     }
     let Some(pid1) = case.pid1() else {
@@ -53,6 +66,77 @@ fn missed(case: &Case) -> Vec<Finding> {
             "Believe the kernel. Alert on the growth of oom_kill in memory.events, not on the runtime's reason, which \
              is read after the end and can miss it.",
         ),
+    ]
+}
+
+/// A runtime goes by events that it may have missed, and by files that outlive what they are about.
+fn stale(case: &Case) -> Vec<Finding> {
+    let Some(state) = case.reported.as_ref().and_then(Reported::alive) else {
+        return Vec::new();
+    };
+    let collected = case.each(|what| match what {
+        What::JailExited(exited) => Some(exited),
+        _ => None,
+    });
+    let (Some(footer), Some((reaped, exited))) = (&case.footer, collected.last()) else {
+        return Vec::new();
+    };
+    // Something that could not be ended or removed: then it is not all gone.
+    let leaves = case
+        .leak_check()
+        .is_some_and(|(_, check)| !check.cgroups.is_empty());
+    if leaves || footer.teardown.iter().any(|step| step.error.is_some()) {
+        return Vec::new();
+    }
+    let removed = case.each(|what| match what {
+        What::Teardown(step) if step.step == REMOVAL && step.error.is_none() => Some(()),
+        _ => None,
+    });
+    let Some((removed, ())) = removed.last() else {
+        return Vec::new();
+    };
+    let name = case.pid1_name();
+    let mut finding = Finding::new(format!(
+        "It is reported as \"{}\", but it is gone: {name} {}, was collected at {}, and its cgroup was \
+         removed at {}. A report of a later moment is out of date.",
+        render::escape(state),
+        case.did_end(&exited.status),
+        case.at(reaped),
+        case.at(removed),
+    ))
+    .proven()
+    .at(removed.time_ns);
+    if let Some((exit, ended)) = case.pid1().and_then(|pid1| case.exit(pid1)) {
+        finding = finding.shown_by(exit, format!("{name} {}", case.did_end(&ended.status)));
+    }
+    if let Some(pid1) = case.pid1() {
+        finding = finding.because_of(Cause::Process(pid1));
+    }
+    vec![
+        finding
+            .shown_by(
+                reaped,
+                "its parent, procjail, collected its status: it is not even a zombie",
+            )
+            .shown_by(
+                removed,
+                "its cgroup was empty and is removed: no process of the jail is left",
+            )
+            .fact(format!("reported: {}", render::escape(state)))
+            .not(
+                "a teardown that hangs",
+                "each of its steps ended without an error",
+            )
+            .not(
+                "a process that is left",
+                "the kernel removes no cgroup that a process is in",
+            )
+            .fix(
+                "Have the runtime look again (restart its daemon or shim; remove the entry by force: docker rm -f, \
+                 kubectl delete --force). What it goes by, an event that it missed or a state file, outlived \
+                 what it is about; whoever waits for the state to change should ask the kernel (waitid, \
+                 cgroup.events) instead.",
+            ),
     ]
 }
 
@@ -157,8 +241,10 @@ fn conflict(case: &Case) -> Vec<Finding> {
 mod tests {
     use crate::diagnose::{
         Reported, explain,
-        fixture::{Scene, inside},
+        fixture::{Scene, inside, outside},
     };
+    use crate::event::{ExitStatus, JailExited, Teardown, What};
+    use crate::trace::TeardownStep;
 
     fn ids(scene: &Scene, reported: &str) -> Vec<String> {
         let mut case = scene.case();
@@ -216,5 +302,62 @@ mod tests {
         scene.oom_kill(7, inside(2, "worker"));
         scene.exit(10, inside(1, "app"), 1, 0);
         assert!(!ids(&scene, "OOMKilled").iter().any(|id| id == "conflict"));
+    }
+
+    /// PID 1 ended, was collected, and this became of the removal; what is found if `reported`.
+    fn stale(reported: &str, removal: Option<&str>, footer: bool) -> bool {
+        let mut scene = Scene::new(&["app"]);
+        scene.exit(10, inside(1, "app"), 0, 0);
+        let status = ExitStatus {
+            code: Some(0),
+            ..ExitStatus::default()
+        };
+        let launcher = outside(4100, "procjail");
+        scene.at(
+            11,
+            launcher.clone(),
+            What::JailExited(JailExited { status }),
+        );
+        let step = Teardown {
+            step: super::REMOVAL.to_owned(),
+            duration_ns: 1,
+            error: removal.map(str::to_owned),
+        };
+        scene.at(12, launcher, What::Teardown(step));
+        if let Some(footer) = &mut scene.footer {
+            footer.teardown = vec![TeardownStep {
+                step: super::REMOVAL.to_owned(),
+                duration_ns: 1,
+                error: removal.map(str::to_owned),
+            }];
+        }
+        if !footer {
+            scene.footer = None;
+        }
+        ids(&scene, reported)
+            .iter()
+            .any(|id| id == "runtime-state-stale")
+    }
+
+    #[test]
+    fn a_state_is_stale_if_all_is_gone() {
+        for state in [
+            "running",
+            "Running",
+            "Up 3 hours",
+            "Terminating",
+            "active (running)",
+        ] {
+            assert!(stale(state, None, true), "{state}");
+        }
+        for other in ["0", "Error", "Completed", "exited", "updating"] {
+            assert!(!stale(other, None, true), "{other}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_while_something_is_left_or_may_be() {
+        assert!(!stale("running", Some("EBUSY"), true));
+        assert!(!stale("running", None, false), "the trace was cut off");
     }
 }

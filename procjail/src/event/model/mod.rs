@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{
     Counters, FailedCalls, KernelMessage, KernelOom, MemorySample, Sender, Snapshot,
 };
-use super::leak::{ImplicitUnmounts, LeakCheck, MountUse};
+use super::leak::{ImplicitUnmounts, LeakCheck, Leftover, MountUse};
 
 pub use launcher::*;
 pub use oom::*;
@@ -87,6 +87,8 @@ pub enum What {
     Mount(Mount),
     /// A cgroup of the jail changed.
     Cgroup(Cgroup),
+    /// The launcher found what a dead one had left, and removed it.
+    Leftover(Leftover),
     /// The launcher made the jail; APP is not running yet.
     JailCreated(JailCreated),
     /// All probes are attached and APP may execute.

@@ -223,9 +223,10 @@ impl<W: Write> Output for Perfetto<'_, W> {
             What::KernelOom(_) | What::KernelMessage(_) => {
                 jail.note(sink, now_ns, Some(Lane::KernelLog), event)
             }
-            What::MountUse(_) | What::ImplicitUnmounts(_) | What::LeakCheck(_) => {
-                jail.note(sink, now_ns, Some(Lane::Leaks), event)
-            }
+            What::Leftover(_)
+            | What::MountUse(_)
+            | What::ImplicitUnmounts(_)
+            | What::LeakCheck(_) => jail.note(sink, now_ns, Some(Lane::Leaks), event),
             What::Lost(_) => jail.note(sink, now_ns, Some(Lane::Losses), event),
         }
     }

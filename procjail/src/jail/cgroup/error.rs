@@ -61,6 +61,22 @@ pub enum Error {
         /// What the jail is put below; `None` for the root.
         parent: Option<PathBuf>,
     },
+    /// A cgroup that has processes can't pass controllers on: cgroup-v2.rst, "No Internal Process
+    /// Constraint".
+    #[error(
+        "cannot enable controller {controller} for the cgroups below {}: EBUSY (Device or resource busy), as \
+         cgroup v2 passes controllers on from cgroups without processes only, and it has some ({who}); move \
+         them into a cgroup below it, or name another one (--cgroup-parent)",
+        path.display()
+    )]
+    InternalProcesses {
+        /// Name of the controller.
+        controller: String,
+        /// The cgroup with processes.
+        path: PathBuf,
+        /// Some of them.
+        who: String,
+    },
     /// A living launcher owns a jail of this name.
     #[error("a jail named {name} is running{}; choose another --name", owner.map(|pid| format!(" (launcher {pid})")).unwrap_or_default())]
     AlreadyRunning {

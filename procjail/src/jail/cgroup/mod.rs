@@ -14,11 +14,12 @@ mod dir;
 mod error;
 mod host;
 mod join;
+mod leftovers;
 mod limits;
 mod tree;
 mod view;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -26,20 +27,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use crate::event::Leftover;
+use crate::leak;
 use claim::Claim;
 use dir::Dir;
 pub use error::Error;
 pub use host::{HostCgroups, Mode, V1Mount};
 pub use join::Joining;
+pub use leftovers::{Found, State, find, members, remove_empty_parents, remove_stale};
 use limits::Place;
 pub use limits::{LimitPlan, Limits, MIN_MEMORY_BYTES};
 pub use view::{Hierarchy, LevelDir, View};
 
 /// The directory that all jails are in, in each hierarchy.
 pub const PARENT: &str = "procjail";
-
-/// How long a new jail waits for the rest of a dead one of the same name.
-const STALE_TIME: Duration = Duration::from_secs(5);
 
 /// How long [`Cgroups`] takes to remove itself when it is dropped.
 const DROP_TIME: Duration = Duration::from_secs(2);
@@ -53,6 +54,7 @@ pub struct Cgroups {
     level: u32,
     path: PathBuf,
     v1: Vec<V1>,
+    leftovers: Vec<Leftover>,
     removed: bool,
 }
 
@@ -86,13 +88,8 @@ impl Cgroups {
     pub fn create(name: &str, plan: &LimitPlan) -> Result<Cgroups, Error> {
         let name = OsStr::new(name);
         let root = plan.host.open_v2()?;
-        sweep(&root, &plan.host, name);
-        let mut claim = claim::acquire(&root, name)?;
-        if claim.stale {
-            // Old limits, peaks and counters must not be taken over: a new directory.
-            remove_claimed(&plan.host, claim, Instant::now() + STALE_TIME)?;
-            claim = claim::acquire(&root, name)?;
-        }
+        let mut leftovers = Vec::new();
+        let claim = leftovers::claim_name(&root, &plan.host, name, &mut leftovers)?;
         let io = |operation: &str, dir: &Dir, errno| Error::io(operation, dir.path(), errno);
         let id = claim
             .dir
@@ -105,6 +102,7 @@ impl Cgroups {
             root,
             claim,
             v1: Vec::new(),
+            leftovers,
             removed: false,
         };
         // From here on dropping `cgroups` undoes what was done.
@@ -131,6 +129,12 @@ impl Cgroups {
     /// surroundings the kernel hides how deep that one is.
     pub fn level(&self) -> u32 {
         self.level
+    }
+
+    /// What was found of dead launchers: of a jail of this name in any case, of others where something
+    /// lived in it. Told once.
+    pub fn take_leftovers(&mut self) -> Vec<Leftover> {
+        std::mem::take(&mut self.leftovers)
     }
 
     /// Its path on the host.
@@ -233,15 +237,16 @@ impl Cgroups {
                     continue;
                 }
                 match parent.write("cgroup.subtree_control", &format!("+{controller}")) {
+                    Err(Errno::EBUSY) if needed.contains(controller) => {
+                        return Err(Error::InternalProcesses {
+                            controller: controller.to_owned(),
+                            path: parent.path().to_owned(),
+                            who: occupants(parent),
+                        });
+                    }
                     Err(errno) if needed.contains(controller) => {
                         let file = parent.path().join("cgroup.subtree_control");
-                        let operation = match errno {
-                            // cgroup-v2.rst, "No Internal Process Constraint".
-                            Errno::EBUSY => format!(
-                                "enable controller {controller} (processes of that cgroup must be moved into one below it first) in"
-                            ),
-                            _ => format!("enable controller {controller} in"),
-                        };
+                        let operation = format!("enable controller {controller} in");
                         return Err(Error::io(operation, file, errno));
                     }
                     // The peak is only nice to have.
@@ -314,143 +319,20 @@ impl V1 {
     }
 }
 
-/// A jail's directories as found on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Name of the jail.
-    pub name: String,
-    /// Its directories, the unified hierarchy's first, with those that it made below them.
-    pub paths: Vec<PathBuf>,
-    /// Whether its launcher lives.
-    pub state: State,
-}
-
-/// Whether a jail's launcher lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It does; its PID if it could be found out.
-    Running(Option<u32>),
-    /// It is dead: the directories are leftovers.
-    Stale,
-}
-
-/// All jails of this host, living ones and leftovers.
-///
-/// # Errors
-///
-/// The unified hierarchy can't be opened.
-pub fn find(host: &HostCgroups) -> Result<Vec<Found>, Error> {
-    let root = host.open_v2()?;
-    let mut names: Vec<OsString> = jails_in(&root);
-    let mut v1_roots: Vec<Dir> = Vec::new();
-    for mount in host.v1.values() {
-        if v1_roots.iter().all(|root| root.path() != mount.path)
-            && let Ok(root) = Dir::open(&mount.path)
-        {
-            names.extend(jails_in(&root));
-            v1_roots.push(root);
-        }
+/// The processes in a cgroup itself, in words: `bash 4121, sleep 4122 and 3 more`.
+fn occupants(dir: &Dir) -> String {
+    const NAMED: usize = 3;
+    let list = dir.read("cgroup.procs").unwrap_or_default();
+    let pids: Vec<u32> = list.lines().filter_map(|pid| pid.parse().ok()).collect();
+    let named = pids
+        .iter()
+        .take(NAMED)
+        .map(|&pid| format!("{} {pid}", leak::task(pid).comm.escape_debug()));
+    let mut words = named.collect::<Vec<_>>().join(", ");
+    if pids.len() > NAMED {
+        words += &format!(" and {} more", pids.len() - NAMED);
     }
-    names.sort();
-    names.dedup();
-    let roots = || std::iter::once(&root).chain(&v1_roots);
-    let found = names.into_iter().map(|name| {
-        let dirs = roots().filter_map(|root| jail_dir(root, &name).ok());
-        let paths = dirs.flat_map(|dir| tree::paths(&dir)).collect();
-        let state = match jail_dir(&root, &name) {
-            // A v1 directory alone: its owner would hold the v2 one.
-            Err(_) => State::Stale,
-            Ok(dir) => match claim::acquire_stale(&root, &name) {
-                Some(_) => State::Stale,
-                None => State::Running(claim::owner(&dir)),
-            },
-        };
-        Found {
-            paths,
-            name: name.to_string_lossy().into_owned(),
-            state,
-        }
-    });
-    Ok(found.collect())
-}
-
-/// Removes what a dead launcher left of the jail `name`, processes included.
-///
-/// # Errors
-///
-/// Its launcher lives after all, or something was still busy at `deadline`.
-pub fn remove_stale(host: &HostCgroups, name: &str, deadline: Instant) -> Result<(), Error> {
-    let root = host.open_v2()?;
-    // Claimed as for a new jail: nobody can start one of this name meanwhile.
-    let claim = claim::acquire(&root, OsStr::new(name))?;
-    remove_claimed(host, claim, deadline)
-}
-
-/// Removes the directory that all jails are in, wherever there is no jail in it.
-pub fn remove_empty_parents(host: &HostCgroups) {
-    let v1 = host
-        .v1
-        .values()
-        .filter_map(|mount| Dir::open(&mount.path).ok());
-    for root in host.open_v2().into_iter().chain(v1) {
-        // Not empty while a jail runs; one that is being started makes it again.
-        let _ = root.rmdir(OsStr::new(PARENT));
-    }
-}
-
-/// Processes in any of the jail's directories, as far as they can be seen from here.
-pub fn members(host: &HostCgroups, name: &str) -> Vec<u32> {
-    let v1 = host
-        .v1
-        .values()
-        .filter_map(|mount| Dir::open(&mount.path).ok());
-    let dirs = host.open_v2().into_iter().chain(v1);
-    let mut pids: Vec<u32> = dirs
-        .filter_map(|root| jail_dir(&root, OsStr::new(name)).ok())
-        .flat_map(|dir| tree::pids(&dir))
-        .collect();
-    pids.sort_unstable();
-    pids.dedup();
-    pids
-}
-
-/// Before a jail is made: tries to remove the other leftovers, without waiting for anything.
-fn sweep(root: &Dir, host: &HostCgroups, except: &OsStr) {
-    for name in jails_in(root) {
-        if name != except
-            && let Some(claim) = claim::acquire_stale(root, &name)
-        {
-            // What still lives there is killed; `procjail clean`, or the next start, finds it dead.
-            let _ = remove_claimed(host, claim, Instant::now());
-        }
-    }
-}
-
-fn remove_claimed(host: &HostCgroups, claim: Claim, deadline: Instant) -> Result<(), Error> {
-    if tree::populated(&claim.dir).unwrap_or(true) {
-        let _ = tree::kill(&claim.dir);
-    }
-    for mount in host.v1.values() {
-        if let Ok(root) = Dir::open(&mount.path)
-            && let Ok(parent) = root.open_dir(OsStr::new(PARENT))
-        {
-            tree::remove(&parent, &claim.name, deadline).map_err(busy)?;
-            let _ = root.rmdir(OsStr::new(PARENT));
-        }
-    }
-    tree::remove(&claim.parent, &claim.name, deadline).map_err(busy)?;
-    let _ = host.open_v2().map(|root| root.rmdir(OsStr::new(PARENT)));
-    Ok(())
-}
-
-fn jails_in(root: &Dir) -> Vec<OsString> {
-    root.open_dir(OsStr::new(PARENT))
-        .and_then(|parent| parent.subdirs())
-        .unwrap_or_default()
-}
-
-fn jail_dir(root: &Dir, name: &OsStr) -> Result<Dir, Errno> {
-    root.open_dir(OsStr::new(PARENT))?.open_dir(name)
+    words
 }
 
 fn read_field(dir: &Dir, file: &str, key: &str) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -18,6 +18,7 @@ pub(super) const ACTS: &[Act] = &[
     ("umount-lazy", lazy),
     ("umount-locked", locked),
     ("write-bytes", write_file),
+    ("join-inner-cgroup", join),
 ];
 
 /// As long as it takes until somebody outside has looked, and more.
@@ -158,6 +159,35 @@ fn locked(arguments: &Arguments<'_>) -> i32 {
     let (_, status) = wait_for(child);
     let _ = umount2(target, MntFlags::empty());
     libc::WEXITSTATUS(status)
+}
+
+/// `FILE`: moves into a cgroup below its own, the path of which is in FILE, passes the memory controller on to
+/// those below, and has a helper join its own again.
+fn join(arguments: &Arguments<'_>) -> i32 {
+    let file = arguments.text(0);
+    let mut own = None;
+    for _ in 0..500 {
+        own = std::fs::read_to_string(file).ok();
+        if own.is_some() {
+            break;
+        }
+        sleep_ms(10);
+    }
+    let own = PathBuf::from(own.unwrap_or_else(|| fail("find the cgroup")));
+    let leaf = own.join("init");
+    let write = |path: PathBuf, text: &str| std::fs::write(path, text);
+    if std::fs::create_dir(&leaf).is_err()
+        || write(leaf.join("cgroup.procs"), "0").is_err()
+        || write(own.join("cgroup.subtree_control"), "+memory").is_err()
+    {
+        fail("prepare the cgroup");
+    }
+    let helper = fork();
+    if helper == 0 {
+        let joined = write(own.join("cgroup.procs"), "0").is_ok();
+        std::process::exit(i32::from(!joined));
+    }
+    libc::WEXITSTATUS(wait_for(helper).1)
 }
 
 /// `FILE BYTES`: writes so many and leaves them.

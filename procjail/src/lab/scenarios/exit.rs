@@ -83,6 +83,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..Scenario::PLAIN
     },
     Scenario {
+        id: "runtime-state-stale",
+        about: "the program has ended and all is removed, and a container runtime still has it running",
+        app: &["exit", "3"],
+        reported: "running",
+        also: &["exit-own-code"],
+        never: &[
+            "exit-code-synthetic",
+            "oom-missed-by-runtime",
+            "zombie-jail-init-unreaped",
+            "hang-pidns-zap",
+        ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
         id: "status-stolen",
         about: "a thread that collects any child takes the one that another thread waits for",
         takes_ms: 300,

@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::jail::cgroup::HostCgroups;
 use crate::lab::{Failure, Need, Scenario, Stage};
+use crate::leak;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -104,6 +106,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         ..Scenario::PLAIN
     },
+    Scenario {
+        id: "cgroup-join-ebusy",
+        about: "the program's helper joins the cgroup whose controllers the program passed on to others",
+        needs: &[Need::MemoryV2],
+        options: &["--memory", "64M"],
+        app: &["join-inner-cgroup", "{dir}/cgroup"],
+        outside: own_cgroup,
+        also: &[],
+        never: &[
+            "exit-own-code",
+            "cgroup-rmdir-ebusy",
+            "hang-cgroup-straggler",
+        ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "leftover-from-previous-run",
+        about: "the launcher was killed, and a process that had joined its jail is still there at the next start",
+        takes_ms: 600,
+        app: &["exit", "0"],
+        outside: started_twice,
+        never: &[
+            "hang-cgroup-straggler",
+            "cgroup-rmdir-ebusy",
+            "orphan-exec-session",
+        ],
+        ..Scenario::PLAIN
+    },
 ];
 
 /// Makes a directory in the stage's own.
@@ -131,26 +161,13 @@ fn mount_here(
     let undo = target.to_owned();
     stage.undo(move || {
         // The innermost first; as often as something is mounted there.
-        for path in mounted_below(&undo) {
+        for path in leak::mounts_below(&undo) {
             let _ = umount2(&path, MntFlags::MNT_DETACH);
         }
     });
     let none: Option<&str> = None;
     mount(Some(source), target, fs_type, flags, none)
         .map_err(|errno| Failure::of(format!("mount {}", target.display()))(errno.into()))
-}
-
-/// The mounts at a path and below it, the last one first.
-fn mounted_below(path: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut found: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|target| target.starts_with(path))
-        .collect();
-    found.reverse();
-    found
 }
 
 /// The program's directory is there before the jail.
@@ -216,6 +233,68 @@ fn pinned(stage: &mut Stage) -> Result<(), Failure> {
     mount_here(stage, &source, &target, None, MsFlags::MS_BIND)?;
     touch(stage, "go")?;
     stage.wait().map(drop)
+}
+
+/// A jail of the same name whose launcher is killed while a process from outside is in its cgroup.
+fn started_twice(stage: &mut Stage) -> Result<(), Failure> {
+    let name = format!("procjail-lab-{}", std::process::id());
+    let (program, options) = (stage.program()?, ["run", "--name", name.as_str(), "--"]);
+    let (mut launcher, _) = first_line(
+        Command::new(std::env::current_exe().map_err(Failure::of("find procjail's own file"))?)
+            .args(options)
+            .arg(&program)
+            .args(["misbehave", "sleep"]),
+    )?;
+    let joined = first_line(Command::new(&program).args(["misbehave", "sleep"]));
+    let joined = joined.and_then(|(mut process, _)| {
+        let member = process.id();
+        // Its end by the new launcher is collected with the scenario.
+        stage.undo(move || {
+            let _ = process.kill();
+            let _ = process.wait();
+        });
+        let host = HostCgroups::detect().map_err(|error| Failure::Launcher(error.to_string()))?;
+        let file = host.v2_parent().join(&name).join("cgroup.procs");
+        if !file.exists() {
+            return Err(Failure::Needs("a mounted cgroup v2 hierarchy".to_owned()));
+        }
+        fs::write(&file, member.to_string())
+            .map_err(Failure::of(format!("write {}", file.display())))
+    });
+    let _ = launcher.kill();
+    let _ = launcher.wait();
+    joined?;
+    stage.option("--name");
+    stage.option(name);
+    stage.start()?;
+    stage.wait().map(drop)
+}
+
+/// The program is told where its cgroup is on the host, which it can't see from its own cgroup namespace.
+fn own_cgroup(stage: &mut Stage) -> Result<(), Failure> {
+    stage.start()?;
+    let cgroup = stage.header()?.jail.cgroup;
+    // In one piece, since the program reads it as soon as it is there.
+    let written = stage.make_file("cgroup.new", cgroup.as_bytes(), 0o644)?;
+    fs::rename(&written, stage.directory().join("cgroup"))
+        .map_err(Failure::of(format!("rename {}", written.display())))?;
+    stage.wait().map(drop)
+}
+
+/// Starts a program and waits for its first line.
+fn first_line(command: &mut Command) -> Result<(Child, String), Failure> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(Failure::of("start a program"))?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .map_err(Failure::of("hear from a program"))?;
+    }
+    Ok((child, line))
 }
 
 /// A tmpfs of the host that the jail writes to.

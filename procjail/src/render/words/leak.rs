@@ -56,6 +56,29 @@ pub(super) fn implicit_unmounts(gone: &ImplicitUnmounts) -> Words {
     Words::new(Tone::Dim, text).detail(took)
 }
 
+pub(super) fn leftover(left: &Leftover) -> Words {
+    let found = match left.process_count {
+        0 => "an empty cgroup".to_owned(),
+        count => plural(count, "process", "processes"),
+    };
+    let text = format!(
+        "left by a dead launcher of jail {}: {found}{}",
+        escape(&left.name),
+        match left.removed {
+            true => ", removed",
+            false => ", not removed yet",
+        }
+    );
+    let tone = match left.process_count {
+        0 => Tone::Dim,
+        _ => Tone::Warning,
+    };
+    let who = list(&left.processes, |task| {
+        format!("{} (host PID {})", escape(&task.comm), task.pid)
+    });
+    Words::new(tone, text).detail(who)
+}
+
 pub(super) fn leak_check(check: &LeakCheck) -> Words {
     let mut found = leak::sentences(check);
     found.extend(

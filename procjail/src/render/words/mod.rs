@@ -89,6 +89,7 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
         What::OomReap(reap) => oom_reap(reap),
         What::Mount(mount) => mounted(mount),
         What::Cgroup(cgroup) => cgroup_changed(cgroup),
+        What::Leftover(left) => leak::leftover(left),
         What::JailCreated(jail) => {
             let text = format!(
                 "{} made: PID 1 is host PID {}",
