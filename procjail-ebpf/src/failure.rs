@@ -84,9 +84,7 @@ pub fn note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
             };
             let to = (&raw mut (*call).path).cast();
             (*call).path_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
-        } else if how == call_failure::KEPT_FILE
-            && result == -EBUSY
-            && present(offset!(task_files))
+        } else if how == call_failure::KEPT_FILE && result == -EBUSY && present(offset!(task_files))
         {
             (*call).path_len = file(&raw mut (*call).path, task, args[0]);
         }

@@ -235,10 +235,23 @@ fn pinned(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait().map(drop)
 }
 
-/// A jail of the same name whose launcher is killed while a process from outside is in its cgroup.
+/// A jail of the same name whose launcher is killed while a process from outside is in its cgroup. Both are below a
+/// cgroup of their own, as any other jail that starts meanwhile would remove what the first one left.
 fn started_twice(stage: &mut Stage) -> Result<(), Failure> {
     let name = format!("procjail-lab-{}", std::process::id());
-    let (program, options) = (stage.program()?, ["run", "--name", name.as_str(), "--"]);
+    let host = HostCgroups::detect().map_err(|error| Failure::Launcher(error.to_string()))?;
+    let Some(root) = host.v2 else {
+        return Err(Failure::Needs("a mounted cgroup v2 hierarchy".to_owned()));
+    };
+    let parent = root.join(&name);
+    fs::create_dir(&parent).map_err(Failure::of(format!("create {}", parent.display())))?;
+    let made = parent.clone();
+    stage.undo(move || {
+        let _ = fs::remove_dir(made);
+    });
+    let place = format!("/{name}");
+    let program = stage.program()?;
+    let options = ["run", "--cgroup-parent", &place, "--name", &name, "--"];
     let (mut launcher, _) = first_line(
         Command::new(std::env::current_exe().map_err(Failure::of("find procjail's own file"))?)
             .args(options)
@@ -253,19 +266,16 @@ fn started_twice(stage: &mut Stage) -> Result<(), Failure> {
             let _ = process.kill();
             let _ = process.wait();
         });
-        let host = HostCgroups::detect().map_err(|error| Failure::Launcher(error.to_string()))?;
-        let file = host.v2_parent().join(&name).join("cgroup.procs");
-        if !file.exists() {
-            return Err(Failure::Needs("a mounted cgroup v2 hierarchy".to_owned()));
-        }
+        let file = parent.join("procjail").join(&name).join("cgroup.procs");
         fs::write(&file, member.to_string())
             .map_err(Failure::of(format!("write {}", file.display())))
     });
     let _ = launcher.kill();
     let _ = launcher.wait();
     joined?;
-    stage.option("--name");
-    stage.option(name);
+    for option in ["--cgroup-parent", &place, "--name", &name] {
+        stage.option(option);
+    }
     stage.start()?;
     stage.wait().map(drop)
 }
