@@ -150,7 +150,6 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Page;
-    use super::*;
     use crate::event::story;
     use crate::export::fixture;
 
