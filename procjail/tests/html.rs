@@ -194,10 +194,17 @@ fn the_timeline_zooms_moves_and_tells() {
         "{told}"
     );
 
+    if let Some(directory) = pictures() {
+        browser.picture(&directory.join("hover.png"), false);
+    }
+
     browser.key("Enter");
     browser.settle();
     let chip = browser.text("document.querySelector('#chips').textContent");
     assert!(chip.contains("process: 1 app"), "{chip}");
+    if let Some(directory) = pictures() {
+        browser.picture(&directory.join("events.png"), false);
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -454,8 +461,9 @@ const HOSTILE: &str = "</script><script>window.pwned=1</script><img src=x onerro
 fn poisoned(mut line: Value) -> Value {
     fn poison(value: &mut Value, key: &str) {
         // What a reader of traces has to understand stays.
-        const KEPT: [&str; 8] = [
+        const KEPT: [&str; 9] = [
             "format",
+            "result",
             "kind",
             "change",
             "stage",
@@ -465,7 +473,7 @@ fn poisoned(mut line: Value) -> Value {
             "by",
         ];
         match value {
-            Value::String(text) if !KEPT.contains(&key) && !(key == "result") => {
+            Value::String(text) if !KEPT.contains(&key) => {
                 text.push_str(HOSTILE);
             }
             Value::Array(items) => items.iter_mut().for_each(|item| poison(item, key)),

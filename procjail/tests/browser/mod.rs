@@ -342,8 +342,8 @@ impl Browser {
                 "Log.entryAdded" => params["entry"]["level"] != "verbose",
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str().unwrap_or_default();
-                    !(url.starts_with("file://") && params["type"] == "Document")
-                        && !url.starts_with("data:")
+                    let itself = url.starts_with("file://") && params["type"] == "Document";
+                    !itself && !url.starts_with("data:")
                 }
                 "Page.javascriptDialogOpening" => true,
                 _ => false,
