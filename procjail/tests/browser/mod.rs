@@ -4,6 +4,8 @@
 //! Its clients that could be had bring a TLS stack or a generated type for each of a thousand messages; the
 //! tests need a dozen.
 
+pub mod traces;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -57,6 +59,7 @@ impl Browser {
                 "--remote-debugging-pipe",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
