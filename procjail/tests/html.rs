@@ -4,21 +4,15 @@
 
 mod browser;
 
-use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use browser::Browser;
-
-fn recorded(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/traces")
-        .join(format!("{name}.jsonl.zst"))
-}
+use browser::traces::{lines, poisoned, recorded, storm, write_trace};
 
 /// The page of a trace, in a directory of its own.
 fn page_of(trace: &Path) -> (TempDir, PathBuf) {
@@ -48,28 +42,6 @@ fn assert_ready(browser: &mut Browser) {
     browser.wait_for("'ready' in document.documentElement.dataset");
     browser.settle();
     assert_eq!(browser.complaints(), Vec::<String>::new());
-}
-
-/// Lines of a recorded trace.
-fn lines(name: &str) -> Vec<Value> {
-    let mut text = String::new();
-    let file = std::fs::File::open(recorded(name)).expect("a recorded trace");
-    zstd::Decoder::new(file)
-        .and_then(|mut decoder| decoder.read_to_string(&mut text))
-        .expect("readable");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
-}
-
-fn write_trace(directory: &Path, lines: impl IntoIterator<Item = Value>) -> PathBuf {
-    let path = directory.join("trace.jsonl");
-    let mut file = BufWriter::new(std::fs::File::create(&path).expect("a file"));
-    for line in lines {
-        writeln!(file, "{line}").expect("written");
-    }
-    file.flush().expect("written");
-    path
 }
 
 /// Where pictures are left, if anybody asked for them.
@@ -194,10 +166,17 @@ fn the_timeline_zooms_moves_and_tells() {
         "{told}"
     );
 
+    if let Some(directory) = pictures() {
+        browser.picture(&directory.join("hover.png"), false);
+    }
+
     browser.key("Enter");
     browser.settle();
     let chip = browser.text("document.querySelector('#chips').textContent");
     assert!(chip.contains("process: 1 app"), "{chip}");
+    if let Some(directory) = pictures() {
+        browser.picture(&directory.join("events.png"), false);
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -446,46 +425,6 @@ fn it_prints_without_what_only_a_screen_has() {
     assert!(printed.starts_with(b"%PDF-") && printed.len() > 20_000);
 }
 
-/// What would do harm if it were taken for anything but text.
-const HOSTILE: &str = "</script><script>window.pwned=1</script><img src=x onerror=\"pwned=2\">'\"`--><!--<svg/onload=pwned=3>\
-    </title></style></table></noscript>&lt;b&gt;{{7*7}}${pwned=4}\\u003cb\\\u{202e}\u{2028}\u{1b}[31m\u{0}\u{9b}\u{fffd}javascript:pwned=5";
-
-/// Each text of a line that the traced program, or whoever runs it, may choose.
-fn poisoned(mut line: Value) -> Value {
-    fn poison(value: &mut Value, key: &str) {
-        // What a reader of traces has to understand stays.
-        const KEPT: [&str; 8] = [
-            "format",
-            "kind",
-            "change",
-            "stage",
-            "moment",
-            "disposition",
-            "action",
-            "by",
-        ];
-        match value {
-            Value::String(text) if !KEPT.contains(&key) && !(key == "result") => {
-                text.push_str(HOSTILE);
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| poison(item, key)),
-            Value::Object(fields) if key == "limits" || key == "environment" => {
-                let poisoned = fields.iter().map(|(name, value)| {
-                    (
-                        format!("{name}{HOSTILE}"),
-                        json!(format!("{value}{HOSTILE}")),
-                    )
-                });
-                *fields = poisoned.collect();
-            }
-            Value::Object(fields) => fields.iter_mut().for_each(|(key, item)| poison(item, key)),
-            _ => {}
-        }
-    }
-    poison(&mut line, "");
-    line
-}
-
 #[test]
 fn text_of_the_traced_program_stays_text() {
     for name in [
@@ -559,63 +498,6 @@ fn a_script_that_got_in_would_not_run() {
     browser.wait_for("'ready' in document.documentElement.dataset");
     assert_eq!(browser.eval("typeof pwned"), json!("undefined"));
     assert!(!browser.complaints().is_empty(), "the policy says nothing");
-}
-
-/// A storm: so many events of processes that come and go, within the run of a recorded trace.
-fn storm(events: usize) -> Vec<Value> {
-    let mut lines = lines("fork-bomb");
-    let footer = lines.pop().expect("a footer");
-    let parent = lines
-        .iter()
-        .find(|line| line["kind"] == "fork")
-        .expect("a fork")
-        .clone();
-    let exit = lines
-        .iter()
-        .find(|line| line["kind"] == "exit")
-        .expect("an exit")
-        .clone();
-    let exec = lines
-        .iter()
-        .find(|line| line["kind"] == "exec")
-        .expect("an exec")
-        .clone();
-    let last = lines.last().expect("an event");
-    let mut seq = last["seq"].as_u64().expect("a number");
-    let mut time_ns = last["time_ns"].as_u64().expect("a time");
-    let mut number = 0u64;
-    while lines.len() < events + 1 {
-        number += 1;
-        let mut child = parent["data"]["child"].clone();
-        for (name, value) in [
-            ("pid", 100_000 + number),
-            ("tid", 100_000 + number),
-            ("jail_pid", 100 + number),
-        ] {
-            child[name] = json!(value);
-        }
-        child["start_ns"] = json!(time_ns + 900);
-        let mut push = |mut line: Value, task: Option<&Value>| {
-            seq += 1;
-            time_ns += 1_000;
-            line["seq"] = json!(seq);
-            line["time_ns"] = json!(time_ns);
-            if let Some(task) = task {
-                line["task"] = task.clone();
-            }
-            lines.push(line);
-        };
-        let mut fork = parent.clone();
-        fork["data"]["child"] = child.clone();
-        push(fork, None);
-        child["comm"] = json!(format!("worker-{}", number % 7));
-        let mut run = exec.clone();
-        run["data"]["argv"] = json!([format!("worker-{}", number % 7), number.to_string()]);
-        push(run, Some(&child));
-        push(exit.clone(), Some(&child));
-    }
-    lines.push(footer);
-    lines
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Its clients that could be had bring a TLS stack or a generated type for each of a thousand messages; the
 //! tests need a dozen.
 
+pub mod traces;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -57,6 +59,7 @@ impl Browser {
                 "--remote-debugging-pipe",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -342,8 +345,8 @@ impl Browser {
                 "Log.entryAdded" => params["entry"]["level"] != "verbose",
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str().unwrap_or_default();
-                    !(url.starts_with("file://") && params["type"] == "Document")
-                        && !url.starts_with("data:")
+                    let itself = url.starts_with("file://") && params["type"] == "Document";
+                    !itself && !url.starts_with("data:")
                 }
                 "Page.javascriptDialogOpening" => true,
                 _ => false,

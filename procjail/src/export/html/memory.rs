@@ -12,6 +12,9 @@ const SAMPLES: usize = 2_000;
 /// Most processes that have a line of their own.
 const PROCESSES: usize = 7;
 
+/// A number of a sample.
+type Value = fn(&MemorySample) -> u64;
+
 /// A name and a value for each sample.
 #[derive(Debug)]
 pub(super) struct Series {
@@ -50,10 +53,10 @@ impl Memory {
         let samples: Vec<(&Event, &MemorySample)> = case.memory_samples().collect();
         let total = samples.len();
         let samples = thinned(samples);
-        let each = |value: fn(&MemorySample) -> u64| -> Vec<u64> {
+        let each = |value: Value| -> Vec<u64> {
             samples.iter().map(|(_, sample)| value(sample)).collect()
         };
-        let kinds: [(&str, fn(&MemorySample) -> u64); 5] = [
+        let kinds: [(&str, Value); 5] = [
             ("anonymous", |sample| sample.kinds.anon),
             ("shmem, tmpfs", |sample| sample.kinds.shmem),
             ("kernel", |sample| sample.kinds.kernel),

@@ -361,6 +361,9 @@ fn line(some: &[Lane], y: f64, clock: Clock, case: &Case, x: &impl Fn(i64) -> f6
             }
         }
     }
+    // Of thousands of short lives many would lie on each other.
+    let mut taken = HashSet::new();
+    bars.retain(|bar| taken.insert((bar.x as i64, bar.width as i64, bar.class)));
     let Some(lane) = some.first() else {
         return Line {
             y,

@@ -41,16 +41,16 @@ function utc(ns) {
   return date.toISOString().replace(/\.\d+Z$/, `.${pad(micros, 6)}Z`);
 }
 
-/** As `1.2 ms`. */
+/** As `1.2 ms`: cut, not rounded, as in the tables. */
 function duration(ns) {
-  const size = Math.abs(ns);
-  const round = (value) => Number(value.toPrecision(3));
-  if (size < 1e3) return `${Math.round(ns)} ns`;
-  if (size < 1e6) return `${round(ns / 1e3)} µs`;
-  if (size < 1e9) return `${round(ns / 1e6)} ms`;
-  if (size < 60e9) return `${round(ns / 1e9)} s`;
-  if (size < 3600e9) return `${Math.floor(ns / 60e9)} min ${Math.floor(ns / 1e9) % 60} s`;
-  return `${Math.floor(ns / 3600e9)} h ${Math.floor(ns / 60e9) % 60} min`;
+  const size = Math.floor(Math.abs(ns));
+  if (size < 1e3) return `${size} ns`;
+  if (size < 1e6) return `${Math.floor(size / 1e3)} µs`;
+  if (size < 1e7) return `${Math.floor(size / 1e6)}.${Math.floor(size / 1e5) % 10} ms`;
+  if (size < 1e9) return `${Math.floor(size / 1e6)} ms`;
+  if (size < 60e9) return `${Math.floor(size / 1e9)}.${pad(Math.floor(size / 1e6) % 1000, 3)} s`;
+  if (size < 3600e9) return `${Math.floor(size / 60e9)} min ${Math.floor(size / 1e9) % 60} s`;
+  return `${Math.floor(size / 3600e9)} h ${Math.floor(size / 60e9) % 60} min`;
 }
 
 /** As `31.2 MiB`. */

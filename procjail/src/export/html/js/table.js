@@ -85,7 +85,8 @@ const table = (() => {
     };
     cell(String(EVENTS.seq[index]));
     cell(moment(EVENTS.t[index]));
-    cell(utc(EVENTS.t[index]));
+    // The details have the day.
+    cell(utc(EVENTS.t[index]).slice(11, 26));
     cell(EVENTS.jail_pid[index] > 0 ? String(EVENTS.jail_pid[index]) : '–');
     cell(DATA.names[EVENTS.name[index]]);
     cell(DATA.kinds[EVENTS.kind[index]].label);
