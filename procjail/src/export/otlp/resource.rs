@@ -144,7 +144,7 @@ fn container_id(cgroup: &str, mountinfo: &str) -> Option<String> {
     cgroup
         .lines()
         .filter_map(|line| line.rsplit('/').next())
-        .find_map(|name| id_in(name))
+        .find_map(id_in)
         .or_else(|| {
             mountinfo
                 .lines()

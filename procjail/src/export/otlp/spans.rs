@@ -42,6 +42,8 @@ pub(super) struct Spans {
     teardown: Option<Teardown>,
     pid1_ended: Option<ExitStatus>,
     root_events: Events,
+    /// When the first of it happened: the header is made when the launcher has been at work for a while.
+    start_ns: u64,
     last_ns: u64,
     over: Vec<Span>,
 }
@@ -87,6 +89,7 @@ impl Spans {
             teardown: None,
             pid1_ended: None,
             root_events: Events::default(),
+            start_ns: header.start_boot_ns,
             last_ns: header.start_boot_ns,
             over: Vec::new(),
         }
@@ -100,6 +103,7 @@ impl Spans {
     /// Follows an event, and tells the span that it belongs to: that of its process; if that isn't the
     /// jail's, that of the process it concerns; else the jail's.
     pub fn event(&mut self, event: &Event, clock: &Clock) -> SpanId {
+        self.start_ns = self.start_ns.min(event.time_ns);
         self.last_ns = self.last_ns.max(event.time_ns);
         self.see(&event.task, event.time_ns);
         if let What::Fork(fork) = &event.what
@@ -136,9 +140,10 @@ impl Spans {
             }
             What::Exit(exit) if exit.process => self.exited(event, exit, clock),
             What::Free(free) => self.forget(&free.process),
-            What::GateOpened(_) if !self.set_up => {
+            What::GateOpened(gate) if !self.set_up => {
                 self.set_up = true;
-                let start_ns = self.header.start_boot_ns;
+                let start_ns = event.time_ns.saturating_sub(gate.setup_ns);
+                self.start_ns = self.start_ns.min(start_ns);
                 self.part("set-up", 0, (start_ns, event.time_ns), clock);
             }
             What::StopRequested(_) => {
@@ -152,6 +157,7 @@ impl Spans {
             }
             What::Teardown(step) => {
                 let start_ns = event.time_ns.saturating_sub(step.duration_ns);
+                let start_ns = start_ns.max(self.start_ns);
                 let all = self.teardown.get_or_insert(Teardown {
                     start_ns,
                     end_ns: event.time_ns,
@@ -243,7 +249,7 @@ impl Spans {
         if unsent > 0 {
             attributes.number("procjail.records_unsent", unsent);
         }
-        let times = (self.header.start_boot_ns, end_ns);
+        let times = (self.start_ns, end_ns);
         let mut root = self.span(self.ids.jail(), SpanId::default(), "jail", times, clock);
         root.parent_span_id.clear();
         root.status = status.as_ref().and_then(bad);
@@ -276,7 +282,8 @@ impl Spans {
     fn see(&mut self, task: &Task, time_ns: u64) {
         let in_jail = task.in_jail || task.jail_pid.is_some();
         if in_jail && task.start_ns != 0 && self.key(task).is_none() {
-            let start_ns = task.start_ns.min(time_ns);
+            // One that joined the jail may be older than it.
+            let start_ns = task.start_ns.clamp(self.start_ns.min(time_ns), time_ns);
             self.follow(task, self.ids.jail(), 0, start_ns);
         }
     }
