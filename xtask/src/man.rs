@@ -242,7 +242,7 @@ fn described(roff: &mut Roff, section: &str, all: &[Described], command: &str) {
 }
 
 /// What a command is typed for, and how.
-const EXAMPLES: [(&str, &str, &str); 16] = [
+const EXAMPLES: [(&str, &str, &str); 19] = [
     (
         "procjail",
         "See what happens to a program, and why it ended:",
@@ -292,6 +292,21 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
         "explain",
         "The verdict, beside what the container runtime said of the same run:",
         "procjail explain --reported 137 web.jsonl.zst",
+    ),
+    (
+        "export",
+        "A draft of the incident write-up:",
+        "procjail export --to markdown -o incident.md web.jsonl.zst",
+    ),
+    (
+        "export",
+        "One page for the browser, which needs no network:",
+        "procjail export --to html -o incident.html web.jsonl.zst",
+    ),
+    (
+        "export",
+        "To a collector of OpenTelemetry, by gRPC:",
+        "procjail export --to otlp -o grpc://collector:4317 web.jsonl.zst",
     ),
     (
         "lab",

@@ -1,9 +1,9 @@
 //! `procjail export`: a trace file in another form.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::complain;
 use crate::diagnose::Reported;
@@ -47,6 +47,9 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     // Before the work: whoever can't keep its result should hear so now.
     let mut target = match &args.output {
         Some(path) => Target::file(path, args.force)?,
+        None if args.to.is_binary() && io::stdout().is_terminal() => {
+            bail!("this form is binary, and standard output is a terminal: name a file with -o")
+        }
         None => Target::stdout(),
     };
     let subject = source.explain(args.reported)?;

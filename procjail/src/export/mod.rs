@@ -61,6 +61,11 @@ pub struct Subject {
 }
 
 impl Format {
+    /// It is not text.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Perfetto)
+    }
+
     /// The output that writes `subject`'s trace to `out` in this form.
     ///
     /// # Errors
