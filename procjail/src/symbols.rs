@@ -30,7 +30,7 @@ use crate::event::{Event, Frame, Stack, What};
 const BUDGET: Duration = Duration::from_millis(500);
 
 /// Larger files are not looked into.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Most files that are looked into for one stack.
 const MAX_FILES: usize = 24;

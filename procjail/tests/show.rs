@@ -86,7 +86,7 @@ fn filters_choose_events() {
         kinds(&["--since", "950ms", "--until", "950.1ms"]),
         ["signal-generated", "oom-kill"]
     );
-    assert_eq!(kinds(&["--until", "-1ms"]), ["jail-created"]);
+    assert_eq!(kinds(&["--until", "-1ms"]), ["leftover", "jail-created"]);
     // The header has 07:29:27.123456789 for 8.123 ms before the gate.
     let absolute = [
         "--since",
@@ -152,11 +152,11 @@ fn a_damaged_trace_is_shown_up_to_the_damage() {
     let path = directory.path().join("damaged.jsonl");
     let whole = std::fs::read_to_string(trace_file()).expect("readable");
     let mut lines: Vec<&str> = whole.lines().collect();
-    lines[5] = "}{";
+    lines[6] = "}{";
     std::fs::write(&path, lines.join("\n")).expect("written");
     let (code, stdout, stderr) = output(&[path.to_str().expect("path")]);
     assert_eq!(code, Some(125));
-    assert!(stderr.contains("damaged.jsonl, line 6: "), "{stderr}");
+    assert!(stderr.contains("damaged.jsonl, line 7: "), "{stderr}");
     assert!(stdout.contains("made 2 (4132)"), "{stdout}");
 }
 

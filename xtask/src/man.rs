@@ -171,7 +171,7 @@ struct Described {
     text: &'static str,
 }
 
-const ENVIRONMENT: [Described; 4] = [
+const ENVIRONMENT: [Described; 7] = [
     Described {
         of: &["procjail", "trace", "show", "explain", "lab", "check"],
         name: "NO_COLOR",
@@ -181,6 +181,22 @@ const ENVIRONMENT: [Described; 4] = [
         of: &["procjail", "trace", "show", "explain", "lab", "check"],
         name: "CLICOLOR_FORCE",
         text: "If it is set and not 0, colours are used even if the output is no terminal.",
+    },
+    Described {
+        of: &["export"],
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        text: "The collector's address, for --to otlp without -o.",
+    },
+    Described {
+        of: &["export", "trace"],
+        name: "OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT",
+        text: "How a collector is spoken to, as OpenTelemetry defines them: grpc or http/protobuf; \
+               name=value,… to be sent with each message; milliseconds that one attempt may take.",
+    },
+    Described {
+        of: &["export", "trace"],
+        name: "OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES",
+        text: "What the collector is told of the jail, beside what the trace has.",
     },
     Described {
         of: &[],
