@@ -290,7 +290,7 @@ fn events_are_searched_filtered_and_walked_by_keys() {
 
 #[test]
 fn the_keyboard_reaches_everything() {
-    let (mut browser, _directory, _page) = shown("kill-external");
+    let (mut browser, _directory, _page) = shown("oom-own-limit");
     let mut reached = Vec::new();
     for _ in 0..60 {
         browser.key("Tab");

@@ -1,5 +1,7 @@
 //! What an explanation is made of.
 
+use std::collections::HashSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,24 @@ pub struct Explanation {
     pub diagnoses: Vec<Diagnosis>,
     /// Verdicts that this trace can't give, and why.
     pub unavailable: Vec<Unavailable>,
+}
+
+impl Explanation {
+    /// All diagnoses, each before what followed from it: the order of reading.
+    pub fn all(&self) -> impl Iterator<Item = &Diagnosis> {
+        let mut waiting: Vec<&Diagnosis> = self.diagnoses.iter().rev().collect();
+        std::iter::from_fn(move || {
+            let next = waiting.pop()?;
+            waiting.extend(next.consequences.iter().rev());
+            Some(next)
+        })
+    }
+
+    /// Numbers of the events that any verdict goes by.
+    pub fn cited(&self) -> HashSet<u64> {
+        let evidence = self.all().flat_map(|one| &one.evidence);
+        evidence.filter_map(|fact| fact.seq).collect()
+    }
 }
 
 /// One verdict with its evidence.

@@ -247,6 +247,8 @@ impl Reader {
                 self.ended = true;
                 match self.lines.next_line()? {
                     Line::End => Ok(None),
+                    // Only the end of the compressed frame is missing, which holds nothing.
+                    Line::Cut if self.lines.line.is_empty() => Ok(None),
                     Line::Whole | Line::Cut => Err(self
                         .lines
                         .error("there is more after the footer".to_owned())),

@@ -122,6 +122,16 @@ fn a_line_that_is_cut_is_told_from_one_that_is_missing() {
 }
 
 #[test]
+fn a_frame_that_is_cut_off_behind_the_footer_lacks_nothing() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 0).expect("encoder");
+    encoder.write_all(&written("a.jsonl")).expect("written");
+    encoder.flush().expect("flushed");
+    let read = read(encoder.get_ref()).expect("whole");
+    assert!(read.footer.is_some());
+    assert_eq!(read.missing, None);
+}
+
+#[test]
 fn a_compressed_trace_may_be_cut_anywhere() {
     let (events, _) = story::trace();
     let whole = written("a.zst");

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::choose::{Chosen, Rank, Ranked};
 use super::lanes::Lanes;
-use crate::diagnose::{Case, Diagnosis, Explanation};
+use crate::diagnose::{Case, Explanation};
 use crate::event::{Event, Lost, SignalResult, Task, What};
 use crate::render::{Tone, Totals, escape, is_minor, words};
 
@@ -84,14 +84,9 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(explanation: &Explanation, most: usize) -> Self {
-        let mut cited = HashSet::new();
-        explanation
-            .diagnoses
-            .iter()
-            .for_each(|one| cite(one, &mut cited));
         Self {
             chosen: Chosen::new(most),
-            cited,
+            cited: explanation.cited(),
             names: Vec::new(),
             by_name: HashMap::new(),
             kinds: HashMap::new(),
@@ -175,14 +170,6 @@ impl Events {
         } else {
             Rank::Plain
         }
-    }
-}
-
-/// The events that a verdict refers to, and those that its consequences do.
-fn cite(diagnosis: &Diagnosis, cited: &mut HashSet<u64>) {
-    cited.extend(diagnosis.evidence.iter().filter_map(|fact| fact.seq));
-    for consequence in &diagnosis.consequences {
-        cite(consequence, cited);
     }
 }
 

@@ -99,19 +99,24 @@ impl Memory {
         }
     }
 
-    /// There is a curve.
+    /// There is a curve: samples at two times at least, and memory in one of them.
     pub(super) fn is_drawn(&self) -> bool {
-        self.at_ns.len() > 1
+        self.at_ns.len() > 1 && self.used() > 0
     }
 
-    /// The highest value: of the sum, the usage, or the limit where it is in reach.
-    pub(super) fn most(&self) -> u64 {
+    /// The highest value of the sum or the usage.
+    fn used(&self) -> u64 {
         let sums = (0..self.at_ns.len()).map(|at| {
             self.kinds.iter().fold(0u64, |sum, series| {
                 sum.saturating_add(series.values.get(at).copied().unwrap_or(0))
             })
         });
-        let used = sums.chain(self.usage.iter().copied()).max().unwrap_or(0);
+        sums.chain(self.usage.iter().copied()).max().unwrap_or(0)
+    }
+
+    /// The highest value: of the sum, the usage, or the limit where it is in reach.
+    pub(super) fn most(&self) -> u64 {
+        let used = self.used();
         let limit = self.limit.iter().copied().max().unwrap_or(0);
         // A limit far above would press the curve flat.
         if limit <= used.saturating_mul(4) {

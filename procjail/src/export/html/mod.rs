@@ -24,7 +24,7 @@ mod tests;
 
 use std::io::{self, Write};
 
-use super::Subject;
+use super::{Subject, moment};
 use crate::event::Event;
 use crate::render::Output;
 use crate::trace::{Footer, Header};
@@ -63,8 +63,7 @@ impl Clock {
         let gate_ns = subject.case.gate_ns();
         Self {
             gate_ns,
-            gate_unix_ns: i128::from(header.start_unix_ns) + i128::from(gate_ns)
-                - i128::from(header.start_boot_ns),
+            gate_unix_ns: moment::unix_ns(header, gate_ns),
         }
     }
 

@@ -10,7 +10,7 @@ impl Page<'_> {
     /// The OOM kill that the verdicts go by, else the first.
     pub(super) fn oom(&self) -> Option<String> {
         let case = &self.subject.case;
-        let cited = self.cited();
+        let cited = self.subject.explanation.cited();
         let (event, kill) = case
             .oom_kills()
             .find(|(event, _)| cited.contains(&event.seq))

@@ -88,7 +88,7 @@ struct Page<'a> {
 impl Page<'_> {
     /// All diagnoses, those that followed after those that they followed from.
     fn diagnoses(&self) -> Vec<&Diagnosis> {
-        flat(&self.subject.explanation.diagnoses)
+        self.subject.explanation.all().collect()
     }
 
     /// What this is about: the first verdict. An explanation always has one.
@@ -125,14 +125,6 @@ impl Page<'_> {
             .and_then(|pid1| case.exit(pid1))
             .map_or(case.end_ns(), |(event, _)| event.time_ns)
     }
-}
-
-/// Diagnoses and what followed from them, in the order of reading.
-fn flat(diagnoses: &[Diagnosis]) -> Vec<&Diagnosis> {
-    diagnoses
-        .iter()
-        .flat_map(|one| std::iter::once(one).chain(flat(&one.consequences)))
-        .collect()
 }
 
 /// What only people know, and how it is marked.

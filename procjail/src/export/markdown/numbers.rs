@@ -1,8 +1,6 @@
 //! Numbers at the moment that decided: what memory was made of at an OOM kill, what the threads did when the time
 //! to stop was over, what held a teardown, what failed before an exit.
 
-use std::collections::BTreeSet;
-
 use super::Page;
 use super::text::{Table, code, prose};
 use crate::event::*;
@@ -32,13 +30,6 @@ impl Page<'_> {
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         format!("## Numbers at the decisive moment\n\n{}", parts.join("\n"))
-    }
-
-    /// The events that a verdict goes by.
-    pub(super) fn cited(&self) -> BTreeSet<u64> {
-        let diagnoses = self.diagnoses();
-        let facts = diagnoses.iter().flat_map(|one| &one.evidence);
-        facts.filter_map(|fact| fact.seq).collect()
     }
 
     /// What held the teardown, when it had waited longest.
@@ -152,7 +143,7 @@ impl Page<'_> {
     /// Who sent from outside what the verdicts go by.
     fn senders(&self) -> Option<String> {
         let case = &self.subject.case;
-        let cited = self.cited();
+        let cited = self.subject.explanation.cited();
         let mut table = Table::new(&[
             "sender", "program", "command", "-uid", "terminal", "cgroup", "below", "-event",
         ]);
@@ -230,7 +221,7 @@ impl Page<'_> {
             "seccomp-", "umount-", "status-",
         ];
         let main = self.main()?;
-        let cited = self.cited();
+        let cited = self.subject.explanation.cited();
         let fits = FAMILIES.iter().any(|family| main.id.starts_with(family));
         let (event, failed) = self
             .subject

@@ -1,10 +1,10 @@
 //! What of the events matters: those that the verdicts go by, how the run began, was stopped and ended. The rest
 //! is counted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
+use super::Page;
 use super::text::{Table, code, prose};
-use super::{Page, flat};
 use crate::event::{Event, What};
 use crate::export::{Subject, moment};
 use crate::render::{count, sentence};
@@ -28,7 +28,7 @@ struct Row {
 /// The rows, and how many events are in none.
 pub(super) struct Timeline<'a> {
     subject: &'a Subject,
-    cited: BTreeSet<u64>,
+    cited: HashSet<u64>,
     concerned: BTreeSet<u32>,
     executed: u32,
     ended: u32,
@@ -41,13 +41,12 @@ pub(super) struct Timeline<'a> {
 impl<'a> Timeline<'a> {
     /// Nothing so far.
     pub fn new(subject: &'a Subject) -> Self {
-        let diagnoses = flat(&subject.explanation.diagnoses);
-        let evidence = diagnoses.iter().flat_map(|one| &one.evidence);
+        let explanation = &subject.explanation;
         Self {
             subject,
-            cited: evidence.filter_map(|fact| fact.seq).collect(),
-            concerned: diagnoses
-                .iter()
+            cited: explanation.cited(),
+            concerned: explanation
+                .all()
                 .flat_map(|one| one.pids.iter().copied())
                 .collect(),
             executed: 0,
