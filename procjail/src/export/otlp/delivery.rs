@@ -168,10 +168,14 @@ impl Delivery<'_> {
                 failure.what,
                 render::duration(wait.as_nanos() as u64)
             ),
-            _ => format!(
-                "{}; tried for {}",
+            retry => format!(
+                "{}; tried for {}{}",
                 failure.what,
-                render::duration(tried.as_nanos() as u64)
+                render::duration(tried.as_nanos() as u64),
+                match retry {
+                    Retry::Unreached => "; see that a collector listens there",
+                    _ => "",
+                }
             ),
         };
         self.queue.failed(&what);
