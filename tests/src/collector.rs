@@ -31,6 +31,8 @@ use tokio::sync::oneshot;
 pub enum Answer {
     /// It is taken.
     Take,
+    /// It is taken and not kept; over HTTP it isn't even looked into. For measuring who sends.
+    Forget,
     /// It is taken, after a while.
     Late(Duration),
     /// It is never answered.
@@ -80,6 +82,11 @@ impl Collector {
     /// Listens on ports that are free.
     pub fn start() -> Self {
         Self::answering(&[], Answer::Take)
+    }
+
+    /// The same, for measuring who sends: what comes over HTTP isn't looked into, and nothing is kept.
+    pub fn blind() -> Self {
+        Self::answering(&[], Answer::Forget)
     }
 
     /// The same, with its answers to the first requests, and to all others.
@@ -234,6 +241,9 @@ async fn http_logs(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         Ok(answer) => answer,
         Err(failure) => return failure,
     };
+    if matches!(answer, Answer::Forget) {
+        return protobuf(&ExportLogsServiceResponse::default());
+    }
     let Ok(request) = ExportLogsServiceRequest::decode(body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -246,8 +256,10 @@ async fn http_traces(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(failure) = http_answer(&shared, &headers).await {
-        return failure;
+    match http_answer(&shared, &headers).await {
+        Ok(Answer::Forget) => return protobuf(&ExportTraceServiceResponse::default()),
+        Ok(_) => {}
+        Err(failure) => return failure,
     }
     let Ok(request) = ExportTraceServiceRequest::decode(body) else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -318,7 +330,9 @@ impl LogsService for Grpc {
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
         let answer = self.answer(&request).await?;
-        self.0.logs(request.into_inner());
+        if !matches!(answer, Answer::Forget) {
+            self.0.logs(request.into_inner());
+        }
         Ok(tonic::Response::new(partly(answer)))
     }
 }
@@ -329,8 +343,9 @@ impl TraceService for Grpc {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.answer(&request).await?;
-        self.0.spans(request.into_inner());
+        if !matches!(self.answer(&request).await?, Answer::Forget) {
+            self.0.spans(request.into_inner());
+        }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }

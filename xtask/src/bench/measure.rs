@@ -1,9 +1,9 @@
 //! Interleaved measuring, medians, and the tables.
 
 use std::io::{Read, Seek};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -23,6 +23,8 @@ pub struct Contestant {
     pub clock: Clock,
     /// Nanoseconds, one for each round.
     pub times: Vec<f64>,
+    /// The most memory that a run had resident, bytes.
+    pub peak_bytes: u64,
     /// Why it does not take part, in its own words.
     pub refusal: Option<String>,
 }
@@ -45,6 +47,7 @@ impl Contestant {
             namespace: None,
             clock,
             times: Vec::new(),
+            peak_bytes: 0,
             refusal: None,
         }
     }
@@ -56,7 +59,7 @@ impl Contestant {
     }
 
     /// Runs it once. What it says on stderr is shown only if it fails.
-    pub fn run(&self) -> anyhow::Result<f64> {
+    pub fn run(&mut self) -> anyhow::Result<f64> {
         let mut stderr = tempfile::tempfile().context("cannot make a temporary file")?;
         let mut command = Command::new(&self.command[0]);
         command
@@ -77,6 +80,7 @@ impl Contestant {
         let start = Instant::now();
         let output = run_bounded(command).with_context(|| format!("cannot run {}", self.name))?;
         let elapsed = start.elapsed().as_nanos() as f64;
+        self.peak_bytes = self.peak_bytes.max(output.peak_bytes);
         if let Some(status) = output.failure {
             let mut words = String::new();
             stderr.rewind()?;
@@ -109,6 +113,8 @@ impl Contestant {
 /// What a run printed, and how it failed if it did.
 struct Output {
     stdout: String,
+    /// Of the command and of what it waited for.
+    peak_bytes: u64,
     failure: Option<String>,
 }
 
@@ -135,9 +141,22 @@ fn run_bounded(mut command: Command) -> anyhow::Result<Output> {
     }
     drop(finished);
     let _ = watchdog.join();
-    let status = child.wait()?;
+    let mut status = 0;
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both are valid for writing; `child` is not waited for by anybody else.
+    let collected = unsafe { libc::wait4(pid as libc::pid_t, &mut status, 0, &mut usage) };
+    if collected < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    let status = ExitStatus::from_raw(status);
     let failure = (!status.success()).then(|| format!("{status}"));
-    Ok(Output { stdout, failure })
+    Ok(Output {
+        stdout,
+        // In KiB, as getrusage(2) has it.
+        peak_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
+        failure,
+    })
 }
 
 /// Runs all in turns, after one round that doesn't count. One that fails says so and is out.
@@ -295,7 +314,8 @@ mod tests {
 
     #[test]
     fn printed_times_are_read() {
-        let contestant = Contestant::new("echo", Clock::Printed(10.0), &["/bin/echo", "50"]);
+        let mut contestant = Contestant::new("echo", Clock::Printed(10.0), &["/bin/echo", "50"]);
         assert_eq!(contestant.run().ok(), Some(5.0));
+        assert!(contestant.peak_bytes > 100 << 10);
     }
 }

@@ -3,6 +3,7 @@
 //! All contestants of a table run in turns, round after round, so that a slow moment of the machine hits
 //! them alike. Medians are compared.
 
+mod export;
 mod measure;
 mod startup;
 mod storm;
@@ -17,6 +18,8 @@ pub enum Bench {
     Startup(Args),
     /// Many processes, many signals: what is lost, and how much slower APP gets
     Storm(Args),
+    /// A trace of a million events in each form: time and memory
+    Export(Args),
     /// The price of one system call while system call tracepoints are attached
     Syscalls(Args),
 }
@@ -37,6 +40,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let (args, met) = match bench {
         Bench::Startup(args) => (args, startup::run(args.rounds.unwrap_or(60))?),
         Bench::Storm(args) => (args, storm::run(args.rounds.unwrap_or(25))?),
+        Bench::Export(args) => (args, export::run(args.rounds.unwrap_or(3))?),
         Bench::Syscalls(args) => (args, syscalls::run(args.rounds.unwrap_or(5))?),
     };
     Ok(if met || !args.check {

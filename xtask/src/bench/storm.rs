@@ -136,7 +136,7 @@ fn storm(
     table(&contestants, "µs", 1e3);
 
     // Losses, with as many as were promised.
-    let full = one(
+    let mut full = one(
         "procjail trace",
         storm.full,
         &[&[procjail.as_str()], &traced[..]].concat(),
