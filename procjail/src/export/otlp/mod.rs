@@ -40,7 +40,7 @@ use spans::Spans;
 const SAMPLED: u32 = 1;
 
 /// What may wait for the collector while a file is read, bytes as sent.
-const FILE_BYTES: usize = 4 << 20;
+const FILE_BYTES: usize = 2 << 20;
 
 /// What may wait for the collector while a jail runs, bytes as sent; in memory it is about three times that.
 const LIVE_BYTES: usize = 32 << 20;

@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 /// Most bytes of a message, as sent, without what is the same in each: collectors take 4 MiB.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Most records or spans of a message.
-const BATCH_COUNT: usize = 4_096;
+/// Most records or spans of a message. They are freed by another thread than made them, which costs less while
+/// they are few.
+const BATCH_COUNT: usize = 512;
 
 /// How long a record waits for others while the trace is live.
 const BATCH_AGE: Duration = Duration::from_secs(1);
