@@ -29,7 +29,8 @@ pub struct Args {
     #[arg(long)]
     force: bool,
 
-    /// What somebody else reported of the run: an exit code, or a reason such as Error
+    /// What somebody else reports of the run: an exit code, a reason such as Error, or a state such as
+    /// running
     #[arg(long, value_name = "STATUS", value_parser = Reported::parse)]
     reported: Option<Reported>,
 }

@@ -276,14 +276,7 @@ fn summary(end: &str, report: Report) -> Option<KernelOom> {
         .collect();
     let kinds: Option<MemoryKinds> = (!stat.is_empty()).then(|| memory::kinds(&stat));
     let mut processes = report.tasks;
-    let size = |task: &ProcessSample| {
-        let memory = &task.memory;
-        memory
-            .anon_bytes
-            .saturating_add(memory.file_bytes)
-            .saturating_add(memory.shmem_bytes)
-    };
-    processes.sort_by_key(|task| std::cmp::Reverse(size(task)));
+    processes.sort_by_key(|task| std::cmp::Reverse(task.memory.resident_bytes()));
     processes.truncate(TASKS);
     Some(KernelOom {
         constraint: constraint.to_owned(),

@@ -45,6 +45,15 @@ pub struct ProcessMemory {
     pub total_vm_bytes: u64,
 }
 
+impl ProcessMemory {
+    /// The resident set, bytes: anonymous, files and shared memory (`VmRSS` of proc_pid_status(5)).
+    pub fn resident_bytes(&self) -> u64 {
+        self.anon_bytes
+            .saturating_add(self.file_bytes)
+            .saturating_add(self.shmem_bytes)
+    }
+}
+
 /// A memory cgroup at the instant of a kill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryCgroup {

@@ -146,7 +146,8 @@ pub(super) const COLUMNS: &[Column] = &[
         "data",
         "object",
         "All that is known of it: the event's `data` in the trace, as JSON; docs/trace.schema.json has its form.",
-        |row, cell| push_json(cell, &data(&row.event.what)),
+        // Serializing the model cannot fail.
+        |row, cell| push_json(cell, &row.event.what.data_json().unwrap_or_default()),
     )
     .always(),
 ];
@@ -294,25 +295,10 @@ fn duration_ns(what: &What) -> Option<u64> {
 fn memory_bytes(what: &What) -> Option<u64> {
     match what {
         What::MemorySample(sample) => Some(sample.usage_bytes),
-        What::OomKill(kill) => {
-            let memory = &kill.memory;
-            let mapped = memory.anon_bytes.saturating_add(memory.file_bytes);
-            Some(mapped.saturating_add(memory.shmem_bytes))
-        }
+        What::OomKill(kill) => Some(kill.memory.resident_bytes()),
         What::Exit(exit) => (exit.max_rss_bytes > 0).then_some(exit.max_rss_bytes),
         _ => None,
     }
-}
-
-/// An event's `data` as JSON: what the trace has after its kind.
-fn data(what: &What) -> String {
-    // Serializing the model cannot fail.
-    let json = serde_json::to_string(what).unwrap_or_default();
-    let before = format!("{{\"kind\":\"{}\",\"data\":", what.kind());
-    json.strip_prefix(&before)
-        .and_then(|data| data.strip_suffix('}'))
-        .map(str::to_owned)
-        .unwrap_or(json)
 }
 
 /// The table's form as a Table Schema (specs.frictionlessdata.io/table-schema); `docs/events-csv.schema.json`

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Clock;
 use crate::diagnose::Case;
-use crate::event::{Event, MemorySample, ProcessMemory, Task};
+use crate::event::{Event, MemorySample, Task};
 use crate::render::{escape, words};
 
 /// Most samples that the file has.
@@ -150,7 +150,7 @@ fn processes(samples: &[(&Event, &MemorySample)]) -> Vec<Series> {
     let mut most: HashMap<(u32, u64), (u64, &Task)> = HashMap::new();
     for one in samples.iter().flat_map(|(_, sample)| &sample.processes) {
         let entry = most.entry(key(&one.process)).or_insert((0, &one.process));
-        *entry = (entry.0.max(resident(&one.memory)), &one.process);
+        *entry = (entry.0.max(one.memory.resident_bytes()), &one.process);
     }
     let mut most: Vec<(u64, &Task)> = most.into_values().collect();
     most.sort_by_key(|(size, task)| (std::cmp::Reverse(*size), task.pid, task.start_ns));
@@ -171,16 +171,9 @@ fn processes(samples: &[(&Event, &MemorySample)]) -> Vec<Series> {
                 .iter_mut()
                 .find(|(_, key_of)| *key_of == key(&one.process));
             if let Some(value) = mine.and_then(|(series, _)| series.values.get_mut(at)) {
-                *value = resident(&one.memory);
+                *value = one.memory.resident_bytes();
             }
         }
     }
     series.into_iter().map(|(series, _)| series).collect()
-}
-
-fn resident(memory: &ProcessMemory) -> u64 {
-    memory
-        .anon_bytes
-        .saturating_add(memory.file_bytes)
-        .saturating_add(memory.shmem_bytes)
 }

@@ -208,12 +208,7 @@ impl<W: Write> Output for Perfetto<'_, W> {
             What::MemorySample(sample) => {
                 jail.memory(sink, now_ns, sample)?;
                 for one in &sample.processes {
-                    let memory = &one.memory;
-                    let resident = memory
-                        .anon_bytes
-                        .saturating_add(memory.file_bytes)
-                        .saturating_add(memory.shmem_bytes);
-                    tracks.memory(sink, now_ns, &one.process, resident)?;
+                    tracks.memory(sink, now_ns, &one.process, one.memory.resident_bytes())?;
                 }
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Too many processes.
 
-use super::{Act, Arguments, fail, fork, say, sleep_ms, wait_for};
+use super::{Act, Arguments, fail, fork, fork_with, say, sleep_ms, wait_for};
 
 pub(super) const ACTS: &[Act] = &[
     ("fork-until-refused", fork_until_refused),
@@ -59,22 +59,10 @@ fn reuse_pid(arguments: &Arguments<'_>) -> i32 {
 fn fork_as(number: libc::pid_t) -> libc::pid_t {
     // SAFETY: all zeros is a valid clone_args.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.exit_signal = libc::SIGCHLD as u64;
     args.set_tid = &raw const number as u64;
     args.set_tid_size = 1;
-    // SAFETY: without CLONE_VM this is a fork, the process has one thread, and `number` is valid for
-    // reading.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const args,
-            size_of::<libc::clone_args>(),
-        )
-    };
-    if pid < 0 {
-        fail("clone3");
-    }
-    pid as libc::pid_t
+    // SAFETY: no CLONE_VM, and `number` is valid for reading.
+    unsafe { fork_with(args) }
 }
 
 /// `COUNT MS`: a pool of workers, all made by one, which live for so long.

@@ -121,6 +121,27 @@ pub fn fork() -> libc::pid_t {
     pid
 }
 
+/// fork(2) with what only clone3(2) takes: 0 in the child.
+///
+/// # Safety
+///
+/// `args` has no CLONE_VM, and what it points to is valid.
+pub unsafe fn fork_with(mut args: libc::clone_args) -> libc::pid_t {
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM this is a fork, and the process has one thread; the rest is the caller's word.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    if pid < 0 {
+        fail("clone3");
+    }
+    pid as libc::pid_t
+}
+
 /// waitpid(2) for one child: what it returned, and the status.
 pub fn wait_for(pid: libc::pid_t) -> (libc::pid_t, i32) {
     let mut status = 0;

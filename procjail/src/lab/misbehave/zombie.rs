@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::{Act, Arguments, fail, fork, say, sleep_forever, sleep_ms, wait_for};
+use super::{Act, Arguments, fail, fork, fork_with, say, sleep_forever, sleep_ms, wait_for};
 
 pub(super) const ACTS: &[Act] = &[
     ("neglect-orphans", neglect_orphans),
@@ -145,18 +145,7 @@ fn clone_into(cgroup: &File) -> libc::pid_t {
     // SAFETY: all zeros is a valid clone_args.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = CLONE_INTO_CGROUP;
-    args.exit_signal = libc::SIGCHLD as u64;
     args.cgroup = cgroup.as_raw_fd() as u64;
-    // SAFETY: without CLONE_VM this is a fork, and the process has one thread.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const args,
-            size_of::<libc::clone_args>(),
-        )
-    };
-    if pid < 0 {
-        fail("clone3");
-    }
-    pid as libc::pid_t
+    // SAFETY: no CLONE_VM, and nothing is pointed to.
+    unsafe { fork_with(args) }
 }

@@ -83,16 +83,10 @@ pub(super) fn memory_sample(sample: &MemorySample) -> Words {
         .limit_bytes
         .map_or_else(String::new, |limit| format!(" of {}", bytes(limit)));
     let largest = sample.processes.first().map_or_else(String::new, |most| {
-        let memory = &most.memory;
         format!(
             "most: {} with {}",
             escape(&most.process.comm),
-            bytes(
-                memory
-                    .anon_bytes
-                    .saturating_add(memory.file_bytes)
-                    .saturating_add(memory.shmem_bytes)
-            )
+            bytes(most.memory.resident_bytes())
         )
     });
     let text = format!(

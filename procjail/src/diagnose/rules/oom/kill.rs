@@ -244,9 +244,7 @@ pub fn path(chain: &[MemoryCgroup], level: usize) -> String {
 /// Memory that a process holds, swap left out, bytes.
 pub fn held(memory: &ProcessMemory) -> u64 {
     memory
-        .anon_bytes
-        .saturating_add(memory.file_bytes)
-        .saturating_add(memory.shmem_bytes)
+        .resident_bytes()
         .saturating_add(memory.page_table_bytes)
 }
 
