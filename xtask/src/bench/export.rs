@@ -88,8 +88,8 @@ fn export(
         ],
     )];
     contestants.extend(FORMS.iter().map(|form| to(form, form, &output)));
-    // Over gRPC the receiver, which isn't optimised, would have to decode it all.
     contestants.push(to("otlp", "otlp over HTTP", &collector.http()));
+    contestants.push(to("otlp", "otlp over gRPC", &collector.grpc()));
     race(&mut contestants, rounds);
 
     println!("{storm}: {events} events, {rounds} rounds");

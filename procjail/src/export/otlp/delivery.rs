@@ -77,7 +77,7 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     async fn run(&self) {
         while let Some(batch) = self.queue.next().await {
-            let parcel = self.transport.parcel(batch);
+            let parcel = self.transport.parcel(&batch);
             match self.deliver(&parcel).await {
                 Some(Accepted { refused, reason }) => self.queue.done(refused, reason),
                 None => return,

@@ -8,8 +8,10 @@
 //! counted.
 
 mod attributes;
+mod batch;
 mod collector;
 mod delivery;
+mod grpc;
 mod ids;
 mod names;
 mod queue;
@@ -31,19 +33,20 @@ use crate::render::{self, Output};
 use crate::session::BoxedOutput;
 use crate::trace::{Footer, Header};
 
+use batch::Packer;
 pub use collector::{Collector, CollectorError};
 pub use queue::{Counts, Sent};
-use queue::{Full, Packer, Queue};
+use queue::{Full, Queue};
 use spans::Spans;
 
 /// `trace_flags` of everything: it is recorded.
 const SAMPLED: u32 = 1;
 
-/// What may wait for the collector while a file is read, bytes as sent.
+/// What may wait for the collector while a file is read.
 const FILE_BYTES: usize = 2 << 20;
 
-/// What may wait for the collector while a jail runs, bytes as sent; in memory it is about three times that.
-const LIVE_BYTES: usize = 32 << 20;
+/// What may wait for the collector while a jail runs.
+const LIVE_BYTES: usize = 64 << 20;
 
 /// How long a collector that answers is waited for after the end of a live trace.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -114,7 +117,7 @@ pub fn send(
     let mut output = Otlp::new(&queue, subject.explanation.gate_ns, &subject.case.header);
     let passed = source.pass_on(&mut output);
     for record in record::diagnoses(&subject.case, &subject.explanation) {
-        output.packer.log(record);
+        output.packer.log(&record);
     }
     output.packer.flush();
     queue.close(Instant::now());
@@ -170,7 +173,7 @@ impl Live {
         if let Some((case, explanation)) = explained {
             let mut packer = Packer::new(Arc::clone(&self.queue));
             for record in record::diagnoses(case, explanation) {
-                packer.log(record);
+                packer.log(&record);
             }
             packer.flush();
         }
@@ -278,7 +281,7 @@ impl Otlp {
         let span = self.spans.event(event, &self.clock);
         self.heard = self
             .packer
-            .log(record::event(event, span, &self.ids, &self.clock));
+            .log(&record::event(event, span, &self.ids, &self.clock));
         self.pass_spans();
     }
 
@@ -291,7 +294,7 @@ impl Otlp {
 
     fn pass_spans(&mut self) {
         for span in self.spans.take() {
-            self.heard &= self.packer.span(span);
+            self.heard &= self.packer.span(&span);
         }
     }
 

@@ -4,29 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
 use tokio::sync::Notify;
 
-/// Most bytes of a message, as sent, without what is the same in each: collectors take 4 MiB.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// Most records or spans of a message. They are freed by another thread than made them, which costs less while
-/// they are few.
-const BATCH_COUNT: usize = 512;
-
-/// How long a record waits for others while the trace is live.
-const BATCH_AGE: Duration = Duration::from_secs(1);
-
-/// What is delivered at once.
-#[derive(Debug)]
-pub(super) enum Batch {
-    /// Log records.
-    Logs(Vec<LogRecord>),
-    /// Spans.
-    Spans(Vec<Span>),
-}
+use super::batch::{Batch, Kind};
 
 /// How many of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,16 +18,16 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Those of a batch.
-    fn of(batch: &Batch) -> Self {
-        match batch {
-            Batch::Logs(logs) => Self {
-                logs: logs.len() as u64,
+    /// So many of a kind.
+    pub(super) fn of(kind: Kind, count: u64) -> Self {
+        match kind {
+            Kind::Logs => Self {
+                logs: count,
                 spans: 0,
             },
-            Batch::Spans(spans) => Self {
+            Kind::Spans => Self {
                 logs: 0,
-                spans: spans.len() as u64,
+                spans: count,
             },
         }
     }
@@ -103,7 +83,7 @@ pub(super) struct Queue {
 struct State {
     /// What is being delivered.
     under_way: Option<(Counts, usize)>,
-    batches: VecDeque<(Batch, usize)>,
+    batches: VecDeque<Batch>,
     bytes: usize,
     /// Until when the rest may be delivered: nothing follows.
     deadline: Option<Instant>,
@@ -118,8 +98,8 @@ impl State {
         let mut waiting = self
             .under_way
             .map_or_else(Counts::default, |(counts, _)| counts);
-        for (batch, _) in &self.batches {
-            waiting.add(Counts::of(batch));
+        for batch in &self.batches {
+            waiting.add(batch.counts());
         }
         waiting
     }
@@ -143,7 +123,7 @@ impl Queue {
     }
 
     /// Adds a batch. Tells whether there is still somebody who delivers.
-    pub fn push(&self, batch: Batch, bytes: usize) -> bool {
+    pub fn push(&self, batch: Batch) -> bool {
         let mut state = self.lock();
         if self.full == Full::Wait {
             let full = |state: &mut State| !state.finished && state.bytes >= self.limit_bytes;
@@ -153,11 +133,11 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         if state.finished || state.bytes >= self.limit_bytes {
-            state.sent.dropped.add(Counts::of(&batch));
+            state.sent.dropped.add(batch.counts());
             return !state.finished;
         }
-        state.bytes += bytes;
-        state.batches.push_back((batch, bytes));
+        state.bytes += batch.items.len();
+        state.batches.push_back(batch);
         drop(state);
         self.work.notify_one();
         true
@@ -168,8 +148,8 @@ impl Queue {
         loop {
             {
                 let mut state = self.lock();
-                if let Some((batch, bytes)) = state.batches.pop_front() {
-                    state.under_way = Some((Counts::of(&batch), bytes));
+                if let Some(batch) = state.batches.pop_front() {
+                    state.under_way = Some((batch.counts(), batch.items.len()));
                     return Some(batch);
                 }
                 if state.deadline.is_some() {
@@ -275,98 +255,16 @@ impl Queue {
     }
 }
 
-/// Gathers records and spans in batches.
-pub(super) struct Packer {
-    queue: Arc<Queue>,
-    logs: Pack<LogRecord>,
-    spans: Pack<Span>,
-}
-
-/// Part of a batch.
-struct Pack<T> {
-    items: Vec<T>,
-    bytes: usize,
-    since: Option<Instant>,
-}
-
-impl Packer {
-    /// Gathers for a queue.
-    pub fn new(queue: Arc<Queue>) -> Self {
-        Self {
-            queue,
-            logs: Pack::default(),
-            spans: Pack::default(),
-        }
-    }
-
-    /// Adds a record. Tells whether there is still somebody who delivers.
-    pub fn log(&mut self, record: LogRecord) -> bool {
-        let full = self.logs.add(record);
-        self.push(full.map(|(logs, bytes)| (Batch::Logs(logs), bytes)))
-    }
-
-    /// Adds a span. Tells whether there is still somebody who delivers.
-    pub fn span(&mut self, span: Span) -> bool {
-        let full = self.spans.add(span);
-        self.push(full.map(|(spans, bytes)| (Batch::Spans(spans), bytes)))
-    }
-
-    /// Lets go of what has waited long enough for others.
-    pub fn tick(&mut self) {
-        let old = |since: Option<Instant>| since.is_some_and(|since| since.elapsed() >= BATCH_AGE);
-        if old(self.logs.since) || old(self.spans.since) {
-            self.flush();
-        }
-    }
-
-    /// Lets go of everything. Tells whether there is still somebody who delivers.
-    pub fn flush(&mut self) -> bool {
-        let logs = self.logs.take();
-        let spans = self.spans.take();
-        let logs = self.push(logs.map(|(logs, bytes)| (Batch::Logs(logs), bytes)));
-        let spans = self.push(spans.map(|(spans, bytes)| (Batch::Spans(spans), bytes)));
-        logs && spans
-    }
-
-    fn push(&self, batch: Option<(Batch, usize)>) -> bool {
-        batch.is_none_or(|(batch, bytes)| self.queue.push(batch, bytes))
-    }
-}
-
-impl<T> Default for Pack<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            bytes: 0,
-            since: None,
-        }
-    }
-}
-
-impl<T: Message> Pack<T> {
-    /// Adds an item; returns those before it if it made them too many.
-    fn add(&mut self, item: T) -> Option<(Vec<T>, usize)> {
-        let bytes = item.encoded_len();
-        let full = self.items.len() >= BATCH_COUNT || self.bytes + bytes > BATCH_BYTES;
-        let before = if full { self.take() } else { None };
-        self.since.get_or_insert_with(Instant::now);
-        self.bytes += bytes;
-        self.items.push(item);
-        before
-    }
-
-    fn take(&mut self) -> Option<(Vec<T>, usize)> {
-        let Self { items, bytes, .. } = std::mem::take(self);
-        (!items.is_empty()).then_some((items, bytes))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn logs(count: usize) -> Batch {
-        Batch::Logs(vec![LogRecord::default(); count])
+    fn logs(count: u64, bytes: usize) -> Batch {
+        Batch {
+            kind: Kind::Logs,
+            count,
+            items: vec![0; bytes],
+        }
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -380,16 +278,16 @@ mod tests {
     #[test]
     fn a_live_queue_drops_what_it_has_no_room_for_and_counts() {
         let queue = Queue::new(100, Full::Drop);
-        assert!(queue.push(logs(2), 100));
+        assert!(queue.push(logs(2, 100)));
         let begin = Instant::now();
-        assert!(queue.push(logs(3), 1), "somebody may deliver yet");
+        assert!(queue.push(logs(3, 1)), "somebody may deliver yet");
         assert!(begin.elapsed() < Duration::from_millis(100));
         assert_eq!(queue.sent().dropped, Counts { logs: 3, spans: 0 });
         run(async {
             assert!(queue.next().await.is_some());
             queue.done(1, Some("no".to_owned()));
         });
-        assert!(queue.push(logs(4), 1), "there is room again");
+        assert!(queue.push(logs(4, 1)), "there is room again");
         queue.start();
         let sent = queue.wait(Some(Instant::now()));
         assert_eq!(sent.delivered, Counts { logs: 1, spans: 0 });
@@ -400,10 +298,10 @@ mod tests {
     #[test]
     fn a_files_queue_waits_until_there_is_room_or_nobody_who_delivers() {
         let queue = Queue::new(10, Full::Wait);
-        assert!(queue.push(logs(1), 10));
+        assert!(queue.push(logs(1, 10)));
         let waiting = std::thread::spawn({
             let queue = Arc::clone(&queue);
-            move || (queue.push(logs(1), 10), queue.push(logs(1), 10))
+            move || (queue.push(logs(1, 10)), queue.push(logs(1, 10)))
         });
         run(async {
             assert!(queue.next().await.is_some());
@@ -420,7 +318,7 @@ mod tests {
     #[test]
     fn nothing_follows_the_end() {
         let queue = Queue::new(10, Full::Drop);
-        queue.push(logs(1), 1);
+        queue.push(logs(1, 1));
         queue.close(Instant::now());
         run(async {
             assert!(queue.next().await.is_some());
@@ -428,34 +326,5 @@ mod tests {
             assert!(queue.next().await.is_none());
         });
         assert_eq!(queue.wait(None).delivered.logs, 1);
-    }
-
-    #[test]
-    fn batches_are_bounded_in_bytes_and_number() {
-        let queue = Queue::new(usize::MAX, Full::Drop);
-        let mut packer = Packer::new(Arc::clone(&queue));
-        let long = LogRecord {
-            severity_text: "x".repeat(BATCH_BYTES / 2),
-            ..LogRecord::default()
-        };
-        for _ in 0..3 {
-            packer.log(long.clone());
-        }
-        for _ in 0..=BATCH_COUNT {
-            packer.span(Span::default());
-        }
-        packer.flush();
-        queue.close(Instant::now());
-        let mut sizes = Vec::new();
-        run(async {
-            while let Some(batch) = queue.next().await {
-                sizes.push(Counts::of(&batch));
-                queue.done(0, None);
-            }
-        });
-        let logs: Vec<u64> = sizes.iter().map(|size| size.logs).collect();
-        let spans: Vec<u64> = sizes.iter().map(|size| size.spans).collect();
-        assert_eq!(logs, [1, 1, 0, 1, 0]);
-        assert_eq!(spans, [0, 0, BATCH_COUNT as u64, 0, 1]);
     }
 }

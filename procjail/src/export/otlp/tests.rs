@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ScopeLogs};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
 use crate::event::{Exec, Exit, ExitStatus, Fork, Task, Teardown, story};
-use queue::Batch;
+use batch::Kind;
 
 /// All that a trace becomes.
 fn exported(
@@ -30,9 +30,10 @@ fn exported(
         .expect("a runtime");
     runtime.block_on(async {
         while let Some(batch) = queue.next().await {
-            match batch {
-                Batch::Logs(more) => logs.extend(more),
-                Batch::Spans(more) => spans.extend(more),
+            let scope = &*batch.items;
+            match batch.kind {
+                Kind::Logs => logs.extend(ScopeLogs::decode(scope).expect("logs").log_records),
+                Kind::Spans => spans.extend(ScopeSpans::decode(scope).expect("spans").spans),
             }
             queue.done(0, None);
         }

@@ -1,8 +1,8 @@
 //! One attempt to hand a batch to a collector, over HTTP or gRPC, and what became of it.
 //!
-//! The messages and the gRPC clients are those of `opentelemetry-proto`, the HTTP client that of
-//! `opentelemetry-http`. The exporters of `opentelemetry-otlp`, which join these, return neither the kind
-//! of a failure nor what a collector refused, and can't be told when the time is over.
+//! The messages are those of `opentelemetry-proto`, the HTTP client is that of `opentelemetry-http`, the gRPC
+//! client tonic's. The exporters of `opentelemetry-otlp`, which join these, return neither the kind of a
+//! failure nor what a collector refused, and can't be told when the time is over.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -11,27 +11,26 @@ use http::{HeaderMap, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient};
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
-};
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
-use opentelemetry_semantic_conventions::SCHEMA_URL;
-use prost::Message;
+use prost::{DecodeError, Message};
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
+use super::batch::{Batch, Envelope, Kind};
 use super::collector::{Collector, Protocol};
+use super::grpc;
 use super::names::Names;
-use super::queue::Batch;
 use crate::render;
+
+/// `Export` of `LogsService` (opentelemetry/proto/collector/logs/v1/logs_service.proto).
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// `Export` of `TraceService` (opentelemetry/proto/collector/trace/v1/trace_service.proto).
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -42,30 +41,28 @@ const WORDS: usize = 300;
 /// A connection to a collector.
 pub(super) struct Transport {
     way: Way,
-    resource: Resource,
+    envelope: Envelope,
     attempt: Duration,
     port: Option<u16>,
 }
 
 enum Way {
     Http {
-        client: HyperClient<HttpConnector<Names>>,
+        client: Box<HyperClient<HttpConnector<Names>>>,
         logs: Uri,
         traces: Uri,
         headers: HeaderMap,
     },
     Grpc {
-        logs: LogsServiceClient<Channel>,
-        traces: TraceServiceClient<Channel>,
+        channel: Channel,
         metadata: MetadataMap,
     },
 }
 
 /// A batch as it goes out, as often as it has to.
-pub(super) enum Parcel {
-    Http { uri: Uri, body: Bytes, logs: bool },
-    Logs(ExportLogsServiceRequest),
-    Traces(ExportTraceServiceRequest),
+pub(super) struct Parcel {
+    kind: Kind,
+    message: Bytes,
 }
 
 /// The collector took a batch.
@@ -108,83 +105,32 @@ impl Transport {
         connector.set_nodelay(true);
         let way = match collector.protocol {
             Protocol::Http => Way::Http {
-                client: HyperClient::new(connector, collector.attempt, None),
+                client: Box::new(HyperClient::new(connector, collector.attempt, None)),
                 logs: collector.uri("/v1/logs"),
                 traces: collector.uri("/v1/traces"),
                 headers: collector.headers.clone(),
             },
             Protocol::Grpc => {
                 let endpoint = Endpoint::from(collector.uri(""));
-                let channel = endpoint.connect_with_connector_lazy(connector);
                 Way::Grpc {
-                    logs: LogsServiceClient::new(channel.clone()),
-                    traces: TraceServiceClient::new(channel),
+                    channel: endpoint.connect_with_connector_lazy(connector),
                     metadata: MetadataMap::from_headers(collector.headers.clone()),
                 }
             }
         };
         Self {
             way,
-            resource,
+            envelope: Envelope::new(resource),
             attempt: collector.attempt,
             port: collector.port(),
         }
     }
 
     /// Makes a message of a batch.
-    pub fn parcel(&self, batch: Batch) -> Parcel {
-        let resource = Some(self.resource.clone());
-        let scope = Some(InstrumentationScope {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..InstrumentationScope::default()
-        });
-        let schema_url = SCHEMA_URL.to_owned();
-        match batch {
-            Batch::Logs(log_records) => {
-                let scope_logs = vec![ScopeLogs {
-                    scope,
-                    log_records,
-                    schema_url: schema_url.clone(),
-                }];
-                let request = ExportLogsServiceRequest {
-                    resource_logs: vec![ResourceLogs {
-                        resource,
-                        scope_logs,
-                        schema_url,
-                    }],
-                };
-                match &self.way {
-                    Way::Grpc { .. } => Parcel::Logs(request),
-                    Way::Http { logs, .. } => Parcel::Http {
-                        uri: logs.clone(),
-                        body: request.encode_to_vec().into(),
-                        logs: true,
-                    },
-                }
-            }
-            Batch::Spans(spans) => {
-                let scope_spans = vec![ScopeSpans {
-                    scope,
-                    spans,
-                    schema_url: schema_url.clone(),
-                }];
-                let request = ExportTraceServiceRequest {
-                    resource_spans: vec![ResourceSpans {
-                        resource,
-                        scope_spans,
-                        schema_url,
-                    }],
-                };
-                match &self.way {
-                    Way::Grpc { .. } => Parcel::Traces(request),
-                    Way::Http { traces, .. } => Parcel::Http {
-                        uri: traces.clone(),
-                        body: request.encode_to_vec().into(),
-                        logs: false,
-                    },
-                }
-            }
+    pub fn parcel(&self, batch: &Batch) -> Parcel {
+        Parcel {
+            kind: batch.kind,
+            message: self.envelope.message(batch).into(),
         }
     }
 
@@ -198,17 +144,22 @@ impl Transport {
     }
 
     async fn try_send(&self, parcel: &Parcel) -> Result<Accepted, Failure> {
-        match (&self.way, parcel) {
-            (
-                Way::Http {
-                    client, headers, ..
-                },
-                Parcel::Http { uri, body, logs },
-            ) => {
+        let message = parcel.message.clone();
+        match &self.way {
+            Way::Http {
+                client,
+                logs,
+                traces,
+                headers,
+            } => {
+                let uri = match parcel.kind {
+                    Kind::Logs => logs,
+                    Kind::Spans => traces,
+                };
                 let mut request = Request::post(uri.clone())
                     .header(header::CONTENT_TYPE, "application/x-protobuf")
                     .header(header::USER_AGENT, user_agent())
-                    .body(body.clone())
+                    .body(message)
                     .map_err(|error| never(error.to_string()))?;
                 request.headers_mut().extend(headers.clone());
                 let response = client
@@ -219,28 +170,20 @@ impl Transport {
                     response.status(),
                     response.headers(),
                     response.body(),
-                    *logs,
+                    parcel.kind,
                 )
             }
-            (Way::Grpc { logs, metadata, .. }, Parcel::Logs(request)) => {
-                let request = with_metadata(request.clone(), metadata);
-                let response = logs.clone().export(request).await;
-                let response = response.map_err(|status| self.grpc_failure(&status))?;
-                Ok(response.into_inner().accepted())
+            Way::Grpc { channel, metadata } => {
+                let method = match parcel.kind {
+                    Kind::Logs => LOGS,
+                    Kind::Spans => TRACES,
+                };
+                let answer = grpc::call(channel, method, metadata, message)
+                    .await
+                    .map_err(|status| self.grpc_failure(&status))?;
+                accepted(parcel.kind, &answer)
+                    .map_err(|_| never("its answer is not that of a collector".to_owned()))
             }
-            (
-                Way::Grpc {
-                    traces, metadata, ..
-                },
-                Parcel::Traces(request),
-            ) => {
-                let request = with_metadata(request.clone(), metadata);
-                let response = traces.clone().export(request).await;
-                let response = response.map_err(|status| self.grpc_failure(&status))?;
-                Ok(response.into_inner().accepted())
-            }
-            // A parcel is made for the way it goes.
-            _ => Err(never("a message of another protocol".to_owned())),
         }
     }
 
@@ -250,16 +193,11 @@ impl Transport {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        logs: bool,
+        kind: Kind,
     ) -> Result<Accepted, Failure> {
         if status.is_success() {
             // An answer that can't be read is that of something which is no collector.
-            let accepted = if logs {
-                ExportLogsServiceResponse::decode(body).map(|response| response.accepted())
-            } else {
-                ExportTraceServiceResponse::decode(body).map(|response| response.accepted())
-            };
-            return accepted
+            return accepted(kind, body)
                 .map_err(|_| never(format!("the answer {status} is not that of a collector")));
         }
         let retry = match status.as_u16() {
@@ -357,31 +295,21 @@ impl Transport {
 }
 
 /// What a collector's answer says of a batch that it took.
-trait Answer {
-    fn accepted(self) -> Accepted;
-}
-
-impl Answer for ExportLogsServiceResponse {
-    fn accepted(self) -> Accepted {
-        self.partial_success.map_or_else(Accepted::default, |part| {
-            accepted(part.rejected_log_records, &part.error_message)
-        })
-    }
-}
-
-impl Answer for ExportTraceServiceResponse {
-    fn accepted(self) -> Accepted {
-        self.partial_success.map_or_else(Accepted::default, |part| {
-            accepted(part.rejected_spans, &part.error_message)
-        })
-    }
-}
-
-fn accepted(refused: i64, message: &str) -> Accepted {
-    Accepted {
-        refused: u64::try_from(refused).unwrap_or(0),
-        reason: Some(words(message)).filter(|words| !words.is_empty()),
-    }
+fn accepted(kind: Kind, answer: &[u8]) -> Result<Accepted, DecodeError> {
+    let part = match kind {
+        Kind::Logs => ExportLogsServiceResponse::decode(answer)?
+            .partial_success
+            .map(|part| (part.rejected_log_records, part.error_message)),
+        Kind::Spans => ExportTraceServiceResponse::decode(answer)?
+            .partial_success
+            .map(|part| (part.rejected_spans, part.error_message)),
+    };
+    Ok(
+        part.map_or_else(Accepted::default, |(refused, message)| Accepted {
+            refused: u64::try_from(refused).unwrap_or(0),
+            reason: Some(words(&message)).filter(|words| !words.is_empty()),
+        }),
+    )
 }
 
 fn never(what: String) -> Failure {
@@ -389,12 +317,6 @@ fn never(what: String) -> Failure {
         what,
         retry: Retry::Never,
     }
-}
-
-fn with_metadata<T>(message: T, metadata: &MetadataMap) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    *request.metadata_mut() = metadata.clone();
-    request
 }
 
 fn user_agent() -> &'static str {

@@ -1,6 +1,8 @@
 //! A receiver of OTLP on the loopback interface, over HTTP and gRPC, that keeps what it gets and answers as
 //! it is told: at once, late, never, with a failure, or in part.
 
+mod sink;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +26,15 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Answer {
     /// It is taken.
+    #[default]
     Take,
-    /// It is taken and not kept; over HTTP it isn't even looked into. For measuring who sends.
-    Forget,
     /// It is taken, after a while.
     Late(Duration),
     /// It is never answered.
@@ -71,7 +73,7 @@ pub struct Collector {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     received: Mutex<Received>,
     first: Mutex<VecDeque<Answer>>,
@@ -84,9 +86,11 @@ impl Collector {
         Self::answering(&[], Answer::Take)
     }
 
-    /// The same, for measuring who sends: what comes over HTTP isn't looked into, and nothing is kept.
+    /// The same, for measuring who sends: what comes isn't looked into, and nothing is kept.
     pub fn blind() -> Self {
-        Self::answering(&[], Answer::Forget)
+        Self::serving(Arc::default(), |_, http, grpc| async {
+            tokio::join!(sink::serve(http), sink::serve(grpc));
+        })
     }
 
     /// The same, with its answers to the first requests, and to all others.
@@ -96,6 +100,19 @@ impl Collector {
             first: Mutex::new(first.iter().copied().collect()),
             then,
         });
+        Self::serving(shared, |shared, http, grpc| async {
+            tokio::join!(
+                serve_http(http, Arc::clone(&shared)),
+                serve_grpc(grpc, shared)
+            );
+        })
+    }
+
+    /// Listens on two ports that are free, and lets `serve` serve them until this is dropped.
+    fn serving<F: Future<Output = ()>>(
+        shared: Arc<Shared>,
+        serve: impl FnOnce(Arc<Shared>, TcpListener, TcpListener) -> F + Send + 'static,
+    ) -> Self {
         let (told, addresses) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
         let thread = thread::spawn({
@@ -108,14 +125,12 @@ impl Collector {
                 runtime.block_on(async {
                     let http = listen().await;
                     let grpc = listen().await;
-                    let address = |listener: &tokio::net::TcpListener| {
-                        listener.local_addr().expect("an address")
-                    };
+                    let address =
+                        |listener: &TcpListener| listener.local_addr().expect("an address");
                     told.send((address(&http), address(&grpc)))
                         .expect("somebody waits for the addresses");
                     tokio::select! {
-                        () = serve_http(http, Arc::clone(&shared)) => {}
-                        () = serve_grpc(grpc, Arc::clone(&shared)) => {}
+                        () = serve(shared, http, grpc) => {}
                         _ = ended => {}
                     }
                 });
@@ -163,10 +178,8 @@ pub fn nobody() -> String {
     listener.local_addr().expect("an address").to_string()
 }
 
-async fn listen() -> tokio::net::TcpListener {
-    tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port")
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a port")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -226,7 +239,7 @@ fn partly(answer: Answer) -> ExportLogsServiceResponse {
     }
 }
 
-async fn serve_http(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+async fn serve_http(listener: TcpListener, shared: Arc<Shared>) {
     let router = axum::Router::new()
         .route("/v1/logs", post(http_logs))
         .route("/v1/traces", post(http_traces))
@@ -241,9 +254,6 @@ async fn http_logs(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         Ok(answer) => answer,
         Err(failure) => return failure,
     };
-    if matches!(answer, Answer::Forget) {
-        return protobuf(&ExportLogsServiceResponse::default());
-    }
     let Ok(request) = ExportLogsServiceRequest::decode(body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -256,10 +266,8 @@ async fn http_traces(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match http_answer(&shared, &headers).await {
-        Ok(Answer::Forget) => return protobuf(&ExportTraceServiceResponse::default()),
-        Ok(_) => {}
-        Err(failure) => return failure,
+    if let Err(failure) = http_answer(&shared, &headers).await {
+        return failure;
     }
     let Ok(request) = ExportTraceServiceRequest::decode(body) else {
         return StatusCode::BAD_REQUEST.into_response();
@@ -293,7 +301,7 @@ async fn http_answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, Res
     }
 }
 
-async fn serve_grpc(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+async fn serve_grpc(listener: TcpListener, shared: Arc<Shared>) {
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     tonic::transport::Server::builder()
         .add_service(LogsServiceServer::new(Grpc(Arc::clone(&shared))))
@@ -330,9 +338,7 @@ impl LogsService for Grpc {
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
         let answer = self.answer(&request).await?;
-        if !matches!(answer, Answer::Forget) {
-            self.0.logs(request.into_inner());
-        }
+        self.0.logs(request.into_inner());
         Ok(tonic::Response::new(partly(answer)))
     }
 }
@@ -343,9 +349,8 @@ impl TraceService for Grpc {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        if !matches!(self.answer(&request).await?, Answer::Forget) {
-            self.0.spans(request.into_inner());
-        }
+        self.answer(&request).await?;
+        self.0.spans(request.into_inner());
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
