@@ -2,8 +2,10 @@
 //! it is told: at once, late, never, with a failure, or in part.
 
 mod sink;
+mod tls;
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,6 +16,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
     logs_service_server::{LogsService, LogsServiceServer},
@@ -28,6 +31,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tonic::codec::CompressionEncoding;
+
+pub use tls::Authority;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +67,8 @@ pub struct Received {
     pub token: Option<String>,
     /// Largest message, bytes.
     pub largest: usize,
+    /// How messages were compressed, those that were.
+    pub compressed: Vec<String>,
 }
 
 /// A running receiver. It ends when it is dropped.
@@ -108,6 +116,21 @@ impl Collector {
         })
     }
 
+    /// The same behind TLS, and only for clients that `authority` knows if it is `mutual`.
+    pub fn behind_tls(authority: &Authority, mutual: bool) -> Self {
+        let http_tls = authority.acceptor(mutual, "http/1.1");
+        let grpc_tls = authority.acceptor(mutual, "h2");
+        Self::serving(Arc::default(), |shared, http, grpc| async {
+            let (http_inside, grpc_inside) = (listen().await, listen().await);
+            tokio::join!(
+                tls::front(http, http_tls, address(&http_inside)),
+                tls::front(grpc, grpc_tls, address(&grpc_inside)),
+                serve_http(http_inside, Arc::clone(&shared)),
+                serve_grpc(grpc_inside, shared)
+            );
+        })
+    }
+
     /// Listens on two ports that are free, and lets `serve` serve them until this is dropped.
     fn serving<F: Future<Output = ()>>(
         shared: Arc<Shared>,
@@ -125,8 +148,6 @@ impl Collector {
                 runtime.block_on(async {
                     let http = listen().await;
                     let grpc = listen().await;
-                    let address =
-                        |listener: &TcpListener| listener.local_addr().expect("an address");
                     told.send((address(&http), address(&grpc)))
                         .expect("somebody waits for the addresses");
                     tokio::select! {
@@ -182,6 +203,10 @@ async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.expect("a port")
 }
 
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("an address")
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -201,6 +226,27 @@ impl Shared {
             _ => {}
         }
         answer
+    }
+
+    /// Notes how a message was compressed, if it was.
+    fn compressed(&self, encoding: Option<&str>) {
+        let mut received = lock(&self.received);
+        received.compressed.extend(encoding.map(str::to_owned));
+    }
+
+    /// A body over HTTP without its compression.
+    fn plain(&self, headers: &HeaderMap, body: Bytes) -> Vec<u8> {
+        let encoding = headers.get(header::CONTENT_ENCODING);
+        let encoding = encoding.and_then(|encoding| encoding.to_str().ok());
+        self.compressed(encoding);
+        if encoding != Some("gzip") {
+            return body.into();
+        }
+        let mut plain = Vec::new();
+        GzDecoder::new(&*body)
+            .read_to_end(&mut plain)
+            .expect("it is compressed");
+        plain
     }
 
     fn logs(&self, request: ExportLogsServiceRequest) {
@@ -254,7 +300,7 @@ async fn http_logs(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         Ok(answer) => answer,
         Err(failure) => return failure,
     };
-    let Ok(request) = ExportLogsServiceRequest::decode(body) else {
+    let Ok(request) = ExportLogsServiceRequest::decode(&*shared.plain(&headers, body)) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     shared.logs(request);
@@ -269,7 +315,7 @@ async fn http_traces(
     if let Err(failure) = http_answer(&shared, &headers).await {
         return failure;
     }
-    let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+    let Ok(request) = ExportTraceServiceRequest::decode(&*shared.plain(&headers, body)) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     shared.spans(request);
@@ -304,8 +350,13 @@ async fn http_answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, Res
 async fn serve_grpc(listener: TcpListener, shared: Arc<Shared>) {
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     tonic::transport::Server::builder()
-        .add_service(LogsServiceServer::new(Grpc(Arc::clone(&shared))))
-        .add_service(TraceServiceServer::new(Grpc(shared)))
+        .add_service(
+            LogsServiceServer::new(Grpc(Arc::clone(&shared)))
+                .accept_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            TraceServiceServer::new(Grpc(shared)).accept_compressed(CompressionEncoding::Gzip),
+        )
         .serve_with_incoming(incoming)
         .await
         .expect("it serves");
@@ -317,6 +368,9 @@ impl Grpc {
     async fn answer<T>(&self, request: &tonic::Request<T>) -> Result<Answer, tonic::Status> {
         let token = request.metadata().get("x-token");
         let token = token.and_then(|token| token.to_str().ok());
+        let encoding = request.metadata().get("grpc-encoding");
+        self.0
+            .compressed(encoding.and_then(|encoding| encoding.to_str().ok()));
         match self.0.answer(token.map(str::to_owned)).await {
             Answer::Fail(status, _) => Err(tonic::Status::new(
                 match status {

@@ -1,11 +1,14 @@
 //! Which collector, over which protocol: from an address and the environment's standard variables.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use rustls::ClientConfig;
 
+use super::tls;
 use crate::render;
 
 /// Where a collector is if nobody says otherwise, as the specification has it.
@@ -22,7 +25,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 pub enum CollectorError {
     /// The address is none of a collector.
     #[error(
-        "{url} is not a collector's address: {why}; use http://HOST:4318 for OTLP over HTTP or grpc://HOST:4317 for OTLP over gRPC"
+        "{url} is not a collector's address: {why}; use http://HOST:4318 for OTLP over HTTP or grpc://HOST:4317 for OTLP over gRPC, https:// or grpcs:// with TLS"
     )]
     Url {
         /// As it was given.
@@ -40,6 +43,15 @@ pub enum CollectorError {
         /// What is wrong with it.
         why: String,
     },
+    /// There is nobody by whom a collector's certificate could be known.
+    #[error(
+        "cannot trust any collector: {why}; or name a file of certificates in {}",
+        tls::TRUSTED
+    )]
+    Trust {
+        /// What is wrong with the certificates.
+        why: String,
+    },
 }
 
 /// How to speak to a collector.
@@ -55,11 +67,15 @@ pub(super) enum Protocol {
 #[derive(Clone, Debug)]
 pub struct Collector {
     pub(super) protocol: Protocol,
+    /// How to speak TLS, if that is spoken.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) authority: Authority,
     /// What comes before `/v1/logs`, without a slash at the end.
     pub(super) path: String,
     /// What each request carries, such as a token.
     pub(super) headers: HeaderMap,
+    /// Whether messages are compressed.
+    pub(super) gzip: bool,
     /// How long one attempt may take.
     pub(super) attempt: Duration,
     given: bool,
@@ -69,7 +85,7 @@ impl Collector {
     /// The collector at `url`; else at OTEL_EXPORTER_OTLP_ENDPOINT; else the local one.
     ///
     /// `grpc://` means OTLP over gRPC. `http://` means OTLP over HTTP, unless OTEL_EXPORTER_OTLP_PROTOCOL is
-    /// `grpc`.
+    /// `grpc`. `grpcs://` and `https://` are the same with TLS.
     ///
     /// # Errors
     ///
@@ -111,11 +127,6 @@ impl Collector {
         if authority.host().is_empty() || odd {
             return Err(wrong("its host or its port is none"));
         }
-        if matches!(scheme, "https" | "grpcs") {
-            return Err(wrong(
-                "procjail does not speak TLS; send to a collector or an agent near by, which does",
-            ));
-        }
         if uri.query().is_some() {
             return Err(wrong("it has a query"));
         }
@@ -129,7 +140,7 @@ impl Collector {
                 },
             })?;
         let authority = match (scheme, authority.port()) {
-            ("grpc", None) => format!("{authority}:{GRPC_PORT}")
+            ("grpc" | "grpcs", None) => format!("{authority}:{GRPC_PORT}")
                 .parse()
                 .map_err(|error| wrong(&format!("{error}")))?,
             _ => authority,
@@ -142,11 +153,17 @@ impl Collector {
         if protocol == Protocol::Grpc && !path.is_empty() {
             return Err(wrong("gRPC has no paths"));
         }
+        let tls = match scheme {
+            "https" | "grpcs" => Some(tls::config(&variable)?),
+            _ => None,
+        };
         Ok(Self {
             protocol,
+            tls,
             authority,
             path: path.to_owned(),
             headers: headers(variable("OTEL_EXPORTER_OTLP_HEADERS"))?,
+            gzip: gzip(variable("OTEL_EXPORTER_OTLP_COMPRESSION"))?,
             attempt: attempt(variable("OTEL_EXPORTER_OTLP_TIMEOUT"))?,
             given,
         })
@@ -161,7 +178,10 @@ impl Collector {
     pub(super) fn uri(&self, service: &str) -> Uri {
         let path: Option<PathAndQuery> = format!("{}{service}", self.path).parse().ok();
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(match self.tls {
+            None => Scheme::HTTP,
+            Some(_) => Scheme::HTTPS,
+        });
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         // All of the parts come from an address that was whole.
@@ -176,9 +196,11 @@ impl Collector {
 
 impl fmt::Display for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.protocol {
-            Protocol::Http => "http",
-            Protocol::Grpc => "grpc",
+        let scheme = match (self.protocol, &self.tls) {
+            (Protocol::Http, None) => "http",
+            (Protocol::Http, Some(_)) => "https",
+            (Protocol::Grpc, None) => "grpc",
+            (Protocol::Grpc, Some(_)) => "grpcs",
         };
         write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
@@ -191,9 +213,9 @@ enum Wrong {
 
 fn protocol(scheme: &str, wanted: Option<String>) -> Result<Protocol, Wrong> {
     match (scheme, wanted.as_deref()) {
-        ("grpc", _) | ("http", Some("grpc")) => Ok(Protocol::Grpc),
-        ("http", None | Some("http/protobuf")) => Ok(Protocol::Http),
-        ("http", Some(other)) => Err(Wrong::Variable(other.to_owned())),
+        ("grpc" | "grpcs", _) | ("http" | "https", Some("grpc")) => Ok(Protocol::Grpc),
+        ("http" | "https", None | Some("http/protobuf")) => Ok(Protocol::Http),
+        ("http" | "https", Some(other)) => Err(Wrong::Variable(other.to_owned())),
         (other, _) => Err(Wrong::Scheme(format!("the scheme {other} is unknown"))),
     }
 }
@@ -247,6 +269,18 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     bytes
 }
 
+fn gzip(compression: Option<String>) -> Result<bool, CollectorError> {
+    match compression.as_deref() {
+        Some("gzip") => Ok(true),
+        None | Some("none") => Ok(false),
+        Some(other) => Err(CollectorError::Variable {
+            name: "OTEL_EXPORTER_OTLP_COMPRESSION",
+            value: render::escape(other),
+            why: "only gzip and none are supported".to_owned(),
+        }),
+    }
+}
+
 fn attempt(milliseconds: Option<String>) -> Result<Duration, CollectorError> {
     let Some(text) = milliseconds else {
         return Ok(ATTEMPT);
@@ -287,6 +321,9 @@ mod tests {
         assert_eq!(shown("grpc://h", &[]), "grpc://h:4317");
         assert_eq!(shown("grpc://[::1]:9", &[]), "grpc://[::1]:9");
         assert_eq!(shown("http://h:4317", &grpc), "grpc://h:4317");
+        assert_eq!(shown("https://h:4317", &grpc), "grpcs://h:4317");
+        assert_eq!(shown("https://h/otlp", &[]), "https://h/otlp");
+        assert_eq!(shown("grpcs://h", &[]), "grpcs://h:4317");
         assert_eq!(shown("", &[]), "http://localhost:4318");
         let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere:1")];
         assert_eq!(shown("", &endpoint), "http://elsewhere:1");
@@ -300,7 +337,6 @@ mod tests {
         for (url, why) in [
             ("localhost:4318", "needs a scheme"),
             ("/tmp/out.json", "needs a scheme"),
-            ("https://h:4318", "does not speak TLS"),
             ("ftp://h", "the scheme ftp is unknown"),
             ("http://", "not a collector's address"),
             ("http://:4318", "not a collector's address"),
@@ -333,6 +369,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=secret"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
         ] {
             let error = collector("http://h", &[(name, value)]).expect_err(name);
             assert!(error.contains(name) && !error.contains("secret"), "{error}");

@@ -168,14 +168,10 @@ impl Delivery<'_> {
                 failure.what,
                 render::duration(wait.as_nanos() as u64)
             ),
-            retry => format!(
-                "{}; tried for {}{}",
+            _ => format!(
+                "{}; tried for {}",
                 failure.what,
-                render::duration(tried.as_nanos() as u64),
-                match retry {
-                    Retry::Unreached => "; see that a collector listens there",
-                    _ => "",
-                }
+                render::duration(tried.as_nanos() as u64)
             ),
         };
         self.queue.failed(&what);

@@ -4,7 +4,7 @@ use http::uri::PathAndQuery;
 use opentelemetry_http::Bytes;
 use prost::bytes::{Buf, BufMut};
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -18,9 +18,13 @@ pub(super) async fn call(
     channel: &Channel,
     method: &'static str,
     metadata: &MetadataMap,
+    compression: Option<CompressionEncoding>,
     message: Bytes,
 ) -> Result<Bytes, Status> {
     let mut client = Grpc::new(channel.clone());
+    if let Some(compression) = compression {
+        client = client.send_compressed(compression);
+    }
     client
         .ready()
         .await

@@ -20,6 +20,7 @@ mod resource;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 
 use std::io;

@@ -5,9 +5,15 @@
 //! failure nor what a collector refused, and can't be told when the time is over.
 
 use std::error::Error;
+use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Request, StatusCode, Uri, header};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::builderstates::WantsProtocols1;
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient};
@@ -15,7 +21,9 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::{DecodeError, Message};
+use rustls::ClientConfig;
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
@@ -24,6 +32,7 @@ use super::batch::{Batch, Envelope, Kind};
 use super::collector::{Collector, Protocol};
 use super::grpc;
 use super::names::Names;
+use super::tls;
 use crate::render;
 
 /// `Export` of `LogsService` (opentelemetry/proto/collector/logs/v1/logs_service.proto).
@@ -42,13 +51,15 @@ const WORDS: usize = 300;
 pub(super) struct Transport {
     way: Way,
     envelope: Envelope,
+    gzip: bool,
     attempt: Duration,
+    tls: Option<Arc<ClientConfig>>,
     port: Option<u16>,
 }
 
 enum Way {
     Http {
-        client: Box<HyperClient<HttpConnector<Names>>>,
+        client: Box<dyn HttpClient>,
         logs: Uri,
         traces: Uri,
         headers: HeaderMap,
@@ -103,9 +114,17 @@ impl Transport {
         let mut connector = HttpConnector::new_with_resolver(Names);
         connector.set_connect_timeout(Some(CONNECT.min(collector.attempt)));
         connector.set_nodelay(true);
+        connector.enforce_http(collector.tls.is_none());
+        let attempt = collector.attempt;
         let way = match collector.protocol {
             Protocol::Http => Way::Http {
-                client: Box::new(HyperClient::new(connector, collector.attempt, None)),
+                client: match &collector.tls {
+                    None => Box::new(HyperClient::new(connector, attempt, None)),
+                    Some(tls) => {
+                        let tls = with_tls(tls).enable_http1().wrap_connector(connector);
+                        Box::new(HyperClient::new(tls, attempt, None))
+                    }
+                },
                 logs: collector.uri("/v1/logs"),
                 traces: collector.uri("/v1/traces"),
                 headers: collector.headers.clone(),
@@ -113,7 +132,13 @@ impl Transport {
             Protocol::Grpc => {
                 let endpoint = Endpoint::from(collector.uri(""));
                 Way::Grpc {
-                    channel: endpoint.connect_with_connector_lazy(connector),
+                    channel: match &collector.tls {
+                        None => endpoint.connect_with_connector_lazy(connector),
+                        Some(tls) => {
+                            let tls = with_tls(tls).enable_http2().wrap_connector(connector);
+                            endpoint.connect_with_connector_lazy(tls)
+                        }
+                    },
                     metadata: MetadataMap::from_headers(collector.headers.clone()),
                 }
             }
@@ -121,16 +146,24 @@ impl Transport {
         Self {
             way,
             envelope: Envelope::new(resource),
-            attempt: collector.attempt,
+            attempt,
+            gzip: collector.gzip,
+            tls: collector.tls.clone(),
             port: collector.port(),
         }
     }
 
     /// Makes a message of a batch.
     pub fn parcel(&self, batch: &Batch) -> Parcel {
+        let message = self.envelope.message(batch);
+        // Tonic compresses by itself: gRPC says with each message whether it is.
+        let message = match self.way {
+            Way::Http { .. } if self.gzip => gzipped(&message),
+            _ => message,
+        };
         Parcel {
             kind: batch.kind,
-            message: self.envelope.message(batch).into(),
+            message: message.into(),
         }
     }
 
@@ -162,6 +195,10 @@ impl Transport {
                     .body(message)
                     .map_err(|error| never(error.to_string()))?;
                 request.headers_mut().extend(headers.clone());
+                if self.gzip {
+                    let gzip = HeaderValue::from_static("gzip");
+                    request.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+                }
                 let response = client
                     .send_bytes(request)
                     .await
@@ -178,7 +215,8 @@ impl Transport {
                     Kind::Logs => LOGS,
                     Kind::Spans => TRACES,
                 };
-                let answer = grpc::call(channel, method, metadata, message)
+                let compression = self.gzip.then_some(CompressionEncoding::Gzip);
+                let answer = grpc::call(channel, method, metadata, compression, message)
                     .await
                     .map_err(|status| self.grpc_failure(&status))?;
                 accepted(parcel.kind, &answer)
@@ -223,7 +261,10 @@ impl Transport {
             .and_then(|info| info.retry_delay);
         // A failure on this side of the wire has a source.
         if let Some(source) = status.source()
-            && matches!(status.code(), Code::Unavailable | Code::Unknown)
+            && matches!(
+                status.code(),
+                Code::Cancelled | Code::Unavailable | Code::Unknown
+            )
         {
             return self.unreached(source);
         }
@@ -261,6 +302,9 @@ impl Transport {
 
     /// The innermost cause of a failure on the way.
     fn unreached(&self, error: &(dyn Error + 'static)) -> Failure {
+        if let Some(what) = tls::failure(error) {
+            return never(words(&what));
+        }
         let mut cause = error;
         let mut timed_out = cause.is::<tokio::time::error::Elapsed>();
         while let Some(source) = cause.source() {
@@ -270,18 +314,28 @@ impl Transport {
         if timed_out {
             return self.no_answer();
         }
-        let hint = match self.port {
-            Some(4317) if matches!(self.way, Way::Http { .. }) => {
-                "; port 4317 usually is gRPC's: grpc://"
-            }
-            Some(4318) if matches!(self.way, Way::Grpc { .. }) => {
-                "; port 4318 usually is HTTP's: http://"
-            }
-            _ => "",
-        };
+        let hint = self.hint(cause);
         Failure {
             what: format!("{}{hint}", words(&cause.to_string())),
             retry: Retry::Unreached,
+        }
+    }
+
+    /// What to look at.
+    fn hint(&self, cause: &(dyn Error + 'static)) -> String {
+        let http = matches!(self.way, Way::Http { .. });
+        match (&self.tls, self.port) {
+            (None, Some(4317)) if http => "; port 4317 usually is gRPC's: grpc://".to_owned(),
+            (None, Some(4318)) if !http => "; port 4318 usually is HTTP's: http://".to_owned(),
+            _ if !was_there(cause) => "; see that a collector listens there".to_owned(),
+            // Somebody answers, and not by that protocol.
+            (None, _) => {
+                let with_tls = if http { "https" } else { "grpcs" };
+                format!("; is it a collector? with TLS it is {with_tls}://")
+            }
+            // It went away without a word that could be read.
+            (Some(tls), _) if !tls.client_auth_cert_resolver.has_certs() => tls::wants_one(),
+            _ => String::new(),
         }
     }
 
@@ -312,11 +366,41 @@ fn accepted(kind: Kind, answer: &[u8]) -> Result<Accepted, DecodeError> {
     )
 }
 
+/// Somebody took the connection before it failed for that cause.
+fn was_there(cause: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    let went = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        UnexpectedEof,
+    ];
+    cause
+        .downcast_ref::<io::Error>()
+        .is_none_or(|error| went.contains(&error.kind()))
+}
+
 fn never(what: String) -> Failure {
     Failure {
         what,
         retry: Retry::Never,
     }
+}
+
+/// Compressed fast: most of it is the same again and again.
+fn gzipped(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // A vector takes all: there is no error.
+    let _taken = encoder.write_all(message);
+    encoder.finish().unwrap_or_default()
+}
+
+/// Connections that all have TLS.
+fn with_tls(config: &Arc<ClientConfig>) -> HttpsConnectorBuilder<WantsProtocols1> {
+    HttpsConnectorBuilder::new()
+        .with_tls_config(ClientConfig::clone(config))
+        .https_only()
 }
 
 fn user_agent() -> &'static str {

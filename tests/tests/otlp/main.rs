@@ -1,6 +1,8 @@
 //! `procjail export --to otlp` against a receiver that speaks the protocol, and against what goes wrong with
 //! one.
 
+mod tls;
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -155,6 +157,27 @@ fn a_trace_arrives_over_http_and_over_grpc_alike() {
 }
 
 #[test]
+fn messages_are_compressed_if_the_environment_says_so() {
+    for grpc in [false, true] {
+        let collector = Collector::start();
+        let url = if grpc {
+            collector.grpc()
+        } else {
+            collector.http()
+        };
+        let compression = |value| [("OTEL_EXPORTER_OTLP_COMPRESSION", value)];
+        export("exit-own-code", &url, &compression("none")).expect_code(0);
+        let plain = collector.received();
+        assert!(plain.compressed.is_empty());
+        export("exit-own-code", &url, &compression("gzip")).expect_code(0);
+        let both = collector.received();
+        let messages = both.requests.len() - plain.requests.len();
+        assert_eq!(both.compressed, vec!["gzip"; messages]);
+        assert_eq!(both.logs.len(), 2 * plain.logs.len());
+    }
+}
+
+#[test]
 fn the_environment_names_the_collector_the_protocol_and_the_resource() {
     let collector = Collector::start();
     let url = collector.grpc().replace("grpc://", "http://");
@@ -277,7 +300,8 @@ fn something_else_than_a_collector_is_named() {
     });
     for scheme in ["http", "grpc"] {
         let url = format!("{scheme}://{address}");
-        let finished = export("exit-own-code", &url, &[]).expect_refusal(125, &[&url]);
+        let finished =
+            export("exit-own-code", &url, &[]).expect_refusal(125, &[&url, "is it a collector?"]);
         assert!(
             finished.elapsed < Duration::from_secs(5),
             "{:?}",
@@ -360,11 +384,7 @@ fn a_wrong_path_and_a_wrong_protocol_are_explained() {
         125,
         &["404", "is this the address of an OTLP/HTTP receiver?"],
     );
-    for (url, why) in [
-        ("file.json", "scheme"),
-        ("https://localhost:4318", "TLS"),
-        ("udp://localhost:4318", "udp"),
-    ] {
+    for (url, why) in [("file.json", "scheme"), ("udp://localhost:4318", "udp")] {
         export("exit-own-code", url, &[]).expect_refusal(125, &[url, why, "grpc://HOST:4317"]);
     }
 }
