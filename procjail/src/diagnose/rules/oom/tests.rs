@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::runtime::heap;
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::diagnose::fixture::{Scene, inside, mib, oom_kill, outside};
 use crate::event::*;
 
 fn level(id: u64, name: &str, usage: u64, limit: Option<u64>, at_limit: bool) -> MemoryCgroup {
@@ -40,17 +40,12 @@ fn full() -> Vec<MemoryCgroup> {
 
 fn kill(victim: Task, anon: u64, chain: Vec<MemoryCgroup>) -> OomKill {
     OomKill {
-        victim,
         memory: ProcessMemory {
             anon_bytes: anon,
             ..ProcessMemory::default()
         },
-        oom_score_adj: 0,
-        killed_by_kernel: true,
-        syscall: None,
         chain,
-        chain_truncated: false,
-        stack: Stack::default(),
+        ..oom_kill(&victim)
     }
 }
 
