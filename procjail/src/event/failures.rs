@@ -4,9 +4,8 @@ use procjail_common::{self as common, FAILED_CALLS, NO_PATH};
 
 use super::{
     decode::text_of,
-    enrich::errno,
     evidence::{FailedCall, FailedCalls},
-    model::Syscall,
+    model::{Errno, Syscall},
 };
 use crate::names;
 
@@ -26,7 +25,7 @@ impl From<&common::FailedCalls> for FailedCalls {
                     number: call.number.into(),
                     name: names::syscall(call.number.into()),
                 },
-                error: errno(call.errno),
+                error: Errno::new(call.errno),
                 path: (call.path_len != NO_PATH)
                     .then(|| text_of(&call.path, call.path_len as usize)),
                 args: call.args.to_vec(),
