@@ -7,7 +7,6 @@ use super::{
     evidence::{FailedCall, FailedCalls},
     model::{Errno, Syscall},
 };
-use crate::names;
 
 impl From<&common::FailedCalls> for FailedCalls {
     fn from(record: &common::FailedCalls) -> Self {
@@ -21,10 +20,7 @@ impl From<&common::FailedCalls> for FailedCalls {
             // Two threads failed at the same instant, and wrote to the same place.
             .filter(|call| call.time_ns == call.time_again_ns)
             .map(|call| FailedCall {
-                syscall: Syscall {
-                    number: call.number.into(),
-                    name: names::syscall(call.number.into()),
-                },
+                syscall: Syscall::new(call.number.into()),
                 error: Errno::new(call.errno),
                 path: (call.path_len != NO_PATH)
                     .then(|| text_of(&call.path, call.path_len as usize)),

@@ -208,11 +208,3 @@ fn mount(record: &common::Mount) -> Mount {
         duration_ns: record.duration_ns,
     }
 }
-
-/// The system call that a task is in, if it is in one.
-fn syscall(number: i64) -> Option<Syscall> {
-    (number >= 0).then(|| Syscall {
-        number,
-        name: names::syscall(number),
-    })
-}

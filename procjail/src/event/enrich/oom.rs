@@ -2,7 +2,7 @@
 
 use procjail_common::{self as common, oom_reap_stage};
 
-use super::{Enricher, syscall};
+use super::Enricher;
 use crate::event::decode::text;
 use crate::event::model::*;
 use crate::event::{Frame, Stack};
@@ -37,7 +37,7 @@ impl Enricher {
             },
             oom_score_adj: record.oom_score_adj,
             killed_by_kernel: record.killed_by_kernel != 0,
-            syscall: syscall(record.syscall),
+            syscall: Syscall::entered(record.syscall),
             chain,
             chain_truncated: record.more_levels != 0,
             stack: stack(record),

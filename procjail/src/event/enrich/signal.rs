@@ -2,7 +2,7 @@
 
 use procjail_common::{self as common, signal_flags, task_flags};
 
-use super::{Enricher, SIGNAL_GROUP_EXIT, syscall};
+use super::{Enricher, SIGNAL_GROUP_EXIT};
 use crate::event::Fault;
 use crate::event::model::*;
 use crate::event::processes::Sent;
@@ -47,7 +47,7 @@ impl Enricher {
             blocked: record.flags & signal_flags::BLOCKED != 0,
             unkillable: record.target_flags & SIGNAL_UNKILLABLE != 0,
             exiting: record.target_flags & SIGNAL_GROUP_EXIT != 0,
-            syscall: syscall(record.syscall),
+            syscall: Syscall::entered(record.syscall),
             sender_exiting: sender.flags & task_flags::EXITING != 0,
             sender_kthread: sender.flags & task_flags::KTHREAD != 0,
             sender_traces_target: record.target_ptrace != 0 && record.target_tracer == sender.pid,
