@@ -28,6 +28,7 @@ pub mod jail;
 pub mod kernel;
 pub mod lab;
 pub mod leak;
+mod mountinfo;
 pub mod names;
 pub mod render;
 pub mod session;

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::complain;
 use crate::diagnose::Reported;
 use crate::export::otlp::{self, Collector};
-use crate::export::{Format, Source, SourceError, Target};
+use crate::export::{Format, Source, SourceError, Subject, Target};
 
 /// Export a trace file with its verdicts: for an incident write-up, a viewer or a collector
 #[derive(Debug, clap::Args)]
@@ -53,10 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         }
         None => Target::stdout(),
     };
-    let subject = source.explain(args.reported)?;
-    if let Some(missing) = &subject.missing {
-        complain(format_args!("{missing}"));
-    }
+    let subject = explained(&source, args.reported)?;
     let written = args
         .to
         .output(&subject, &mut target)
@@ -75,6 +72,15 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// The first reading of the trace; says what it lacks.
+fn explained(source: &Source, reported: Option<Reported>) -> Result<Subject, SourceError> {
+    let subject = source.explain(reported)?;
+    if let Some(missing) = &subject.missing {
+        complain(format_args!("{missing}"));
+    }
+    Ok(subject)
+}
+
 /// Sends the trace to a collector.
 fn send(args: Args, source: &Source) -> anyhow::Result<u8> {
     let url = args.output.as_deref().map(Path::to_string_lossy);
@@ -82,10 +88,7 @@ fn send(args: Args, source: &Source) -> anyhow::Result<u8> {
     if !collector.given() {
         complain(format_args!("sending to {collector}"));
     }
-    let subject = source.explain(args.reported)?;
-    if let Some(missing) = &subject.missing {
-        complain(format_args!("{missing}"));
-    }
+    let subject = explained(source, args.reported)?;
     let delivered = otlp::send(source, &subject, &collector)?;
     complain(format_args!("{collector} has taken {delivered}"));
     Ok(0)

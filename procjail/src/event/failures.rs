@@ -4,11 +4,9 @@ use procjail_common::{self as common, FAILED_CALLS, NO_PATH};
 
 use super::{
     decode::text_of,
-    enrich::errno,
     evidence::{FailedCall, FailedCalls},
-    model::Syscall,
+    model::{Errno, Syscall},
 };
-use crate::names;
 
 impl From<&common::FailedCalls> for FailedCalls {
     fn from(record: &common::FailedCalls) -> Self {
@@ -22,11 +20,8 @@ impl From<&common::FailedCalls> for FailedCalls {
             // Two threads failed at the same instant, and wrote to the same place.
             .filter(|call| call.time_ns == call.time_again_ns)
             .map(|call| FailedCall {
-                syscall: Syscall {
-                    number: call.number.into(),
-                    name: names::syscall(call.number.into()),
-                },
-                error: errno(call.errno),
+                syscall: Syscall::new(call.number.into()),
+                error: Errno::new(call.errno),
                 path: (call.path_len != NO_PATH)
                     .then(|| text_of(&call.path, call.path_len as usize)),
                 args: call.args.to_vec(),

@@ -12,6 +12,7 @@ use super::stall::other;
 use crate::event::{FileSystem, Other};
 use crate::hang;
 use crate::jail::sys;
+use crate::mountinfo::unescape_text;
 
 /// Descriptors looked at for those who serve a FUSE file system.
 const DESCRIPTORS: usize = 200_000;
@@ -210,39 +211,15 @@ fn mount(line: &str) -> Option<Mount> {
     let mut front = front.split(' ');
     let id = front.next()?.parse().ok()?;
     let (_, minor) = front.nth(1)?.split_once(':')?;
-    let point = unescaped(front.nth(1)?);
+    let point = unescape_text(front.nth(1)?);
     let mut back = back.split(' ');
     Some(Mount {
         id,
         minor: minor.parse().ok()?,
         point,
         fs_type: back.next()?.to_owned(),
-        source: unescaped(back.next()?),
+        source: unescape_text(back.next()?),
     })
-}
-
-/// Blanks and backslashes are octal numbers there: `\040`.
-fn unescaped(text: &str) -> String {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|_| byte == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(value) => {
-                plain.push(value);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 #[cfg(test)]
@@ -262,7 +239,7 @@ mod tests {
         };
         assert_eq!(mount(line), Some(expected));
         assert_eq!(mount("36 35 0:52 /"), None);
-        assert_eq!(unescaped("a\\04"), "a\\04");
+        assert_eq!(unescape_text("a\\04"), "a\\04");
     }
 
     #[test]

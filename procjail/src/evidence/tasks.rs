@@ -7,7 +7,6 @@ use super::stall::Inquiry;
 use super::{counters, procfs::signals};
 use crate::event::{Moment, Snapshot, Syscall, ThreadState};
 use crate::jail::cgroup::View;
-use crate::names;
 
 /// Threads in a snapshot.
 const THREADS: usize = 256;
@@ -157,11 +156,7 @@ fn in_source(symbol: &str) -> &str {
 /// The call in a `syscall` file (proc_pid_syscall(5)): `running`, `-1 …` outside of one, or its number
 /// and arguments.
 fn syscall(text: &str) -> Option<Syscall> {
-    let number: i64 = text.split_whitespace().next()?.parse().ok()?;
-    (number >= 0).then(|| Syscall {
-        number,
-        name: names::syscall(number),
-    })
+    Syscall::entered(text.split_whitespace().next()?.parse().ok()?)
 }
 
 #[cfg(test)]

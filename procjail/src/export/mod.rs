@@ -28,6 +28,7 @@ use crate::render::Output;
 
 pub use csv::table_schema;
 pub use json::{REPORT_NAME, REPORT_VERSION, Report, report_schema};
+use moment::Clock;
 use progress::Progress;
 pub use source::{Source, SourceError};
 pub use target::{Target, TargetError};
@@ -58,6 +59,15 @@ pub struct Subject {
     pub explanation: Explanation,
     /// What the trace lacks, in words, such as its end; `None` if it is whole.
     pub missing: Option<String>,
+}
+
+impl Subject {
+    /// The trace's clock; its gate is known.
+    fn clock(&self) -> Clock {
+        let mut clock = Clock::of(&self.case.header);
+        clock.gate(self.case.gate_ns());
+        clock
+    }
 }
 
 impl Format {

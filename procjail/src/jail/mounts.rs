@@ -17,6 +17,7 @@ use super::child::{Fault, Part, PartOf};
 use super::error::Error;
 use super::plan::c_path;
 use super::sys::{self, flags};
+use crate::mountinfo::unescape;
 
 /// What `/dev` has in a jail with a root of its own: name, major and minor number (`devices.txt` of
 /// the kernel's documentation).
@@ -264,28 +265,6 @@ impl MountInfo {
             shared,
         })
     }
-}
-
-/// Replaces `\040` and the like.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(value) if byte == b'\\' => {
-                plain.push(value);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                plain.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    plain
 }
 
 /// A mount below a tree that is made read-only by hand.

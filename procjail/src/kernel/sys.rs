@@ -65,6 +65,25 @@ struct ProgLoad {
     prog_name: [u8; NAME_LEN],
 }
 
+impl ProgLoad {
+    /// A program without a name or a log. Instructions are of 8 bytes, whatever type they have.
+    fn new<I>(prog_type: u32, instructions: &[I], license: &CStr) -> Self {
+        const { assert!(size_of::<I>() == size_of::<Instruction>()) };
+        Self {
+            prog_type,
+            insn_cnt: instructions.len() as u32,
+            insns: instructions.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            log_level: 0,
+            log_size: 0,
+            log_buf: 0,
+            kern_version: 0,
+            prog_flags: 0,
+            prog_name: [0; NAME_LEN],
+        }
+    }
+}
+
 /// Loads a raw tracepoint program: the kernel verifies and compiles it.
 ///
 /// With a `log`, the verifier's words are written to it.
@@ -78,18 +97,7 @@ pub fn prog_load(
     license: &CStr,
     log: Option<&mut [u8]>,
 ) -> io::Result<OwnedFd> {
-    let mut attr = ProgLoad {
-        prog_type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-        insn_cnt: instructions.len() as u32,
-        insns: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log_buf: 0,
-        kern_version: 0,
-        prog_flags: 0,
-        prog_name: [0; NAME_LEN],
-    };
+    let mut attr = ProgLoad::new(BPF_PROG_TYPE_RAW_TRACEPOINT, instructions, license);
     for (to, from) in attr.prog_name[..NAME_LEN - 1].iter_mut().zip(name.bytes()) {
         *to = from;
     }
@@ -125,18 +133,7 @@ pub fn load_on_function(function: u32, license: &CStr) -> io::Result<OwnedFd> {
     // r0 = 0; exit
     let instructions: [u64; 2] = [0xb7, 0x95];
     let mut attr = FunctionProgLoad {
-        load: ProgLoad {
-            prog_type: BPF_PROG_TYPE_TRACING,
-            insn_cnt: instructions.len() as u32,
-            insns: instructions.as_ptr() as u64,
-            license: license.as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buf: 0,
-            kern_version: 0,
-            prog_flags: 0,
-            prog_name: [0; NAME_LEN],
-        },
+        load: ProgLoad::new(BPF_PROG_TYPE_TRACING, &instructions, license),
         prog_ifindex: 0,
         expected_attach_type: BPF_TRACE_FENTRY,
         btf: [0; 4],

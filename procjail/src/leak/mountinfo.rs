@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::event::MountEntry;
+use crate::mountinfo::unescape_text;
 
 /// One mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +82,8 @@ fn parse(line: &str) -> Option<Mount> {
     let id = fields.next()?.parse().ok()?;
     let parent = fields.next()?.parse().ok()?;
     let device = fields.next()?.to_owned();
-    let root = unescape(fields.next()?);
-    let target = unescape(fields.next()?);
+    let root = unescape_text(fields.next()?);
+    let target = unescape_text(fields.next()?);
     let _options = fields.next()?;
     let (mut shared, mut master) = (None, None);
     for field in fields.by_ref().take_while(|field| *field != "-") {
@@ -92,8 +93,8 @@ fn parse(line: &str) -> Option<Mount> {
             master = group.parse().ok();
         }
     }
-    let fs_type = unescape(fields.next()?);
-    let source = unescape(fields.next().unwrap_or_default());
+    let fs_type = unescape_text(fields.next()?);
+    let source = unescape_text(fields.next().unwrap_or_default());
     let entry = MountEntry {
         device,
         root,
@@ -104,27 +105,6 @@ fn parse(line: &str) -> Option<Mount> {
         master,
     };
     Some(Mount { id, parent, entry })
-}
-
-/// Undoes the escapes of blanks, tabs, line breaks and backslashes: `\040`.
-fn unescape(field: &str) -> String {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut bytes = field.as_bytes();
-    while let Some((&first, rest)) = bytes.split_first() {
-        let code = rest.get(..3).filter(|_| first == b'\\');
-        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                bytes = rest.get(3..).unwrap_or_default();
-            }
-            None => {
-                plain.push(first);
-                bytes = rest;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 #[cfg(test)]
@@ -144,6 +124,6 @@ mod tests {
         assert_eq!((first.entry.shared, first.entry.master), (Some(7), Some(1)));
         assert_eq!(table.at("/x").expect("a mount").entry.source, "top");
         assert_eq!(table.at("/y"), None);
-        assert_eq!(unescape("a\\9\\"), "a\\9\\");
+        assert_eq!(unescape_text("a\\9\\"), "a\\9\\");
     }
 }

@@ -1,9 +1,9 @@
 //! Interleaved measuring, medians, and the tables.
 
-use std::io::{Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -73,7 +73,7 @@ impl Contestant {
             unsafe {
                 command.pre_exec(move || match libc::setns(descriptor, libc::CLONE_NEWNS) {
                     0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
+                    _ => Err(io::Error::last_os_error()),
                 });
             }
         }
@@ -147,7 +147,7 @@ fn run_bounded(mut command: Command) -> anyhow::Result<Output> {
     // SAFETY: both are valid for writing; `child` is not waited for by anybody else.
     let collected = unsafe { libc::wait4(pid as libc::pid_t, &mut status, 0, &mut usage) };
     if collected < 0 {
-        return Err(std::io::Error::last_os_error().into());
+        return Err(io::Error::last_os_error().into());
     }
     let status = ExitStatus::from_raw(status);
     let failure = (!status.success()).then(|| format!("{status}"));
@@ -243,6 +243,15 @@ pub fn ratio_of(contestants: &[Contestant], name: &str, base: &str) -> f64 {
     median(&ratios)
 }
 
+/// What a child whose output is a pipe says first; empty if it says nothing.
+pub fn first_line(child: &mut Child) -> io::Result<String> {
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    Ok(line)
+}
+
 /// A mount namespace of its own, made by `script` and alive while the returned file is open.
 pub fn mount_namespace(script: &str) -> anyhow::Result<std::fs::File> {
     let mut child = Command::new("unshare")
@@ -256,10 +265,7 @@ pub fn mount_namespace(script: &str) -> anyhow::Result<std::fs::File> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run unshare")?;
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
-    }
+    let line = first_line(&mut child)?;
     let namespace = std::fs::File::open(
         Path::new("/proc")
             .join(child.id().to_string())

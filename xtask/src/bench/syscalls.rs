@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::measure::{Clock, Contestant, race, table};
+use super::measure::{Clock, Contestant, first_line, race, table};
 use crate::workspace::build_release;
 
 const CALLS: u64 = 5_000_000;
@@ -83,10 +83,7 @@ impl Tracer {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start procjail")?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
-        }
+        let line = first_line(&mut child)?;
         if line != "ready\n" {
             let status = child.wait()?;
             bail!("procjail trace did not start: {status}");

@@ -142,11 +142,14 @@ impl Case {
 
     /// The last system calls that failed in a process.
     pub fn failed_calls(&self, id: ProcessId) -> Option<(&Event, &FailedCalls)> {
-        let event = self.event(self.process(id).failed_calls?);
-        match &event.what {
-            What::FailedCalls(failed) => Some((event, failed)),
-            _ => None,
-        }
+        self.those(self.process(id).failed_calls.as_slice(), failed)
+            .next()
+    }
+
+    /// The same of all processes, in order.
+    pub fn all_failed_calls(&self) -> impl Iterator<Item = (ProcessId, &Event, &FailedCalls)> {
+        self.each(failed)
+            .filter_map(|(event, failed)| Some((self.process_of(&event.task)?, event, failed)))
     }
 
     /// When a process ended, CLOCK_BOOTTIME nanoseconds; the trace's end if it didn't.
@@ -158,5 +161,12 @@ impl Case {
     /// Whose child a process was when it ended.
     pub fn last_parent(&self, id: ProcessId) -> Option<ProcessId> {
         self.process_of(&self.exit(id)?.1.parent)
+    }
+}
+
+fn failed(what: &What) -> Option<&FailedCalls> {
+    match what {
+        What::FailedCalls(failed) => Some(failed),
+        _ => None,
     }
 }

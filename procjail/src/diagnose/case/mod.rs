@@ -220,14 +220,23 @@ impl Case {
             .filter_map(move |event| Some((event, pick(&event.what)?)))
     }
 
+    /// The same of the events at some positions alone.
+    fn those<'a, T: 'a>(
+        &'a self,
+        indices: &'a [Index],
+        pick: fn(&'a What) -> Option<T>,
+    ) -> impl DoubleEndedIterator<Item = (&'a Event, T)> + 'a {
+        indices.iter().filter_map(move |index| {
+            let event = self.event(*index);
+            Some((event, pick(&event.what)?))
+        })
+    }
+
     /// The OOM kills, in order.
     pub fn oom_kills(&self) -> impl Iterator<Item = (&Event, &OomKill)> {
-        self.oom_kills.iter().filter_map(|index| {
-            let event = self.event(*index);
-            match &event.what {
-                What::OomKill(kill) => Some((event, kill)),
-                _ => None,
-            }
+        self.those(&self.oom_kills, |what| match what {
+            What::OomKill(kill) => Some(kill),
+            _ => None,
         })
     }
 

@@ -80,11 +80,7 @@ impl Process {
 impl Case {
     /// The end of a process.
     pub fn exit(&self, id: ProcessId) -> Option<(&Event, &Exit)> {
-        let event = self.event(self.process(id).exit?);
-        match &event.what {
-            What::Exit(exit) => Some((event, exit)),
-            _ => None,
-        }
+        self.those(self.process(id).exit.as_slice(), ended).next()
     }
 
     /// How a process ended.
@@ -94,24 +90,15 @@ impl Case {
 
     /// Ends of single threads of a process.
     pub fn thread_exits(&self, id: ProcessId) -> impl Iterator<Item = (&Event, &Exit)> {
-        self.process(id)
-            .thread_exits
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::Exit(exit) => Some((self.event(*index), exit)),
-                _ => None,
-            })
+        self.those(&self.process(id).thread_exits, ended)
     }
 
     /// The programs that a process executed, in order.
     pub fn execs(&self, id: ProcessId) -> impl DoubleEndedIterator<Item = (&Event, &Exec)> {
-        self.process(id)
-            .execs
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::Exec(exec) => Some((self.event(*index), exec)),
-                _ => None,
-            })
+        self.those(&self.process(id).execs, |what| match what {
+            What::Exec(exec) => Some(exec),
+            _ => None,
+        })
     }
 
     /// The program that a process runs last: its own, or that of the nearest ancestor that executed one
@@ -130,13 +117,10 @@ impl Case {
 
     /// The execs of a process that failed.
     pub fn failed_execs(&self, id: ProcessId) -> impl Iterator<Item = (&Event, &ExecFailed)> {
-        self.process(id)
-            .failed_execs
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::ExecFailed(failed) => Some((self.event(*index), failed)),
-                _ => None,
-            })
+        self.those(&self.process(id).failed_execs, |what| match what {
+            What::ExecFailed(failed) => Some(failed),
+            _ => None,
+        })
     }
 
     /// How a process was reaped: the event's task is who did it.
@@ -200,5 +184,12 @@ impl Case {
             .collect();
         dead.sort();
         dead.into_iter().map(|(_, id)| id).collect()
+    }
+}
+
+fn ended(what: &What) -> Option<&Exit> {
+    match what {
+        What::Exit(exit) => Some(exit),
+        _ => None,
     }
 }

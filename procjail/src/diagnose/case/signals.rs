@@ -9,13 +9,7 @@ impl Case {
         &self,
         id: ProcessId,
     ) -> impl DoubleEndedIterator<Item = (&Event, &SignalGenerated)> {
-        self.process(id)
-            .received
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::SignalGenerated(signal) => Some((self.event(*index), signal)),
-                _ => None,
-            })
+        self.those(&self.process(id).received, generated)
     }
 
     /// Signals that a process sent, in order.
@@ -23,13 +17,7 @@ impl Case {
         &self,
         id: ProcessId,
     ) -> impl DoubleEndedIterator<Item = (&Event, &SignalGenerated)> {
-        self.process(id)
-            .sent
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::SignalGenerated(signal) => Some((self.event(*index), signal)),
-                _ => None,
-            })
+        self.those(&self.process(id).sent, generated)
     }
 
     /// Signals that a process took, in order.
@@ -37,21 +25,15 @@ impl Case {
         &self,
         id: ProcessId,
     ) -> impl DoubleEndedIterator<Item = (&Event, &SignalDelivered)> {
-        self.process(id)
-            .delivered
-            .iter()
-            .filter_map(|index| match &self.event(*index).what {
-                What::SignalDelivered(signal) => Some((self.event(*index), signal)),
-                _ => None,
-            })
+        self.those(&self.process(id).delivered, |what| match what {
+            What::SignalDelivered(signal) => Some(signal),
+            _ => None,
+        })
     }
 
     /// All signals sent to anyone, in order.
     pub fn signals(&self) -> impl Iterator<Item = (&Event, &SignalGenerated)> {
-        self.each(|what| match what {
-            What::SignalGenerated(signal) => Some(signal),
-            _ => None,
-        })
+        self.each(generated)
     }
 
     /// The signal that ended a process: the first of that number that was queued and that no handler
@@ -96,5 +78,12 @@ impl Case {
         let target = self.process_of(&signal.target)?;
         self.delivered(target)
             .find(|(_, taken)| taken.generated_seq == Some(generated.seq))
+    }
+}
+
+fn generated(what: &What) -> Option<&SignalGenerated> {
+    match what {
+        What::SignalGenerated(signal) => Some(signal),
+        _ => None,
     }
 }

@@ -47,32 +47,28 @@ struct Refused<'a> {
 }
 
 fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
-    case.each(|what| match what {
-        What::FailedCalls(calls) => Some(calls),
-        _ => None,
-    })
-    .filter_map(|(event, calls)| {
-        let is = |call: &&FailedCall| {
-            call.error.number == errno
-                && matches!(
-                    call.syscall.name.as_str(),
-                    "clone" | "clone3" | "fork" | "vfork"
-                )
-                && call.before_ns <= RECENT_NS
-        };
-        let id = case.process_of(&event.task)?;
-        // An OOM victim's calls fail while it is dying.
-        if case.process(id).oom_kill.is_some() {
-            return None;
-        }
-        Some(Refused {
-            event,
-            id,
-            call: calls.calls.iter().rev().find(is)?,
-            count: calls.calls.iter().filter(is).count(),
+    case.all_failed_calls()
+        .filter_map(|(id, event, calls)| {
+            let is = |call: &&FailedCall| {
+                call.error.number == errno
+                    && matches!(
+                        call.syscall.name.as_str(),
+                        "clone" | "clone3" | "fork" | "vfork"
+                    )
+                    && call.before_ns <= RECENT_NS
+            };
+            // An OOM victim's calls fail while it is dying.
+            if case.process(id).oom_kill.is_some() {
+                return None;
+            }
+            Some(Refused {
+                event,
+                id,
+                call: calls.calls.iter().rev().find(is)?,
+                count: calls.calls.iter().filter(is).count(),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// The level whose limit of processes refused a fork: its path, and how often.

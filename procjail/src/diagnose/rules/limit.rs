@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::crash::names;
 use crate::diagnose::{Case, Finding, Origin, ProcessId, Rule, is_bad};
-use crate::event::{Event, FailedCall, SignalResult, What};
+use crate::event::{Event, FailedCall, SignalResult};
 use crate::render;
 
 pub(super) const RULES: &[Rule] = &[
@@ -181,15 +181,9 @@ pub(super) fn failures(case: &Case) -> Vec<Finding> {
 pub(super) fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
     let mut groups: Vec<Vec<Failed<'a>>> = Vec::new();
     let mut known: HashMap<(&str, i32), usize> = HashMap::new();
-    for (event, failed) in case.each(|what| match what {
-        What::FailedCalls(failed) => Some(failed),
-        _ => None,
-    }) {
+    for (id, event, failed) in case.all_failed_calls() {
         let fits = |call: &&FailedCall| errors.contains(&call.error.number);
         let Some(last) = failed.calls.iter().rev().find(fits) else {
-            continue;
-        };
-        let Some(id) = case.process_of(&event.task) else {
             continue;
         };
         if !case.status(id).is_some_and(is_bad) {

@@ -1,7 +1,7 @@
 //! Limits, and what only looks like them.
 
 use crate::diagnose::fixture::{Scene, failed_call, fault, inside, sent};
-use crate::event::{Disposition, MemoryCgroup, OomKill, ProcessMemory, Stack, What};
+use crate::event::Disposition;
 
 fn has(scene: &Scene, id: &str) -> bool {
     scene.ids().iter().any(|found| found == id)
@@ -17,18 +17,7 @@ fn an_oom_kill_is_no_cpu_limit() {
         .exit_to(6, &worker, &pid1, libc::SIGKILL)
         .end(7, &pid1, 0);
     assert!(has(&scene, "rlimit-cpu"));
-    let chain: Vec<MemoryCgroup> = Vec::new();
-    let oom = OomKill {
-        victim: worker.clone(),
-        memory: ProcessMemory::default(),
-        oom_score_adj: 0,
-        killed_by_kernel: true,
-        syscall: None,
-        chain,
-        chain_truncated: false,
-        stack: Stack::default(),
-    };
-    scene.at(5, &worker, What::OomKill(oom));
+    scene.oom_kill(5, &worker);
     assert!(!has(&scene, "rlimit-cpu"));
 }
 

@@ -248,13 +248,7 @@ fn refused(case: &Case) -> Vec<Finding> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    for (event, calls) in case.each(|what| match what {
-        What::FailedCalls(calls) => Some(calls),
-        _ => None,
-    }) {
-        let Some(id) = case.process_of(&event.task) else {
-            continue;
-        };
+    for (id, event, calls) in case.all_failed_calls() {
         let Some(call) = calls.calls.iter().rev().find(|call| {
             call.error.number == libc::ENOMEM
                 && ASKING.contains(&call.syscall.name.as_str())

@@ -155,6 +155,16 @@ pub struct Signal {
     pub name: String,
 }
 
+impl Signal {
+    /// A signal by its number.
+    pub fn new(number: i32) -> Self {
+        Self {
+            number,
+            name: crate::names::signal(number),
+        }
+    }
+}
+
 /// Events that this trace does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lost {

@@ -80,6 +80,24 @@ pub struct ExitStatus {
     pub core_dumped: bool,
 }
 
+impl ExitStatus {
+    /// From a status as wait(2) and the kernel's `exit_code` encode it: `code << 8`, or the signal,
+    /// with 0x80 for a core dump.
+    pub fn from_wait(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self {
+                code: Some((status >> 8) & 0xff),
+                ..Self::default()
+            },
+            signal => Self {
+                code: None,
+                signal: Some(Signal::new(signal)),
+                core_dumped: status & 0x80 != 0,
+            },
+        }
+    }
+}
+
 /// The event's task collected the status of `child`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reap {

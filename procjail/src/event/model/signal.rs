@@ -59,6 +59,21 @@ pub struct Syscall {
     pub name: String,
 }
 
+impl Syscall {
+    /// The call of that number.
+    pub fn new(number: i64) -> Self {
+        Self {
+            number,
+            name: crate::names::syscall(number),
+        }
+    }
+
+    /// The call that a task is in: none for a negative number, as the kernel tells it.
+    pub fn entered(number: i64) -> Option<Self> {
+        (number >= 0).then(|| Self::new(number))
+    }
+}
+
 /// What the kernel did with a signal (`TRACE_SIGNAL_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

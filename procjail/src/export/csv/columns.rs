@@ -6,9 +6,8 @@ use serde_json::json;
 
 use super::cell::{push_json, push_text};
 use crate::event::{Event, Signal, Task, What};
-use crate::export::moment;
+use crate::export::moment::Clock;
 use crate::render;
-use crate::trace::Header;
 
 /// Columns of the sentence in `summary`; longer ones are cut.
 const SUMMARY_WIDTH: usize = 200;
@@ -38,7 +37,7 @@ pub(super) const COLUMNS: &[Column] = &[
         "datetime",
         "When it happened: UTC, RFC 3339, nanoseconds. Empty if the trace's clock is beyond all calendars.",
         |row, cell| {
-            if let Some(time) = moment::timestamp(row.header, row.event.time_ns) {
+            if let Some(time) = row.clock.timestamp(row.event.time_ns) {
                 put(cell, format_args!("{time:.9}"));
             }
         },
@@ -47,7 +46,7 @@ pub(super) const COLUMNS: &[Column] = &[
         "since_gate_s",
         "number",
         "The same in seconds since the gate, when APP was let go; negative before it.",
-        |row, cell| cell.push_str(&moment::since_gate_s(row.gate_ns, row.event.time_ns)),
+        |row, cell| cell.push_str(&row.clock.since_gate_s(row.event.time_ns)),
     )
     .always(),
     column("kind", "string", "What happened; docs/events.md has all kinds.", |row, cell| {
@@ -176,22 +175,20 @@ impl Column {
 
 /// What a line is made of.
 pub(super) struct Row<'a> {
-    header: &'a Header,
-    gate_ns: u64,
+    clock: Clock,
     event: &'a Event,
     target: Option<&'a Task>,
 }
 
 impl<'a> Row<'a> {
     /// The line of an event.
-    pub fn new(header: &'a Header, gate_ns: u64, event: &'a Event) -> Self {
+    pub fn new(clock: Clock, event: &'a Event) -> Self {
         let target = match &event.what {
             What::MountUse(found) => Some(&found.caller),
             what => what.target(),
         };
         Self {
-            header,
-            gate_ns,
+            clock,
             event,
             target,
         }

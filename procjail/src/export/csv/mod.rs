@@ -11,6 +11,7 @@ mod tests;
 use std::io::{self, Write};
 
 use super::Subject;
+use super::moment::Clock;
 use crate::event::Event;
 use crate::render::Output;
 use crate::trace::{Footer, Header};
@@ -19,26 +20,26 @@ pub use columns::table_schema;
 use columns::{COLUMNS, Row};
 
 /// Writes the table.
-pub(super) struct Csv<'a, W: Write> {
+pub(super) struct Csv<W: Write> {
     out: csv::Writer<W>,
-    subject: &'a Subject,
+    clock: Clock,
     cell: String,
 }
 
-impl<'a, W: Write> Csv<'a, W> {
+impl<W: Write> Csv<W> {
     /// Writes to `out`.
-    pub fn new(subject: &'a Subject, out: W) -> Self {
+    pub fn new(subject: &Subject, out: W) -> Self {
         Self {
             out: csv::WriterBuilder::new()
                 .terminator(csv::Terminator::CRLF)
                 .from_writer(out),
-            subject,
+            clock: subject.clock(),
             cell: String::new(),
         }
     }
 }
 
-impl<W: Write> Output for Csv<'_, W> {
+impl<W: Write> Output for Csv<W> {
     fn header(&mut self, _header: &Header) -> io::Result<()> {
         self.out
             .write_record(COLUMNS.iter().map(|column| column.name))
@@ -46,8 +47,7 @@ impl<W: Write> Output for Csv<'_, W> {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        let case = &self.subject.case;
-        let row = Row::new(&case.header, case.gate_ns(), event);
+        let row = Row::new(self.clock, event);
         for column in COLUMNS {
             self.cell.clear();
             (column.fill)(&row, &mut self.cell);

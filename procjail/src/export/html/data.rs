@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::Clock;
 use super::events::{Events, Row};
 use super::lanes::{Lane, Lanes};
 use super::memory::{Memory, Series};
@@ -14,13 +13,14 @@ use super::page::tone;
 use super::picture::{moments, range, spans};
 use crate::event::KINDS;
 use crate::export::Subject;
+use crate::export::moment::Clock;
 use crate::render::label;
 
 /// All of it.
 #[derive(Serialize)]
 pub(super) struct Data<'a> {
     /// Wall-clock time of the gate: seconds, and the nanoseconds that are more.
-    gate_unix: (i64, i64),
+    gate_unix: (u64, u64),
     range: (i64, i64),
     total: u64,
     kinds: Vec<Kind>,
@@ -147,13 +147,10 @@ impl<'a> Data<'a> {
         memory: &'a Memory,
     ) -> Self {
         let case = &subject.case;
-        const SECOND: i128 = 1_000_000_000;
-        let seconds = clock.gate_unix_ns.div_euclid(SECOND);
+        const SECOND: u64 = 1_000_000_000;
+        let gate_unix_ns = clock.unix_ns(case.gate_ns());
         Self {
-            gate_unix: (
-                i64::try_from(seconds).unwrap_or(0),
-                i64::try_from(clock.gate_unix_ns.rem_euclid(SECOND)).unwrap_or(0),
-            ),
+            gate_unix: (gate_unix_ns / SECOND, gate_unix_ns % SECOND),
             range: range(case, clock),
             total: events.total,
             kinds: KINDS

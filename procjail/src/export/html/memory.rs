@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Clock;
 use crate::diagnose::Case;
 use crate::event::{Event, MemorySample, Task};
+use crate::export::moment::Clock;
 use crate::render::{escape, words};
 
 /// Most samples that the file has.

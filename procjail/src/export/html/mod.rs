@@ -24,7 +24,8 @@ mod tests;
 
 use std::io::{self, Write};
 
-use super::{Subject, moment};
+use super::Subject;
+use super::moment::Clock;
 use crate::event::Event;
 use crate::render::Output;
 use crate::trace::{Footer, Header};
@@ -49,51 +50,14 @@ pub(super) struct Html<'a, W: Write> {
     events: Events,
 }
 
-/// How the page tells times: relative to the gate, and UTC.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    gate_ns: u64,
-    /// The gate's wall-clock time, nanoseconds since 1970.
-    gate_unix_ns: i128,
-}
-
-impl Clock {
-    fn of(subject: &Subject) -> Self {
-        let header = &subject.case.header;
-        let gate_ns = subject.case.gate_ns();
-        Self {
-            gate_ns,
-            gate_unix_ns: moment::unix_ns(header, gate_ns),
-        }
-    }
-
-    /// Nanoseconds since the gate.
-    fn since_gate(self, time_ns: u64) -> i64 {
-        let since = i128::from(time_ns) - i128::from(self.gate_ns);
-        i64::try_from(since).unwrap_or(if since < 0 { i64::MIN } else { i64::MAX })
-    }
-
-    /// As `+12.345ms`.
-    fn relative(self, time_ns: u64) -> String {
-        crate::render::moment(self.since_gate(time_ns).into())
-    }
-
-    /// As `2026-11-22T07:29:28.081234Z`.
-    fn utc(self, time_ns: u64) -> String {
-        jiff::Timestamp::from_nanosecond(self.gate_unix_ns + i128::from(self.since_gate(time_ns)))
-            .map_or_else(|_| String::new(), |time| format!("{time:.6}"))
-    }
-}
-
 impl<'a, W: Write> Html<'a, W> {
     /// Writes to `out`.
     pub fn new(subject: &'a Subject, out: W) -> Self {
-        let clock = Clock::of(subject);
         let lanes = Lanes::of(&subject.case, &subject.explanation);
         Self {
             out,
             subject,
-            clock,
+            clock: subject.clock(),
             events: Events::new(&subject.explanation, EVENTS),
             lanes,
         }

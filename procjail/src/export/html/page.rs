@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use super::Clock;
 use super::choose::{Rank, Share};
 use super::data::Data;
 use super::events::Events;
@@ -16,6 +15,7 @@ use super::memory::Memory;
 use super::picture::Picture;
 use crate::diagnose::{Confidence, Diagnosis};
 use crate::export::Subject;
+use crate::export::moment::Clock;
 use crate::render::{Line, Tone, command_line, count, escape, facts, plural};
 
 mod chart;
@@ -141,7 +141,7 @@ impl<'a> Page<'a> {
                 .iter()
                 .find(|line| line.name == "exit status")
                 .map_or("warning", |line| tone(line.tone)),
-            started: clock.utc(clock.gate_ns),
+            started: clock.utc(case.gate_ns()),
             missing: subject.missing.as_deref().map(escape),
             verdicts: explanation
                 .diagnoses

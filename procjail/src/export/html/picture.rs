@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Clock;
 use super::events::{Events, Mark, Row};
 use super::lanes::{Lane, Lanes, Role};
 use super::scale;
 use crate::diagnose::Case;
 use crate::event::What;
+use crate::export::moment::Clock;
 use crate::render::{Tone, count, duration, escape, status, tone_of};
 
 /// Most lines of the picture.

@@ -1,4 +1,4 @@
-//! The page of recorded and of made-up traces. What it does in a browser is tested in `tests/html.rs`.
+//! The page of recorded and of made-up traces. What it does in a browser is tested in `tests/html/`.
 
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};

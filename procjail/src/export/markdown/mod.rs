@@ -19,7 +19,6 @@ mod timeline;
 use std::io::{self, Write};
 
 use super::Subject;
-use super::moment;
 use crate::diagnose::Diagnosis;
 use crate::event::Event;
 use crate::render::Output;
@@ -111,7 +110,7 @@ impl Page<'_> {
     }
 
     fn formatted(&self, time_ns: u64, format: &str) -> String {
-        let time = moment::timestamp(&self.subject.case.header, time_ns);
+        let time = self.subject.clock().timestamp(time_ns);
         time.map_or_else(
             || format!("{time_ns} ns after boot"),
             |time| time.strftime(format).to_string(),

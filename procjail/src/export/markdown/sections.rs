@@ -4,7 +4,6 @@ use super::text::{Table, block, code, prose};
 use super::{Page, todo};
 use crate::diagnose::{Confidence, Diagnosis};
 use crate::event::What;
-use crate::export::moment;
 use crate::render::{command_line, count, duration, plural, status};
 
 /// Facts that are shown of one verdict.
@@ -199,7 +198,7 @@ impl Page<'_> {
 
     /// Claim by claim, what shows it.
     pub fn evidence(&self) -> String {
-        let gate_ns = self.subject.case.gate_ns();
+        let clock = self.subject.clock();
         let mut table = Table::new(&[
             "claim",
             "how sure",
@@ -216,7 +215,7 @@ impl Page<'_> {
                     fact.seq
                         .map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
                     fact.time_ns.map_or_else(String::new, |time_ns| {
-                        let since = moment::since_gate_s(gate_ns, time_ns);
+                        let since = clock.since_gate_s(time_ns);
                         since[..since.len().saturating_sub(3)].to_owned()
                     }),
                 ]);

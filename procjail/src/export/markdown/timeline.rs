@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use super::Page;
 use super::text::{Table, code, prose};
 use crate::event::{Event, What};
-use crate::export::{Subject, moment};
+use crate::export::Subject;
 use crate::render::{count, sentence};
 
 /// Rows that are shown from the beginning.
@@ -130,6 +130,7 @@ impl<'a> Timeline<'a> {
     /// The section.
     pub fn section(&mut self, page: &Page<'_>) -> String {
         let case = &self.subject.case;
+        let clock = self.subject.clock();
         let rows = self.first.iter().chain(&self.last);
         let (from, to) = (
             self.first.first().map_or(case.end_ns(), |row| row.time_ns),
@@ -150,7 +151,7 @@ impl<'a> Timeline<'a> {
                 true => page.time(row.time_ns),
                 false => format!("{} {}", page.date(row.time_ns), page.time(row.time_ns)),
             };
-            let since = moment::since_gate_s(case.gate_ns(), row.time_ns);
+            let since = clock.since_gate_s(row.time_ns);
             let [who, what] = row.cells.clone();
             table.row([
                 time,

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use super::dir::Dir;
 use super::error::Error;
+use crate::mountinfo::unescape;
 
 /// How a host arranges its cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,36 +266,17 @@ impl Mount<'_> {
         let mut mount = mount.split(' ').skip(3);
         let mut fs = fs.split(' ');
         Some(Mount {
-            root: unescape(mount.next()?),
-            point: unescape(mount.next()?),
+            root: path(mount.next()?),
+            point: path(mount.next()?),
             fs_type: fs.next()?,
             super_options: fs.nth(1)?,
         })
     }
 }
 
-/// Undoes mountinfo's octal escapes of space, tab, newline and backslash.
-fn unescape(field: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'\\')
-            .then(|| tail.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+/// A path in mountinfo.
+fn path(field: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(field.as_bytes())))
 }
 
 #[cfg(test)]
@@ -408,7 +390,7 @@ pub(super) mod tests {
 
     #[test]
     fn escapes_are_undone_and_stray_backslashes_kept() {
-        assert_eq!(unescape("a\\040b\\134"), Path::new("a b\\"));
-        assert_eq!(unescape("a\\9\\"), Path::new("a\\9\\"));
+        assert_eq!(path("a\\040b\\134"), Path::new("a b\\"));
+        assert_eq!(path("a\\9\\"), Path::new("a\\9\\"));
     }
 }

@@ -69,16 +69,21 @@ fn fill(bytes: u64) -> Vec<u8> {
     memory
 }
 
-/// `BYTES`: a child with so much memory dumps core.
-fn dump(arguments: &Arguments<'_>) -> i32 {
-    let bytes = arguments.number(0);
+/// A child that fills so much memory, and ends with it.
+fn filled(bytes: u64, end: fn() -> !) -> libc::pid_t {
     let child = fork();
     if child == 0 {
         call_it("worker");
         let memory = fill(bytes);
         std::hint::black_box(&memory);
-        std::process::abort();
+        end();
     }
+    child
+}
+
+/// `BYTES`: a child with so much memory dumps core.
+fn dump(arguments: &Arguments<'_>) -> i32 {
+    let child = filled(arguments.number(0), || std::process::abort());
     say("ready");
     wait_for(child);
     0
@@ -86,16 +91,11 @@ fn dump(arguments: &Arguments<'_>) -> i32 {
 
 /// `BYTES`: a child with so much memory ends.
 fn fill_and_exit(arguments: &Arguments<'_>) -> i32 {
-    let bytes = arguments.number(0);
-    let child = fork();
-    if child == 0 {
-        call_it("worker");
-        let memory = fill(bytes);
-        std::hint::black_box(&memory);
+    let child = filled(arguments.number(0), || {
         // Not even the allocator gives it back.
         // SAFETY: nothing is left to be done.
-        unsafe { libc::_exit(0) };
-    }
+        unsafe { libc::_exit(0) }
+    });
     wait_for(child);
     0
 }

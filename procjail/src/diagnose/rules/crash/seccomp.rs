@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{alike, crashes, ids, names};
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
-use crate::event::{FailedCall, What};
+use crate::event::FailedCall;
 use crate::render;
 
 pub(super) fn killed(case: &Case) -> Vec<Finding> {
@@ -179,14 +179,8 @@ fn is_policy(call: &FailedCall) -> bool {
 pub(in crate::diagnose) fn refused(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
-    for (event, failed) in case.each(|what| match what {
-        What::FailedCalls(failed) => Some(failed),
-        _ => None,
-    }) {
+    for (id, event, failed) in case.all_failed_calls() {
         let Some(call) = failed.calls.last().filter(|call| is_policy(call)) else {
-            continue;
-        };
-        let Some(id) = case.process_of(&event.task) else {
             continue;
         };
         let own_code = case

@@ -27,13 +27,7 @@ fn waited_for(call: &FailedCall) -> Option<u32> {
 /// Waits for one child that found none (ECHILD), with the process and the child.
 fn in_vain(case: &Case) -> Vec<(ProcessId, &Event, &FailedCall, ProcessId)> {
     let mut found = Vec::new();
-    for (event, failed) in case.each(|what| match what {
-        What::FailedCalls(failed) => Some(failed),
-        _ => None,
-    }) {
-        let Some(id) = case.process_of(&event.task) else {
-            continue;
-        };
+    for (id, event, failed) in case.all_failed_calls() {
         for call in failed
             .calls
             .iter()

@@ -104,8 +104,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// How long it lasted, and whether procjail gave up on it.
-    fn lasted(&self, case: &Case) -> (String, bool) {
+    /// How long it lasted, and a sentence if procjail gave up on it.
+    fn lasted(&self, case: &Case) -> (String, &'static str) {
         let start = self.first.time_ns.saturating_sub(self.waited_ns);
         let steps = || {
             case.each(|what| match what {
@@ -121,17 +121,16 @@ impl<'a> Group<'a> {
             .map_or(self.last.time_ns, |(event, _)| event.time_ns);
         (
             render::duration(end.saturating_sub(start)),
-            failed.is_some(),
+            match failed {
+                Some(_) => " procjail gave up.",
+                None => "",
+            },
         )
     }
 
     /// The finding that all of these have in common.
     fn finding(&self, case: &Case, cause: &str) -> Finding {
-        let (lasted, gave_up) = self.lasted(case);
-        let end = match gave_up {
-            true => " procjail gave up.",
-            false => "",
-        };
+        let (lasted, end) = self.lasted(case);
         let verdict = format!(
             "Teardown waited {lasted} for {}: {cause}.{end}",
             self.names(case)
@@ -378,11 +377,7 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
         1 => String::new(),
         count => format!(" (and {} more)", render::count(count as u64 - 1)),
     };
-    let (lasted, gave_up) = group.lasted(case);
-    let end = match gave_up {
-        true => " procjail gave up.",
-        false => "",
-    };
+    let (lasted, end) = group.lasted(case);
     let verdict = format!(
         "{what} is dead but could not finish for {lasted}: it waits for {}{more}, {}.{end}",
         name(case, first.thread),

@@ -1,7 +1,7 @@
 //! Kills that no scenario plays, and the look-alikes.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::diagnose::fixture::{Scene, inside, mib, oom_kill, outside, sent};
 use crate::event::*;
 
 const KILL: i32 = libc::SIGKILL;
@@ -16,23 +16,13 @@ fn scene(from: Task, code: i32, with: impl FnOnce(&mut SignalGenerated)) -> Scen
     scene.header.jail.launcher_pid = 4100;
     scene.fork(10, inside(1, "app"), worker());
     let mut kill = SignalGenerated {
-        signal: Signal::new(KILL),
         code: SignalCode {
             number: code,
             name: String::new(),
         },
-        target: worker(),
-        group: true,
-        result: SignalResult::Delivered,
-        disposition: Disposition::Default,
-        blocked: false,
-        unkillable: false,
         exiting: true,
         syscall: None,
-        sender_exiting: false,
-        sender_kthread: false,
-        sender_traces_target: false,
-        fault: None,
+        ..sent(KILL, &worker())
     };
     with(&mut kill);
     scene.at(100, from, What::SignalGenerated(kill));
@@ -147,17 +137,11 @@ fn an_oom_kill_of_pid_1_is_no_label_of_the_contrary() {
     let app = inside(1, "app");
     scene.signal(100, app.clone(), app.clone(), KILL, 128);
     let kill = OomKill {
-        victim: app.clone(),
         memory: ProcessMemory {
             anon_bytes: mib(60),
             ..ProcessMemory::default()
         },
-        oom_score_adj: 0,
-        killed_by_kernel: true,
-        syscall: None,
-        chain: Vec::new(),
-        chain_truncated: false,
-        stack: Stack::default(),
+        ..oom_kill(&app)
     };
     scene.at(100, app.clone(), What::OomKill(kill));
     scene.exit(102, app, -KILL, 0);

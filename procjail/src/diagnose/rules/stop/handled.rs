@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
 use super::programs::{Kind, kind};
 use super::reached::SIGNALS;
-use super::{Verdict, ended, ends, finding, target, until};
+use super::{Verdict, ended, ends, finding, target, unsignalled, until};
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{CpuThrottling, Event, What};
 use crate::render;
@@ -109,10 +109,7 @@ pub(super) fn not_forwarding(
     );
     let finding = start(verdict)
         .proven()
-        .fact(format!(
-            "no signal was sent to {} from the request to the kill",
-            case.names(untold)
-        ))
+        .fact(unsignalled(case, untold))
         .not(
             "a program that ignores the signal",
             "it was never sent to the program",

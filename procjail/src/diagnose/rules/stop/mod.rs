@@ -16,7 +16,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnose::{Case, Finding, Rule};
+use crate::diagnose::{Case, Finding, ProcessId, Rule};
 use crate::render;
 use attempt::Attempt;
 use fate::{Fate, Holdout};
@@ -262,6 +262,14 @@ fn ends(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
         None => finding,
     };
     finding.in_order()
+}
+
+/// The fact that nobody told these processes.
+fn unsignalled(case: &Case, processes: &[ProcessId]) -> String {
+    format!(
+        "no signal was sent to {} from the request to the kill",
+        case.names(processes)
+    )
 }
 
 /// How it ended for some processes, as a sentence; empty if nobody was killed.

@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
 use super::handled::not_forwarding;
 use super::programs::{Kind, kind};
-use super::{Verdict, ends, finding, until};
+use super::{Verdict, ends, finding, unsignalled, until};
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{Disposition, Signal};
 use crate::render;
@@ -95,10 +95,7 @@ fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> V
     );
     let finding = at_pid1(case, attempt, verdict)
         .proven()
-        .fact(format!(
-            "no signal was sent to {} from the request to the kill",
-            case.names(untold)
-        ))
+        .fact(unsignalled(case, untold))
         .not(
             "a shell that became the program",
             "its last exec is that of the shell, and the program is a process of its own",

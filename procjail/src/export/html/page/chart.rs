@@ -2,8 +2,9 @@
 
 use super::super::memory::{Memory, Series};
 use super::super::picture::{LEFT, RIGHT, Tick, range};
-use super::super::{Clock, scale};
+use super::super::scale;
 use crate::diagnose::Case;
+use crate::export::moment::Clock;
 use crate::render::bytes;
 
 /// Where the plot begins and ends, in units of the picture.

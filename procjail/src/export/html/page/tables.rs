@@ -4,8 +4,9 @@ use super::super::choose::Rank;
 use super::super::events::{Events, Row};
 use super::super::lanes::{Lanes, Role};
 use super::super::picture::title;
-use super::super::{Clock, PRINTED, ROWS};
+use super::super::{PRINTED, ROWS};
 use super::tone;
+use crate::export::moment::Clock;
 use crate::render::{bytes, count, duration, label, plural};
 
 /// Most rows of the process table.

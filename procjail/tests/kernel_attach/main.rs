@@ -2,187 +2,25 @@
 //!
 //! Needs root. Each test makes a cgroup of its own, and removes it.
 
+mod cgroup;
+mod trace;
+
 use std::{
-    ffi::CString,
-    fs, io,
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use procjail::kernel::{Options, Reader, Tracer};
+use procjail::kernel::Options;
 use procjail_common::{
-    Cgroup, Exec, ExecFailed, Exit, Fork, Free, Header, Mount, OomKill, Reap, Record,
-    SignalDelivered, SignalGenerated, Task, cgroup_change, kind, mount_call, mount_stage,
-    read_record, signal_flags, task_flags,
+    Cgroup, ExecFailed, Exit, Fork, Free, Mount, OomKill, Reap, SignalDelivered, SignalGenerated,
+    cgroup_change, kind, mount_call, mount_stage, signal_flags, task_flags,
 };
 
-/// A cgroup of the test, on any hierarchy. Dropping it kills what is in it and removes it.
-struct TestCgroup(PathBuf);
-
-impl TestCgroup {
-    fn new(parent: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        // SAFETY: the call has no preconditions.
-        assert_eq!(unsafe { libc::geteuid() }, 0, "the kernel tests need root");
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("procjail-test-{}-{number}", std::process::id());
-        let path = Path::new(parent).join(name);
-        fs::create_dir(&path).expect("cgroup made");
-        Self(path)
-    }
-
-    /// On the default hierarchy, wherever it is mounted.
-    fn unified() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts listed");
-        let line = mounts
-            .lines()
-            .find(|line| line.contains(" - cgroup2 "))
-            .expect("a cgroup2 mount");
-        Self::new(line.split(' ').nth(4).expect("its path"))
-    }
-
-    fn id(&self) -> u64 {
-        fs::metadata(&self.0).expect("cgroup exists").ino()
-    }
-
-    /// A command that runs in these cgroups from before its first instruction.
-    fn command(cgroups: &[&Self], program: &str) -> Command {
-        let files: Vec<CString> = cgroups
-            .iter()
-            .map(|cgroup| {
-                let path = cgroup.0.join("cgroup.procs");
-                CString::new(path.to_str().expect("plain path")).expect("no NUL")
-            })
-            .collect();
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null());
-        // SAFETY: only system calls that are async-signal-safe.
-        unsafe {
-            command.pre_exec(move || {
-                for file in &files {
-                    let fd = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-                    if fd < 0 || libc::write(fd, c"0".as_ptr().cast(), 1) != 1 {
-                        return Err(io::Error::last_os_error());
-                    }
-                    libc::close(fd);
-                }
-                Ok(())
-            })
-        };
-        command
-    }
-}
-
-impl Drop for TestCgroup {
-    fn drop(&mut self) {
-        let _ = fs::write(self.0.join("cgroup.kill"), "1");
-        for _ in 0..200 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("left behind: {}", self.0.display());
-    }
-}
-
-/// The records of one kind of jail, as they came.
-struct Trace {
-    tracer: Tracer,
-    reader: Reader,
-    records: Vec<Vec<u8>>,
-}
-
-impl Trace {
-    fn of(cgroup: &TestCgroup, options: &Options) -> Self {
-        let mut tracer = Tracer::attach(cgroup.id(), 1, options).expect("probes attached");
-        for probe in tracer.probes() {
-            assert!(probe.attached, "{probe:?}");
-        }
-        let reader = tracer.take_reader().expect("a reader");
-        assert!(tracer.take_reader().is_none(), "only one reader");
-        Self {
-            tracer,
-            reader,
-            records: Vec::new(),
-        }
-    }
-
-    /// Reads until a record satisfies `last`, and for a moment beyond.
-    fn read_until(&mut self, last: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !last(self) {
-            assert!(Instant::now() < deadline, "not seen: {:#?}", self.kinds());
-            self.read();
-            thread::sleep(Duration::from_millis(5));
-        }
-        self.read();
-        assert!(self.tracer.lost().is_empty(), "{:?}", self.tracer.lost());
-    }
-
-    fn read(&mut self) {
-        let records = &mut self.records;
-        while self
-            .reader
-            .drain(1 << 16, &mut |bytes| records.push(bytes.to_vec()))
-            > 0
-        {}
-    }
-
-    fn kinds(&self) -> Vec<u32> {
-        self.records
-            .iter()
-            .filter_map(|bytes| read_record::<Header>(bytes))
-            .map(|header| header.kind)
-            .collect()
-    }
-
-    fn all<T: Record>(&self, kind: u32) -> Vec<T> {
-        self.records
-            .iter()
-            .filter(|bytes| read_record::<Header>(bytes).is_some_and(|header| header.kind == kind))
-            .map(|bytes| read_record::<T>(bytes).expect("a whole record"))
-            .collect()
-    }
-
-    fn exit_of(&self, pid: u32) -> Option<Exit> {
-        self.all::<Exit>(kind::EXIT)
-            .into_iter()
-            .find(|exit| exit.header.task.pid == pid)
-    }
-
-    /// File name and arguments of every exec.
-    fn execs(&self) -> Vec<(Exec, String, Vec<String>)> {
-        self.records
-            .iter()
-            .filter_map(|bytes| {
-                let exec = read_record::<Exec>(bytes)?;
-                if exec.header.kind != kind::EXEC {
-                    return None;
-                }
-                let strings = &bytes[size_of::<Exec>()..];
-                let (name, rest) = strings.split_at(exec.filename_len as usize);
-                let argv = rest[..exec.argv_len as usize]
-                    .split_inclusive(|&byte| byte == 0)
-                    .map(|arg| text(arg.strip_suffix(&[0]).unwrap_or(arg)))
-                    .collect();
-                Some((exec, text(name), argv))
-            })
-            .collect()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn comm(task: &Task) -> String {
-    text(task.comm.split(|&byte| byte == 0).next().unwrap_or(&[]))
-}
+use cgroup::TestCgroup;
+use trace::{Trace, comm, text};
 
 fn finish(mut child: Child) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
