@@ -21,7 +21,7 @@ pub struct Args {
     to: Format,
 
     /// Write to OUT, which is either whole or not there; else to standard output. For otlp: send to the
-    /// collector at this URL (http://HOST:4318, grpc://HOST:4317)
+    /// collector at this URL (http://HOST:4318, grpc://HOST:4317; https:// or grpcs:// with TLS)
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 

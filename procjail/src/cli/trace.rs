@@ -48,7 +48,7 @@ pub struct Args {
     output: Option<PathBuf>,
 
     /// Send the trace to the OpenTelemetry collector at URL too, while APP runs: http://HOST:4318 or
-    /// grpc://HOST:4317. APP neither waits for it nor fails with it.
+    /// grpc://HOST:4317; https:// or grpcs:// with TLS. APP neither waits for it nor fails with it.
     #[arg(long, value_name = "URL", help_heading = "Trace", display_order = 101)]
     otlp: Option<String>,
 

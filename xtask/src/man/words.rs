@@ -9,7 +9,7 @@ pub struct Described {
 }
 
 /// Variables of the environment.
-pub const ENVIRONMENT: [Described; 7] = [
+pub const ENVIRONMENT: [Described; 8] = [
     Described {
         of: &["procjail", "trace", "show", "explain", "lab", "check"],
         name: "NO_COLOR",
@@ -27,9 +27,18 @@ pub const ENVIRONMENT: [Described; 7] = [
     },
     Described {
         of: &["export", "trace"],
-        name: "OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT",
+        name: "OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, \
+               OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_EXPORTER_OTLP_TIMEOUT",
         text: "How a collector is spoken to, as OpenTelemetry defines them: grpc or http/protobuf; \
-               name=value,… to be sent with each message; milliseconds that one attempt may take.",
+               name=value,… to be sent with each message; gzip or none; milliseconds that one \
+               attempt may take.",
+    },
+    Described {
+        of: &["export", "trace"],
+        name: "OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, \
+               OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        text: "Files for https:// and grpcs://: the authorities that are trusted, instead of the \
+               system's; the certificate that is shown to the collector, and its key.",
     },
     Described {
         of: &["export", "trace"],

@@ -27,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::moment::Clock;
 use super::{Source, SourceError, Subject};
 use crate::diagnose::{Case, Explanation};
 use crate::event::{Event, SignalResult, What};
@@ -321,42 +322,6 @@ impl Output for Otlp {
     fn footer(&mut self, footer: Option<&Footer>) -> io::Result<()> {
         self.end(footer);
         self.heard()
-    }
-}
-
-/// From the trace's clock to the wall's.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    start_boot_ns: u64,
-    start_unix_ns: u64,
-    gate_ns: Option<u64>,
-}
-
-impl Clock {
-    fn of(header: &Header) -> Self {
-        Self {
-            start_boot_ns: header.start_boot_ns,
-            start_unix_ns: header.start_unix_ns,
-            gate_ns: None,
-        }
-    }
-
-    /// The gate opened then.
-    fn gate(&mut self, gate_ns: u64) {
-        self.gate_ns.get_or_insert(gate_ns);
-    }
-
-    /// Nanoseconds since 1970.
-    fn unix_ns(&self, time_ns: u64) -> u64 {
-        let since = i128::from(time_ns) - i128::from(self.start_boot_ns);
-        let unix_ns = i128::from(self.start_unix_ns) + since;
-        u64::try_from(unix_ns.max(0)).unwrap_or(u64::MAX)
-    }
-
-    /// Nanoseconds since the gate opened, negative before; `None` where that isn't known.
-    fn since_gate_ns(&self, time_ns: u64) -> Option<i64> {
-        let since = i128::from(time_ns) - i128::from(self.gate_ns?);
-        i64::try_from(since).ok()
     }
 }
 

@@ -3,11 +3,11 @@
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use opentelemetry_semantic_conventions::attribute as semantic;
 
-use super::Clock;
 use super::attributes::{Attributes, any_text};
 use super::ids::{Ids, SpanId};
 use crate::diagnose::{Case, Confidence, Diagnosis, Explanation};
 use crate::event::{Event, Exit, ExitStatus, Task, What};
+use crate::export::moment::Clock;
 use crate::render::{self, Tone};
 
 /// Columns of a sentence.

@@ -7,11 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span, status};
 use opentelemetry_semantic_conventions::attribute as semantic;
 
-use super::Clock;
 use super::attributes::{Attributes, cut};
 use super::ids::{Ids, SpanId};
 use super::record::{exit_status, usage};
 use crate::event::{Event, Exit, ExitStatus, Task, What};
+use crate::export::moment::Clock;
 use crate::render;
 use crate::trace::{Footer, Header};
 
