@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use procjail::lab::{self, Need};
-use procjail_tests::{kernel, scene};
+use procjail_tests::{Invocation, kernel, scene};
 
 /// What `procjail lab` exits with where the machine lacks what a scenario needs.
 const NEEDS: i32 = 3;
@@ -66,6 +66,19 @@ fn play(id: &str) {
             }
             _ => panic!("{}\n{}", finished.stdout, finished.stderr),
         }
+    });
+}
+
+#[test]
+fn the_program_of_another_user_may_lie_where_only_root_looks() {
+    scene(|scene| {
+        // In the test's own directory, which has mode 0700.
+        let program = scene.path("procjail");
+        std::fs::copy(procjail_tests::procjail(), &program).expect("a copy of procjail");
+        Invocation::new(program, scene.directory())
+            .args(&["lab", "fork-eagain-nproc"])
+            .finish()
+            .expect_code(0);
     });
 }
 
