@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ impl Census {
 }
 
 /// Somebody else who uses procjail at the same time has it: a program that only processes outside hold, a
-/// cgroup that they are in.
+/// cgroup that they are in or have locked.
 fn is_foreign(entry: &str) -> bool {
     let mut ours = descendants();
     ours.push(std::process::id());
@@ -84,16 +85,36 @@ fn with_descriptor(line: &str) -> Vec<u32> {
     all_processes().into_iter().filter(has).collect()
 }
 
-/// Processes in a cgroup or below it.
+/// Processes in a cgroup or below it, and launchers: of a jail that is coming to its end slowly, nothing may be
+/// left but zombies, which are in no cgroup any more.
 fn members(directory: &Path) -> Vec<u32> {
     let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     let mut found: Vec<u32> = list.lines().filter_map(|pid| pid.parse().ok()).collect();
+    found.extend(locked_by(directory));
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(members(&entry.path()));
         }
     }
     found
+}
+
+/// Who holds the lock of a jail's directory, as proc_locks(5) has it.
+fn locked_by(directory: &Path) -> Vec<u32> {
+    let Ok(found) = fs::metadata(directory) else {
+        return Vec::new();
+    };
+    let device = found.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let file = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    // `1: FLOCK  ADVISORY  WRITE 4121 00:26:5678 0 EOF`
+    let holder = |line: &str| {
+        let mut fields = line.split_whitespace().skip(4);
+        let pid = fields.next()?.parse().ok()?;
+        (fields.next()? == file).then_some(pid)
+    };
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().filter_map(holder).collect()
 }
 
 fn all_processes() -> Vec<u32> {

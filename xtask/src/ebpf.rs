@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -231,29 +231,32 @@ impl ToolChain {
         let linker_version = output(Command::new("bpf-linker").arg("--version"))
             .with_context(|| format!("bpf-linker is missing; install it:\n{HOW_TO_INSTALL}"))?;
         let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-        let mut reasons = Vec::new();
-        let rustup =
-            output(Command::new("rustup").args(["which", "rustc", "--toolchain", "nightly"]));
-        let nightly_cargo =
-            || output(Command::new("rustup").args(["which", "cargo", "--toolchain", "nightly"]));
-        let candidates = [
-            (Ok("/usr/bin/rustc".to_owned()), Some(cargo), true),
-            (rustup, nightly_cargo().ok().map(PathBuf::from), false),
-        ];
-        for (rustc, cargo, bootstrap) in candidates {
-            let found = rustc.and_then(|rustc| {
-                let cargo = cargo.context("no cargo beside it")?;
-                Self::examine(PathBuf::from(rustc), cargo, bootstrap, &linker_version)
-            });
-            match found {
-                Ok(found) => return Ok(found),
-                Err(reason) => reasons.push(format!("{reason:#}")),
-            }
-        }
-        bail!(
-            "no compiler that can build for BPF ({}); install one:\n{HOW_TO_INSTALL}",
-            reasons.join("; ")
-        )
+        let distributions = Self::examine(
+            PathBuf::from("/usr/bin/rustc"),
+            cargo,
+            true,
+            &linker_version,
+        );
+        let no_distributions = match distributions {
+            Ok(found) => return Ok(found),
+            Err(reason) => reason,
+        };
+        let nightly = |tool: &str| {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["which", tool, "--toolchain", "nightly"]);
+            // Or else the question installs what is missing.
+            output(rustup.env("RUSTUP_AUTO_INSTALL", "0")).map(PathBuf::from)
+        };
+        let rustups = nightly("rustc").and_then(|rustc| {
+            let cargo = nightly("cargo").context("no cargo beside it")?;
+            Self::examine(rustc, cargo, false, &linker_version)
+        });
+        rustups.map_err(|no_rustups| {
+            anyhow!(
+                "no compiler that can build for BPF ({no_distributions:#}; {no_rustups:#}); install \
+                 one:\n{HOW_TO_INSTALL}"
+            )
+        })
     }
 
     fn examine(

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
@@ -34,7 +34,7 @@ impl Scratch {
         let failed = |error| Failure::of(format!("create {}", path.display()))(error);
         // Whoever clears leftovers may take it in the instant before it is locked.
         for _ in 0..100 {
-            match DirBuilder::new().mode(0o755).create(&path) {
+            match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(failed(error));
                 }
@@ -45,6 +45,9 @@ impl Scratch {
                 },
                 Ok(()) => {
                     if let Ok(directory) = lock(&path) {
+                        // Scenarios run as other users too, whatever the umask.
+                        let mode = fs::Permissions::from_mode(0o755);
+                        directory.set_permissions(mode).map_err(failed)?;
                         return Ok(Self {
                             path,
                             _directory: directory,

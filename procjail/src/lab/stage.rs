@@ -133,13 +133,18 @@ impl Stage {
     /// The built-in program under another name, in the stage's directory.
     pub fn program_as(&self, name: &str) -> Result<PathBuf, Failure> {
         let own = std::env::current_exe().map_err(Failure::of("find procjail's own file"))?;
-        let link = self.directory.join(name);
-        match symlink(&own, &link) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Failure::of(format!("create {}", link.display()))(error))
-            }
-            _ => Ok(link),
+        let path = self.directory.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Ok(path);
         }
+        // In root's home, say, another user could not get at the file that a link leads to.
+        let made = match self.scenario.options.contains(&"--user") && !open_to_all(&own) {
+            true => fs::copy(&own, &path)
+                .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o755))),
+            false => symlink(&own, &path),
+        };
+        made.map_err(Failure::of(format!("create {}", path.display())))?;
+        Ok(path)
     }
 
     fn filled(&self, text: &str) -> String {
@@ -469,4 +474,10 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Whether every user may execute this file, and search the directories that lead to it.
+fn open_to_all(path: &Path) -> bool {
+    path.ancestors()
+        .all(|part| fs::metadata(part).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
 }

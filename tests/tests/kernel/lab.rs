@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use procjail::lab::{self, Need};
-use procjail_tests::{kernel, scene};
+use procjail_tests::{Invocation, kernel, scene};
 
 /// What `procjail lab` exits with where the machine lacks what a scenario needs.
 const NEEDS: i32 = 3;
@@ -66,6 +66,20 @@ fn play(id: &str) {
             }
             _ => panic!("{}\n{}", finished.stdout, finished.stderr),
         }
+    });
+}
+
+#[test]
+fn another_user_gets_at_what_a_private_root_has() {
+    scene(|scene| {
+        // The test's own directory has mode 0700.
+        let program = scene.path("procjail");
+        std::fs::copy(procjail_tests::procjail(), &program).expect("a copy of procjail");
+        let script = "umask 077; exec \"$0\" lab fork-eagain-nproc";
+        Invocation::new("/bin/sh".into(), scene.directory())
+            .args(&["-c", script, &program.display().to_string()])
+            .finish()
+            .expect_code(0);
     });
 }
 
