@@ -138,10 +138,11 @@ impl Stage {
             return Ok(path);
         }
         // In root's home, say, another user could not get at the file that a link leads to.
-        let made = match self.scenario.options.contains(&"--user") && !open_to_all(&own) {
-            true => fs::copy(&own, &path)
-                .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o755))),
-            false => symlink(&own, &path),
+        let made = if self.scenario.options.contains(&"--user") && !open_to_all(&own) {
+            fs::copy(&own, &path)
+                .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        } else {
+            symlink(&own, &path)
         };
         made.map_err(Failure::of(format!("create {}", path.display())))?;
         Ok(path)
