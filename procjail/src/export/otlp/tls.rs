@@ -115,11 +115,12 @@ pub(super) fn wants_one() -> String {
     format!("; if it wants a certificate: {SHOWN} and {KEY}")
 }
 
-/// What went wrong with TLS, if that is why a connection failed, and what a user can do.
+/// What went wrong with TLS, if that is why a connection that has it failed, and what a user can do.
 pub(super) fn failure(error: &(dyn Error + 'static)) -> Option<String> {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
 
+    let mut words = None;
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
@@ -133,14 +134,43 @@ pub(super) fn failure(error: &(dyn Error + 'static)) -> Option<String> {
             };
             return Some(format!("TLS: {tls}{advice}"));
         }
+        let failed = error.downcast_ref::<io::Error>();
+        // Of what fails after the handshake, HTTP/2 passes on the kind and the words.
+        if let Some(failed) = failed
+            && failed.kind() == io::ErrorKind::InvalidData
+        {
+            words = Some(format!("TLS: {failed}{}", wants_one()));
+        }
         // The source of an I/O error is that of the error in it, not that error.
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        cause = match inner {
+        cause = match failed.and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
         };
     }
-    None
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, CertificateError};
+
+    use super::*;
+
+    fn told(error: impl Into<Box<dyn Error + Send + Sync>>) -> Option<String> {
+        let failed = io::Error::new(io::ErrorKind::InvalidData, error);
+        failure(&io::Error::other(failed))
+    }
+
+    #[test]
+    fn what_fails_is_told_however_deep_it_is() {
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        assert!(told(unknown).is_some_and(|words| words.contains(TRUSTED)));
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let in_words = alert.to_string();
+        let expected = format!("TLS: {alert}{}", wants_one());
+        assert_eq!(told(alert), Some(expected.clone()));
+        assert_eq!(told(in_words), Some(expected));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(failure(&refused), None);
+    }
 }

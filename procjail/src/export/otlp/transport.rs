@@ -302,7 +302,9 @@ impl Transport {
 
     /// The innermost cause of a failure on the way.
     fn unreached(&self, error: &(dyn Error + 'static)) -> Failure {
-        if let Some(what) = tls::failure(error) {
+        if self.tls.is_some()
+            && let Some(what) = tls::failure(error)
+        {
             return never(words(&what));
         }
         let mut cause = error;
