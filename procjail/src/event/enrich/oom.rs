@@ -11,6 +11,11 @@ use crate::event::{Frame, Stack};
 /// room is smaller was at its limit.
 const CHARGE_BATCH_PAGES: u64 = 64;
 
+/// What processors hold in stock for cgroups (`NR_MEMCG_STOCK` batches each) is given back when a limit is
+/// hit, in part by work that runs only when the victim has been chosen. So much may be free by then: a part
+/// of the limit, and at most what some dozens of processors hold.
+const STOCK: (u64, u64) = (16, 64 << 20);
+
 impl Enricher {
     pub(super) fn oom_kill(&mut self, record: &common::OomKill) -> OomKill {
         self.processes.see(&record.victim);
@@ -107,7 +112,8 @@ fn stack(record: &common::OomKill) -> Stack {
 }
 
 /// The level whose limit was hit: the lowest one without room for another charge. On v1 that may be
-/// its limit of memory and swap together.
+/// its limit of memory and swap together. Else the one with the least room, if that is no more than what
+/// was in stock.
 fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
     let slack = page_bytes.saturating_mul(CHARGE_BATCH_PAGES);
     let full = |usage: u64, limit: Option<u64>| {
@@ -121,5 +127,16 @@ fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
                 level.swap_usage_bytes >= level.usage_bytes
                     && full(level.swap_usage_bytes, level.swap_limit_bytes)
             })
+        })
+        .or_else(|| {
+            let room = |level: &MemoryCgroup| {
+                let limit_bytes = level.limit_bytes?;
+                let room_bytes = limit_bytes.saturating_sub(level.usage_bytes);
+                let (part, most_bytes) = STOCK;
+                (room_bytes <= (limit_bytes / part).min(most_bytes)).then_some(room_bytes)
+            };
+            let rooms = chain.iter().enumerate();
+            let rooms = rooms.filter_map(|(index, level)| Some((room(level)?, index)));
+            rooms.min().map(|(_, index)| index)
         })
 }

@@ -69,7 +69,7 @@ pub struct MemoryCgroup {
     pub swap_usage_bytes: u64,
     /// Limit of it, bytes; null for none.
     pub swap_limit_bytes: Option<u64>,
-    /// Its memory limit is the one that was hit: the lowest level with no room left.
+    /// Its memory limit is the one that was hit: the lowest level with no room left, or next to none.
     pub at_limit: bool,
 }
 

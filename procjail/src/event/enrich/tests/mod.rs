@@ -54,6 +54,13 @@ fn the_limit_that_was_hit_is_the_lowest_without_room() {
     // The jail has room, its parent has not.
     let roomy = level(3, "web", 10 * mib, 32 * mib);
     assert_eq!(names(&[roomy, parent, root]), ["procjail"]);
+    // What was in stock has been given back: the one with the least room, a level above or not.
+    let drained = level(2, "procjail", 63 * mib, 64 * mib);
+    let near = level(3, "web", 31 * mib - 512 * 1024, 32 * mib);
+    assert_eq!(names(&[near, drained, root]), ["procjail"]);
+    assert_eq!(names(&[near, root]), ["web"]);
+    let large = level(3, "web", 63_000 * mib, 64_000 * mib);
+    assert_eq!(names(&[large, root]), [""; 0], "that is no stock");
     // Nobody is full: the machine is.
     assert_eq!(names(&[roomy, root]), [""; 0]);
     // v1: room for memory, none for memory and swap together.
