@@ -177,6 +177,11 @@ impl Collector {
         format!("grpc://{}", self.grpc)
     }
 
+    /// Both.
+    pub fn addresses(&self) -> [String; 2] {
+        [self.http(), self.grpc()]
+    }
+
     /// What it got so far.
     pub fn received(&self) -> Received {
         lock(&self.shared.received).clone()

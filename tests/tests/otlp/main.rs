@@ -160,16 +160,12 @@ fn a_trace_arrives_over_http_and_over_grpc_alike() {
 fn messages_are_compressed_if_the_environment_says_so() {
     for grpc in [false, true] {
         let collector = Collector::start();
-        let url = if grpc {
-            collector.grpc()
-        } else {
-            collector.http()
-        };
+        let url = &collector.addresses()[usize::from(grpc)];
         let compression = |value| [("OTEL_EXPORTER_OTLP_COMPRESSION", value)];
-        export("exit-own-code", &url, &compression("none")).expect_code(0);
+        export("exit-own-code", url, &compression("none")).expect_code(0);
         let plain = collector.received();
         assert!(plain.compressed.is_empty());
-        export("exit-own-code", &url, &compression("gzip")).expect_code(0);
+        export("exit-own-code", url, &compression("gzip")).expect_code(0);
         let both = collector.received();
         let messages = both.requests.len() - plain.requests.len();
         assert_eq!(both.compressed, vec!["gzip"; messages]);
@@ -321,12 +317,8 @@ fn a_busy_collector_is_asked_again_when_it_wants_to_be() {
     for grpc in [false, true] {
         let busy = [Answer::Fail(503, Some(1)), Answer::Fail(503, None)];
         let collector = Collector::answering(&busy, Answer::Take);
-        let url = if grpc {
-            collector.grpc()
-        } else {
-            collector.http()
-        };
-        export("oom-own-limit", &url, &[]).expect_code(0);
+        let url = &collector.addresses()[usize::from(grpc)];
+        export("oom-own-limit", url, &[]).expect_code(0);
         let received = collector.received();
         check_oom(&received);
         let wait = received.requests[1] - received.requests[0];
@@ -357,21 +349,13 @@ fn a_slow_collector_gets_it_all() {
 fn what_is_refused_is_told_and_not_tried_again() {
     for grpc in [false, true] {
         let collector = Collector::answering(&[Answer::Fail(400, None)], Answer::Take);
-        let url = if grpc {
-            collector.grpc()
-        } else {
-            collector.http()
-        };
-        export("exit-own-code", &url, &[]).expect_refusal(125, &[&url, "no\\u{1b}[31m room"]);
+        let url = &collector.addresses()[usize::from(grpc)];
+        export("exit-own-code", url, &[]).expect_refusal(125, &[url, "no\\u{1b}[31m room"]);
         assert_eq!(collector.received().requests.len(), 1);
 
         let collector = Collector::answering(&[Answer::Partly(3)], Answer::Take);
-        let url = if grpc {
-            collector.grpc()
-        } else {
-            collector.http()
-        };
-        export("exit-own-code", &url, &[])
+        let url = &collector.addresses()[usize::from(grpc)];
+        export("exit-own-code", url, &[])
             .expect_refusal(125, &["refused 3 log records and 0 spans: too old by far"]);
     }
 }

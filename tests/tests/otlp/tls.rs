@@ -10,10 +10,7 @@ const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
 
 /// The addresses of a collector behind TLS.
 fn addresses(collector: &Collector) -> [String; 2] {
-    [
-        collector.http().replace("http://", "https://"),
-        collector.grpc().replace("grpc://", "grpcs://"),
-    ]
+    collector.addresses().map(|url| url.replace("://", "s://"))
 }
 
 #[test]
@@ -78,7 +75,7 @@ fn a_collector_without_tls_is_told_from_one_with() {
         assert!(said.contains("without TLS it is http://"), "{said}");
     }
     let behind = Collector::behind_tls(&authority, false);
-    for url in [behind.http(), behind.grpc()] {
+    for url in behind.addresses() {
         let finished = export("exit-own-code", &url, &[]).expect_code(125);
         let said = &finished.stderr;
         assert!(

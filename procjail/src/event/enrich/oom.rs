@@ -7,10 +7,6 @@ use crate::event::decode::text;
 use crate::event::model::*;
 use crate::event::{Frame, Stack};
 
-/// The kernel charges memory in batches of so many pages (`MEMCG_CHARGE_BATCH`), so a cgroup whose
-/// room is smaller was at its limit.
-const CHARGE_BATCH_PAGES: u64 = 64;
-
 /// What processors hold in stock for cgroups (`NR_MEMCG_STOCK` batches each) is given back when a limit is
 /// hit, in part by work that runs only when the victim has been chosen. So much may be free by then: a part
 /// of the limit, and at most what some dozens of processors hold.
@@ -115,28 +111,19 @@ fn stack(record: &common::OomKill) -> Stack {
 /// its limit of memory and swap together. Else the one with the least room, if that is no more than what
 /// was in stock.
 fn level_at_limit(chain: &[MemoryCgroup], page_bytes: u64) -> Option<usize> {
-    let slack = page_bytes.saturating_mul(CHARGE_BATCH_PAGES);
-    let full = |usage: u64, limit: Option<u64>| {
-        limit.is_some_and(|limit| usage.saturating_add(slack) >= limit)
+    let batch_bytes = page_bytes.saturating_mul(MemoryCgroup::CHARGE_BATCH_PAGES);
+    let full = |room_bytes: Option<u64>| room_bytes.is_some_and(|room| room <= batch_bytes);
+    let stock = |level: &MemoryCgroup| {
+        let (part, most_bytes) = STOCK;
+        let room_bytes = level.room_bytes()?;
+        (room_bytes <= (level.limit_bytes? / part).min(most_bytes)).then_some(room_bytes)
     };
-    chain
-        .iter()
-        .position(|level| full(level.usage_bytes, level.limit_bytes))
-        .or_else(|| {
-            chain.iter().position(|level| {
-                level.swap_usage_bytes >= level.usage_bytes
-                    && full(level.swap_usage_bytes, level.swap_limit_bytes)
-            })
-        })
-        .or_else(|| {
-            let room = |level: &MemoryCgroup| {
-                let limit_bytes = level.limit_bytes?;
-                let room_bytes = limit_bytes.saturating_sub(level.usage_bytes);
-                let (part, most_bytes) = STOCK;
-                (room_bytes <= (limit_bytes / part).min(most_bytes)).then_some(room_bytes)
-            };
-            let rooms = chain.iter().enumerate();
-            let rooms = rooms.filter_map(|(index, level)| Some((room(level)?, index)));
-            rooms.min().map(|(_, index)| index)
-        })
+    let memory = chain.iter().position(|level| full(level.room_bytes()));
+    let with_swap = || chain.iter().position(|level| full(level.swap_room_bytes()));
+    let least = || {
+        let rooms = chain.iter().enumerate();
+        let rooms = rooms.filter_map(|(index, level)| Some((stock(level)?, index)));
+        rooms.min().map(|(_, index)| index)
+    };
+    memory.or_else(with_swap).or_else(least)
 }

@@ -73,6 +73,25 @@ pub struct MemoryCgroup {
     pub at_limit: bool,
 }
 
+impl MemoryCgroup {
+    /// The kernel charges memory in batches of so many pages (`MEMCG_CHARGE_BATCH` in
+    /// include/linux/memcontrol.h): a cgroup that has less room is at its limit.
+    pub const CHARGE_BATCH_PAGES: u64 = 64;
+
+    /// What is left below its limit of memory, bytes; `None` where there is no such limit.
+    pub fn room_bytes(&self) -> Option<u64> {
+        Some(self.limit_bytes?.saturating_sub(self.usage_bytes))
+    }
+
+    /// What is left below its limit of memory and swap together (v1), bytes. Swap alone (v2), of which there
+    /// is less in use than of memory as a rule, is no reason for a kill: `None`.
+    pub fn swap_room_bytes(&self) -> Option<u64> {
+        let limit_bytes = self.swap_limit_bytes?;
+        (self.swap_usage_bytes >= self.usage_bytes)
+            .then(|| limit_bytes.saturating_sub(self.swap_usage_bytes))
+    }
+}
+
 /// The OOM reaper worked on a victim that was slow to die.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OomReap {

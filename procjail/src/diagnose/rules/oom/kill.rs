@@ -124,10 +124,10 @@ fn limit(case: &Case, oom: &OomKill, log: Option<&KernelOom>) -> (Limit, bool) {
     let at_limit = oom.chain.iter().position(|level| level.at_limit);
     if let Some(level) = at_limit {
         // A level above that is as full may be the one that was hit.
+        let full = |level: &MemoryCgroup| is_full(level, case.header.host.page_bytes);
         let mut from_there = oom.chain.iter().skip(level);
-        let certain = oom.killed_by_kernel
-            && from_there.next().is_some_and(is_full)
-            && !from_there.any(is_full);
+        let certain =
+            oom.killed_by_kernel && from_there.next().is_some_and(full) && !from_there.any(full);
         return (whose(level), certain);
     }
     // Which group counted it, where the victim's end had made room by the time of its event.
@@ -142,19 +142,16 @@ fn limit(case: &Case, oom: &OomKill, log: Option<&KernelOom>) -> (Limit, bool) {
     }
 }
 
-/// Whether a level has no room for what the kernel charges at a time, or next to none. On v1 that may be
-/// room for memory and swap together.
-fn is_full(level: &MemoryCgroup) -> bool {
-    const CHARGE_BATCH_BYTES: u64 = 64 * 4096;
-    let full = |usage: u64, limit: u64| {
-        limit.saturating_sub(usage) <= (limit / 64).max(CHARGE_BATCH_BYTES)
-    };
-    let memory = level.limit_bytes;
-    let with_swap = level
-        .swap_limit_bytes
-        .filter(|_| level.swap_usage_bytes >= level.usage_bytes);
-    memory.is_some_and(|limit| full(level.usage_bytes, limit))
-        || with_swap.is_some_and(|limit| full(level.swap_usage_bytes, limit))
+/// Whether a level has no room for what the kernel charges at a time, or next to none.
+fn is_full(level: &MemoryCgroup, page_bytes: u64) -> bool {
+    let batch_bytes = page_bytes.saturating_mul(MemoryCgroup::CHARGE_BATCH_PAGES);
+    let full =
+        |(room_bytes, limit_bytes): (u64, u64)| room_bytes <= (limit_bytes / 64).max(batch_bytes);
+    level.room_bytes().zip(level.limit_bytes).is_some_and(full)
+        || level
+            .swap_room_bytes()
+            .zip(level.swap_limit_bytes)
+            .is_some_and(full)
 }
 
 /// The level of a cgroup's path, as the kernel log has it.
