@@ -74,7 +74,7 @@ struct Plan {
 pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> {
     let cache = cache()?;
     let mut total = Tally::default();
-    let plans = plan(args, &cache, &mut total)?;
+    let mut plans = plan(args, &cache, &mut total)?;
     println!("building the programs for the machines");
     let programs = initramfs::build(bpf_object)?;
     let program = initramfs::build_tests(bpf_object)?;
@@ -84,6 +84,18 @@ pub fn run(args: &Machines, bpf_object: Option<&Path>) -> anyhow::Result<Tally> 
         ensure!(!tests.is_empty(), "no test has '{text}' in its name");
     }
     announce(&tests);
+    // Asked for no test at all, the test program would run every one.
+    plans.retain(|plan| {
+        let any = !wanted(plan, &tests).is_empty();
+        if !any {
+            println!("{}: none of these tests is for it", plan.name);
+        }
+        any
+    });
+    ensure!(
+        !plans.is_empty() || total.failed > 0,
+        "no machine runs these tests"
+    );
     let tests = Tests {
         program: &program,
         names: &tests,
@@ -207,12 +219,7 @@ fn boot_all(
     let work = || {
         let mut done = Vec::new();
         while let Some((index, plan)) = next() {
-            let wanted: Vec<&str> = tests
-                .names
-                .iter()
-                .map(String::as_str)
-                .filter(|test| is_for(test, &plan.name, plan.cgroups))
-                .collect();
+            let wanted = wanted(plan, tests.names);
             done.push((index, boot(plan, programs, tests.program, &wanted, cache)));
         }
         done
@@ -226,6 +233,14 @@ fn boot_all(
     });
     all.sort_by_key(|(index, _)| *index);
     all.into_iter().map(|(_, booted)| booted).collect()
+}
+
+/// The tests that a machine is to run.
+fn wanted<'a>(plan: &Plan, names: &'a [String]) -> Vec<&'a str> {
+    let names = names.iter().map(String::as_str);
+    names
+        .filter(|test| is_for(test, &plan.name, plan.cgroups))
+        .collect()
 }
 
 /// Boots one machine, a second time if the emulator stumbled; reports.
