@@ -81,7 +81,8 @@ fn lasting(case: &Case) -> Vec<Zombie> {
         if process.is_pid1() || tracer_pid(case, id).is_some() {
             continue;
         }
-        let Some(mut parent) = case.last_parent(id) else {
+        // Without a SIGCHLD its parent ignores that: the kernel discards it at once, however late the news.
+        let (Some(mut parent), Some(_)) = (case.last_parent(id), &process.notice) else {
             continue;
         };
         let died = case.ended_ns(id);

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 
 use super::LASTING_NS;
 use crate::diagnose::{Case, Finding};
-use crate::event::{Task, What};
+use crate::event::{Event, Task, What};
 use crate::render;
 
+/// The kernel tells of a release in an RCU callback (delayed_put_task_struct() in kernel/exit.c), which a
+/// busy machine runs seconds later, nanoseconds.
+const RELEASE_LAG_NS: u64 = 10_000_000_000;
 /// Freeing so much memory may take a second, bytes.
 const LARGE_BYTES: u64 = 4 << 30;
 
@@ -15,10 +18,47 @@ fn is_outside(case: &Case, task: &Task) -> bool {
     task.pid != 0 && !task.in_jail && task.jail_pid.is_none() && !case.is_launcher(task)
 }
 
+/// When all of the jail's processes were dead; nothing if one of them lives on.
+fn all_dead_ns(case: &Case) -> Option<u64> {
+    let alive = case.processes().any(|(_, process)| {
+        process.in_jail() && process.task.jail_pid.is_some() && process.exit.is_none()
+    });
+    let last = case.deaths().into_iter().map(|id| case.ended_ns(id)).max();
+    last.filter(|_| !alive)
+}
+
+/// When PID 1 was collected.
+fn collected(case: &Case) -> Option<&Event> {
+    case.each(|what| matches!(what, What::JailExited(_)).then_some(()))
+        .map(|(event, ())| event)
+        .next()
+}
+
+/// PID 1's end that took long, though all others were dead.
+struct SlowEnd<'a> {
+    began: &'a Event,
+    /// Nothing if it was not over when the trace ended.
+    collected: Option<&'a Event>,
+    until_ns: u64,
+}
+
+fn slow_end(case: &Case) -> Option<SlowEnd<'_>> {
+    let (began, _) = case.exit(case.pid1()?)?;
+    let collected = collected(case);
+    let until_ns = collected.map_or(case.end_ns(), |event| event.time_ns);
+    let waited_ns = until_ns.saturating_sub(all_dead_ns(case)?);
+    (waited_ns >= LASTING_NS / 10).then_some(SlowEnd {
+        began,
+        collected,
+        until_ns,
+    })
+}
+
 pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
-    let pid1_end = case.pid1().and_then(|pid1| case.exit(pid1));
+    let slow_end = slow_end(case);
+    let pid1_ended_ns = case.pid1().map_or(case.end_ns(), |id| case.ended_ns(id));
     for id in case.deaths() {
         let process = case.process(id);
         if process.is_pid1() || process.task.jail_pid.is_none() {
@@ -30,36 +70,33 @@ pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
         else {
             continue;
         };
-        let until_ns = process.freed_ns.unwrap_or(case.end_ns());
+        let freed_ns = process.freed_ns.unwrap_or(case.end_ns());
+        let blocked = slow_end
+            .as_ref()
+            .filter(|slow| slow.began.time_ns < freed_ns);
+        // An end that was not held up says that it was collected before, however late the news of it.
+        let until_ns = freed_ns.min(blocked.map_or(pid1_ended_ns, |slow| slow.until_ns));
         let held_ns = until_ns.saturating_sub(exit.time_ns);
-        if held_ns < LASTING_NS || !told.insert(ended.parent.pid) {
+        let lasting_ns = match blocked {
+            Some(_) => LASTING_NS,
+            None => LASTING_NS + RELEASE_LAG_NS,
+        };
+        if held_ns < lasting_ns || !told.insert(ended.parent.pid) {
             continue;
         }
         let outsider = case.who(&ended.parent);
-        let collected = case
-            .each(|what| matches!(what, What::JailExited(_)).then_some(()))
-            .map(|(event, ())| event)
-            .next();
-        let waited = pid1_end
-            .zip(collected)
-            .filter(|((end, _), collected)| {
-                end.time_ns < until_ns
-                    && collected.time_ns.saturating_sub(end.time_ns) >= LASTING_NS / 10
-            })
-            .map(|((end, _), collected)| (end, collected));
-        let blocked = waited.map_or_else(String::new, |(end, collected)| {
+        let consequence = blocked.map_or_else(String::new, |slow| {
             format!(
                 ", which kept PID 1 from ending for {}: it cannot go before all of its namespace are collected",
-                case.between(end, collected)
+                render::duration(slow.until_ns.saturating_sub(slow.began.time_ns))
             )
         });
         let mut finding = Finding::new(format!(
             "{} was started in the jail from outside by {outsider}, which did not collect it for {} after its \
-             end{blocked}.",
+             end{consequence}.",
             case.name(id),
             render::duration(held_ns),
         ))
-        .proven()
         .about([id])
         .shown_by(
             exit,
@@ -71,10 +108,11 @@ pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
             "End {outsider} or have it wait for its child: an exec client, nsenter or a debugger that entered \
              the namespace and hangs."
         ));
-        if let Some((end, collected)) = waited {
-            finding = finding
-                .shown_by(end, "PID 1 began to end")
-                .shown_by(collected, "PID 1 had ended, and was collected");
+        if let Some(slow) = blocked {
+            finding = finding.proven().shown_by(slow.began, "PID 1 began to end");
+        }
+        if let Some(collected) = blocked.and_then(|slow| slow.collected) {
+            finding = finding.shown_by(collected, "PID 1 had ended, and was collected");
         }
         findings.push(finding);
     }
@@ -86,39 +124,24 @@ pub(super) fn pid1_unreaped(case: &Case) -> Vec<Finding> {
     else {
         return Vec::new();
     };
+    let Some(dead_ns) = all_dead_ns(case) else {
+        return Vec::new();
+    };
     // PID 1 is done when all others of its namespace are collected, which the kernel does for those that
-    // have no parent outside.
+    // have no parent outside; such a parent keeps its child to the end, as far as the trace tells.
     let ready_ns = case
         .deaths()
         .into_iter()
-        .flat_map(|id| {
-            let outside = case
-                .exit(id)
-                .is_some_and(|(_, ended)| is_outside(case, &ended.parent));
-            let released = match outside {
-                // Its parent keeps it to the end, as far as the trace tells.
-                true => Some(case.process(id).freed_ns.unwrap_or(case.end_ns())),
-                false => None,
-            };
-            [Some(case.ended_ns(id)), released]
+        .filter(|id| {
+            case.exit(*id)
+                .is_some_and(|(_, ended)| is_outside(case, &ended.parent))
         })
-        .flatten()
-        .chain([exit.time_ns])
-        .max()
-        .unwrap_or(exit.time_ns);
-    let collected = case
-        .each(|what| matches!(what, What::JailExited(_)).then_some(()))
-        .map(|(event, ())| event)
-        .next();
+        .map(|id| case.process(id).freed_ns.unwrap_or(case.end_ns()))
+        .fold(dead_ns, u64::max);
+    let collected = collected(case);
     let until_ns = collected.map_or(case.end_ns(), |event| event.time_ns);
     let held_ns = until_ns.saturating_sub(ready_ns);
     if held_ns < LASTING_NS {
-        return Vec::new();
-    }
-    let alive = case.processes().any(|(id, process)| {
-        process.in_jail() && process.task.jail_pid.is_some() && process.exit.is_none() && id != pid1
-    });
-    if alive {
         return Vec::new();
     }
     // It was awake and waited: what for, it told.

@@ -1,6 +1,7 @@
 //! Zombies and orphans that no scenario plays, and what only looks like them.
 
-use crate::diagnose::fixture::{Scene, inside, outside};
+use crate::diagnose::Confidence;
+use crate::diagnose::fixture::{Scene, inside, launcher, outside};
 use crate::event::Exit;
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -26,6 +27,18 @@ fn a_zombie_has_to_last() {
     let mut collected = neglected(5_000);
     collected.reap(4_000, inside(1, "app"), inside(2, "curl"));
     assert!(!has(&collected, "zombie-pid1-not-reaping"));
+}
+
+#[test]
+fn a_child_that_is_discarded_is_no_zombie_though_the_news_are_late() {
+    let (pid1, child) = (inside(1, "app"), inside(2, "curl"));
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .fork(1, &pid1, &child)
+        .exit_to(10, &child, &pid1, 0)
+        .free(3_000, &child)
+        .end(2_900, &pid1, 0);
+    assert!(!has(&scene, "zombie-pid1-not-reaping"));
 }
 
 #[test]
@@ -113,4 +126,57 @@ fn what_entered_from_outside_is_a_session_and_no_orphan() {
     assert!(has(&scene, "orphan-exec-session"));
     assert!(!has(&scene, "orphan-outlives-parent"));
     assert!(!has(&scene, "zombie-outside-parent"));
+}
+
+/// Somebody enters the jail and collects what it started there as the jail's own end tells, which comes
+/// `held_ms` after PID 1's; the kernel tells of the release at `freed_ms`, if ever.
+fn entered(freed_ms: Option<u64>, pid1_ends_ms: u64, held_ms: u64) -> Scene {
+    let (pid1, nsenter, entry) = (inside(1, "app"), outside(900, "nsenter"), inside(2, "sh"));
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .fork(1, &nsenter, &entry)
+        .exit_to(5, &entry, &nsenter, 0)
+        .exit_to(pid1_ends_ms, &pid1, launcher(), 0)
+        .jail_exited(pid1_ends_ms + held_ms, 0);
+    if let Some(ms) = freed_ms {
+        scene.free(ms, &entry);
+    }
+    scene
+}
+
+#[test]
+fn late_news_of_a_release_are_no_zombie() {
+    let id = "zombie-outside-parent";
+    // The end of PID 1 was not held up: it had been collected, whenever the kernel says so.
+    assert!(!has(&entered(None, 5_000, 0), id));
+    assert!(!has(&entered(Some(5_001), 5_000, 0), id));
+    assert!(!has(&entered(Some(60_000), 5_000, 0), id));
+    // A busy machine may be as late as that.
+    assert!(!has(&entered(Some(4_000), 20_000, 0), id));
+    let long = entered(Some(15_000), 20_000, 0).verdict(id);
+    assert_eq!(long.confidence, Confidence::Likely);
+    assert!(
+        long.verdict.contains("did not collect it for 14.995 s"),
+        "{}",
+        long.verdict
+    );
+}
+
+#[test]
+fn a_zombie_that_pid_1_waits_for_is_proven() {
+    let id = "zombie-outside-parent";
+    let held = entered(Some(3_001), 1_000, 2_000).verdict(id);
+    assert_eq!(held.confidence, Confidence::Proven);
+    assert!(
+        held.verdict.contains("kept PID 1 from ending for 2.000 s"),
+        "{}",
+        held.verdict
+    );
+    // It waited for another one that was slow to die.
+    let mut slow = entered(None, 1_000, 2_000);
+    let other = inside(3, "worker");
+    slow.exit_to(2_990, &other, inside(1, "app"), 9);
+    assert!(!has(&slow, id));
+    // It was collected before the end was held up.
+    assert!(!has(&entered(Some(900), 1_000, 2_000), id));
 }
