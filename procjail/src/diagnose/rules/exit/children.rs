@@ -97,8 +97,15 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// Children that the kernel discarded, by their parent.
-fn unclaimed(case: &Case) -> HashMap<ProcessId, Vec<ProcessId>> {
+/// The kernel released a child so soon after its end that nobody can have collected it.
+fn released_at_once(case: &Case, id: ProcessId, parent: ProcessId) -> bool {
+    case.process(id).freed_ns.is_some_and(|freed| {
+        freed.saturating_sub(case.ended_ns(id)) <= RELEASE_NS && freed < case.ended_ns(parent)
+    })
+}
+
+/// Children that the kernel discarded, by their parent. Those of `missed` were waited for in vain.
+fn unclaimed(case: &Case, missed: &HashSet<ProcessId>) -> HashMap<ProcessId, Vec<ProcessId>> {
     let mut found: HashMap<ProcessId, Vec<ProcessId>> = HashMap::new();
     // Who collects children that the trace can't name may have collected any of its own.
     let unclear: HashSet<u32> = case
@@ -113,15 +120,15 @@ fn unclaimed(case: &Case) -> HashMap<ProcessId, Vec<ProcessId>> {
         if process.reap.is_some() || process.is_pid1() {
             continue;
         }
-        let (Some(freed), Some(parent)) = (process.freed_ns, case.last_parent(id)) else {
+        let Some(parent) = case.last_parent(id) else {
             continue;
         };
-        let death = case.ended_ns(id);
-        let in_time = freed.saturating_sub(death) <= RELEASE_NS && freed < case.ended_ns(parent);
+        // The news of a release may be late; a wait that found no such child tells the same.
+        let gone = released_at_once(case, id, parent) || missed.contains(&id);
         let said = process.notice.as_ref().is_some_and(|notice| {
             notice.disposition != Disposition::Handler && notice.parent_pid != 0
         });
-        if in_time
+        if gone
             && !said
             && case.process(parent).in_jail()
             && !unclear.contains(&case.process(parent).task.pid)
@@ -138,7 +145,9 @@ fn unclaimed(case: &Case) -> HashMap<ProcessId, Vec<ProcessId>> {
 /// has SA_NOCLDWAIT.
 pub(super) fn discarded(case: &Case) -> Vec<Finding> {
     let in_vain = in_vain(case);
-    let mut parents: Vec<(ProcessId, Vec<ProcessId>)> = unclaimed(case).into_iter().collect();
+    let missed = in_vain.iter().map(|(.., child)| *child).collect();
+    let mut parents: Vec<(ProcessId, Vec<ProcessId>)> =
+        unclaimed(case, &missed).into_iter().collect();
     parents.sort();
     let mut findings = Vec::new();
     for (parent, children) in parents {
@@ -167,7 +176,10 @@ pub(super) fn discarded(case: &Case) -> Vec<Finding> {
         .proven()
         .about(children.clone())
         .shown_by(exit, format!("{} {}", case.name(first), case.did_end(&ended.status)))
-        .fact("its parent got no SIGCHLD for it, and the kernel released it at once without a wait")
+        .fact(match released_at_once(case, first, parent) {
+            true => "its parent got no SIGCHLD for it, and the kernel released it at once without a wait",
+            false => "its parent got no SIGCHLD for it, and a wait for it found no such child",
+        })
         .not("a zombie", "the kernel has released it")
         .not("a wait elsewhere in the process", "no wait of the process returned it")
         .relies_on_all(&["reap", "signal-generated"])

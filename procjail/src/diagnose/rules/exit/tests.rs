@@ -206,6 +206,15 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
     let found = scene.verdict("sigchld-ignored-autoreap");
     assert_eq!(found.confidence, Confidence::Proven);
     assert!(!has(&scene, "status-stolen") && !has(&scene, "exit-own-code"));
+    // The kernel tells of the release late, but the wait found nobody.
+    let mut late = Scene::new(&["/bin/app"]);
+    let failed = failed_call("wait4", libc::ECHILD, None, &[2]);
+    late.fork(1, &pid1, &child)
+        .exit_to(5, &child, &pid1, 0x700)
+        .end(200, &pid1, 0x100)
+        .failed_calls(200, &pid1, vec![failed])
+        .free(2_000, &child);
+    assert!(has(&late, "sigchld-ignored-autoreap"));
     // A zombie that goes with the namespace.
     let mut zombie = Scene::new(&["/bin/app"]);
     zombie
