@@ -1,13 +1,19 @@
 //! `procjail export` as a user runs it: outputs that are there, that can't be written, that go away; inputs that
 //! are cut, foreign, or no files.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 const FORMATS: [&str; 3] = ["csv", "json", "markdown"];
 /// What nothing here takes longer than.
@@ -151,12 +157,9 @@ fn places_that_cannot_be_written_to_are_named() {
     let closed = directory.path().join("closed");
     fs::create_dir(&closed).expect("a directory");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).expect("permissions");
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
     let out = closed.join("out");
     let trace = fs::File::open(story()).expect("the story");
-    let program = directory.path().join("procjail");
-    fs::copy(env!("CARGO_BIN_EXE_procjail"), &program).expect("a copy");
-    let mut command = Command::new(&program);
+    let mut command = Command::new(common::program_for_all(directory.path()));
     command
         .args(["export", "-", "--to", "csv", "-o", text(&out)])
         .stdin(trace);
@@ -362,29 +365,46 @@ fn pipes_are_written_to_and_links_followed() {
     assert_eq!(names(directory.path()), ["link", "pipe", "target"]);
 }
 
-/// Waits until the export has written a part of its file, which has no name yet.
-fn half_way(child: &mut Child, directory: &Path) {
+/// Whether the process has a file in a directory that has no name yet, with something in it.
+fn has_begun(pid: Pid, directory: &Path) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    descriptors.flatten().any(|entry| {
+        let place = fs::read_link(entry.path()).unwrap_or_default();
+        place.starts_with(directory)
+            && place.to_string_lossy().ends_with(" (deleted)")
+            && fs::metadata(entry.path()).is_ok_and(|file| file.len() > 0)
+    })
+}
+
+/// An export to `out`, where `old` is so far, stopped by SIGSTOP when it has written a part of its file.
+fn stopped_half_way(trace: &Path, out: &Path, old: Option<&str>) -> Child {
     let begin = Instant::now();
-    loop {
-        let descriptors =
-            fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its descriptors");
-        let written = descriptors.flatten().any(|entry| {
-            let place = fs::read_link(entry.path()).unwrap_or_default();
-            let file = fs::metadata(entry.path()).ok();
-            place.starts_with(directory)
-                && place.to_string_lossy().ends_with(" (deleted)")
-                && file.is_some_and(|file| file.len() > 0)
-        });
-        if written {
-            return;
+    let place = out.parent().expect("a directory");
+    // A tester that gets no processor may miss one.
+    while begin.elapsed() < DEADLINE {
+        let mut more = vec!["-o", text(out)];
+        if let Some(old) = old {
+            fs::write(out, old).expect("room");
+            more.push("--force");
+        } else if out.exists() {
+            fs::remove_file(out).expect("removed");
         }
-        assert!(
-            child.try_wait().expect("a child").is_none(),
-            "it ended before"
-        );
-        assert!(begin.elapsed() < DEADLINE, "nothing is written");
-        std::thread::sleep(Duration::from_millis(1));
+        let child = export(trace, "json", &more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("runs");
+        let pid = Pid::from_raw(child.id() as i32);
+        loop {
+            kill(pid, Signal::SIGSTOP).expect("a child that nobody has collected");
+            match waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("a child") {
+                WaitStatus::Stopped(..) if has_begun(pid, place) => return child,
+                WaitStatus::Stopped(..) => kill(pid, Signal::SIGCONT).expect("a child"),
+                _ => break,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
+    panic!("it was never seen half way");
 }
 
 #[test]
@@ -398,28 +418,16 @@ fn nothing_is_left_of_an_export_that_is_killed() {
     long_trace(&trace, 30_000);
     let out = place.join("out");
     for (signal, old) in [
-        (libc::SIGKILL, None),
-        (libc::SIGINT, None),
-        (libc::SIGTERM, Some("mine")),
+        (Signal::SIGKILL, None),
+        (Signal::SIGINT, None),
+        (Signal::SIGTERM, Some("mine")),
     ] {
-        let mut more = vec!["-o", text(&out)];
-        if let Some(old) = old {
-            fs::write(&out, old).expect("room");
-            more.push("--force");
-        }
-        let mut child = export(&trace, "json", &more)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("runs");
-        half_way(&mut child, &place);
-        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-        let signal = nix::sys::signal::Signal::try_from(signal).expect("a signal");
-        nix::sys::signal::kill(pid, signal).expect("killed");
-        assert_eq!(
-            child.wait().expect("ends").code(),
-            None,
-            "it was ended by {signal}"
-        );
+        let mut child = stopped_half_way(&trace, &out, old);
+        let pid = Pid::from_raw(child.id() as i32);
+        kill(pid, signal).expect("a child");
+        kill(pid, Signal::SIGCONT).expect("a child");
+        let ended = child.wait().expect("ends");
+        assert_eq!(ended.signal(), Some(signal as i32), "{ended}");
         match old {
             Some(old) => assert_eq!(fs::read_to_string(&out).expect("there"), old),
             None => assert!(names(&place).is_empty()),
@@ -438,14 +446,11 @@ fn a_file_that_comes_meanwhile_is_kept() {
     fs::create_dir(&place).expect("a directory");
     long_trace(&trace, 30_000);
     let out = place.join("out");
-    let mut child = export(&trace, "json", &["-o", text(&out)])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    half_way(&mut child, &place);
+    let child = stopped_half_way(&trace, &out, None);
     fs::File::create_new(&out)
         .and_then(|mut file| file.write_all(b"mine"))
         .expect("the place is free");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT).expect("a child");
     let ended = child.wait_with_output().expect("ends");
     assert_eq!(ended.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("exists"));

@@ -6,7 +6,7 @@ mod common;
 
 use std::os::unix::process::CommandExt;
 
-use common::{command, output, refused, root, run, text};
+use common::{command, output, program_for_all, refused, root, run, text};
 
 #[test]
 fn an_app_that_cannot_be_executed_is_told_apart() {
@@ -163,13 +163,8 @@ fn a_failed_step_names_itself_and_the_remedy() {
 
 #[test]
 fn only_root_can_make_a_jail() {
-    // A copy that anyone may execute: the build directory may be closed to others.
     let dir = tempfile::tempdir().unwrap();
-    let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), mode).unwrap();
-    let copy = dir.path().join("procjail");
-    std::fs::copy(env!("CARGO_BIN_EXE_procjail"), &copy).unwrap();
-    let mut user = std::process::Command::new(&copy);
+    let mut user = std::process::Command::new(program_for_all(dir.path()));
     user.args(["run", "--", "true"])
         .uid(65534)
         .gid(65534)

@@ -7,6 +7,7 @@ pub mod app;
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -25,6 +26,17 @@ pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procjail"));
     command.arg("run").args(args).stdin(Stdio::null());
     command
+}
+
+/// A copy of procjail in that directory which everybody may execute: the build directory may be closed to
+/// others.
+pub fn program_for_all(directory: &Path) -> PathBuf {
+    let copy = directory.join("procjail");
+    std::fs::copy(env!("CARGO_BIN_EXE_procjail"), &copy).unwrap();
+    for path in [directory, &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    copy
 }
 
 /// Starts a command with pipes for its outputs.
@@ -124,7 +136,7 @@ pub fn root() -> tempfile::TempDir {
         std::os::unix::fs::symlink("busybox", dir.path().join("bin").join(name)).unwrap();
     }
     // Another user may enter it.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(dir.path(), mode).unwrap();
     dir
 }
