@@ -196,6 +196,24 @@ pub fn emulators_fault(console: &str, log: &[String]) -> Option<&'static str> {
         .iter()
         .find(|(symptom, _)| console.contains(symptom) || logged(symptom))
         .map(|(_, meaning)| *meaning)
+        .or_else(|| {
+            has_impossible_flags(console)
+                .then_some("the processor had flags in EFLAGS that no processor has")
+        })
+}
+
+/// Bits of EFLAGS that are always clear (Intel SDM, volume 1, 3.4.3). The emulator works flags out late, and
+/// an interrupt in the middle of that finds something else there.
+const RESERVED_FLAGS: u64 = !0x3f_7fd7;
+
+/// Whether the registers that a dying kernel showed can't have been those of a processor.
+fn has_impossible_flags(console: &str) -> bool {
+    console
+        .split("EFLAGS: ")
+        .skip(1)
+        .filter_map(|rest| rest.split_whitespace().next())
+        .filter_map(|digits| u64::from_str_radix(digits, 16).ok())
+        .any(|flags| flags & RESERVED_FLAGS != 0)
 }
 
 #[cfg(test)]
@@ -256,5 +274,20 @@ mod tests {
         assert!(emulators_fault("", &[stall.to_owned()]).is_some());
         let panic = "[   4.9] Kernel panic - not syncing: Attempted to kill init!";
         assert_eq!(emulators_fault(panic, &[panic.to_owned()]), None);
+    }
+
+    #[test]
+    fn flags_that_no_processor_has_are_the_emulators() {
+        let fault = |flags: &str| {
+            format!(
+                "[  177.6] Oops: double fault: 0000 [#1]\n[  177.6] RSP: 0018:ff33 EFLAGS: {flags}\n\
+                 [  177.6] RSP: 002b:00007f48d9a5ec18 EFLAGS: 00000246 ORIG_RAX: 0000000000000141\n"
+            )
+        };
+        assert!(emulators_fault(&fault("41e67e42"), &[]).is_some());
+        assert!(emulators_fault(&fault("0000024a"), &[]).is_some());
+        for possible in ["00010046", "00250ed7", "nonsense", ""] {
+            assert_eq!(emulators_fault(&fault(possible), &[]), None, "{possible}");
+        }
     }
 }
