@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -389,10 +389,18 @@ fn stopped_half_way(trace: &Path, out: &Path, old: Option<&str>) -> Child {
         } else if out.exists() {
             fs::remove_file(out).expect("removed");
         }
-        let child = export(trace, "json", &more)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("runs");
+        let mut command = export(trace, "json", &more);
+        // SAFETY: sigaction(2) may be called after fork(2).
+        unsafe {
+            command.pre_exec(|| {
+                // What runs in the background of a shell without job control inherits SIGINT as ignored.
+                for fatal in [Signal::SIGINT, Signal::SIGTERM] {
+                    signal(fatal, SigHandler::SigDfl)?;
+                }
+                Ok(())
+            });
+        }
+        let child = command.stderr(Stdio::piped()).spawn().expect("runs");
         let pid = Pid::from_raw(child.id() as i32);
         loop {
             kill(pid, Signal::SIGSTOP).expect("a child that nobody has collected");
@@ -417,17 +425,17 @@ fn nothing_is_left_of_an_export_that_is_killed() {
     fs::create_dir(&place).expect("a directory");
     long_trace(&trace, 30_000);
     let out = place.join("out");
-    for (signal, old) in [
+    for (fatal, old) in [
         (Signal::SIGKILL, None),
         (Signal::SIGINT, None),
         (Signal::SIGTERM, Some("mine")),
     ] {
         let mut child = stopped_half_way(&trace, &out, old);
         let pid = Pid::from_raw(child.id() as i32);
-        kill(pid, signal).expect("a child");
+        kill(pid, fatal).expect("a child");
         kill(pid, Signal::SIGCONT).expect("a child");
         let ended = child.wait().expect("ends");
-        assert_eq!(ended.signal(), Some(signal as i32), "{ended}");
+        assert_eq!(ended.signal(), Some(fatal as i32), "{ended}");
         match old {
             Some(old) => assert_eq!(fs::read_to_string(&out).expect("there"), old),
             None => assert!(names(&place).is_empty()),

@@ -160,8 +160,12 @@ fn manual(contents: &[PathBuf]) -> anyhow::Result<()> {
 
 /// What Debian's own tool finds wrong with the package.
 fn complaints(package: &Path) -> anyhow::Result<()> {
+    // It leaves files in its temporary directory.
+    let temporary = tempfile::tempdir()?;
     let mut lintian = Command::new("lintian");
-    lintian.args(["--allow-root", "--fail-on", "error,warning"]);
+    lintian
+        .args(["--allow-root", "--fail-on", "error,warning"])
+        .env("TMPDIR", temporary.path());
     run_to_end(lintian.arg(package))
 }
 
