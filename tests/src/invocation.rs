@@ -92,6 +92,21 @@ impl Invocation {
         self
     }
 
+    /// No more descriptors than that may be open in it (`RLIMIT_NOFILE`).
+    pub fn descriptors(self, count: u64) -> Invocation {
+        let limit = libc::rlimit {
+            rlim_cur: count,
+            rlim_max: count,
+        };
+        // SAFETY: setrlimit is a bare system call.
+        unsafe {
+            self.before_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            })
+        }
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         let child = self.command.spawn().expect("procjail can be started");

@@ -181,21 +181,7 @@ impl Ground {
                 self.pids.as_ref(),
                 1 + round.number_for_blow % 10,
             ),
-            Blow::FewDescriptors => {
-                let limit = libc::rlimit {
-                    rlim_cur: 3 + round.number_for_blow % 40,
-                    rlim_max: 3 + round.number_for_blow % 40,
-                };
-                // SAFETY: setrlimit is async-signal-safe in practice: a bare system call.
-                unsafe {
-                    invocation.before_exec(move || {
-                        match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
-                            0 => Ok(()),
-                            _ => Err(std::io::Error::last_os_error()),
-                        }
-                    })
-                }
-            }
+            Blow::FewDescriptors => invocation.descriptors(3 + round.number_for_blow % 40),
             _ => invocation,
         }
     }
@@ -341,7 +327,7 @@ impl Ground {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let left = self.cgroups(round);
+        let left = self.left(round);
         if !left.is_empty() {
             if !killed {
                 wrong.push(format!(
@@ -352,7 +338,7 @@ impl Ground {
                 .args(["clean", "--name", &round.name()])
                 .output()
                 .expect("procjail clean");
-            if !cleaned.status.success() || !self.cgroups(round).is_empty() {
+            if !cleaned.status.success() || !self.left(round).is_empty() {
                 wrong.push(format!(
                     "cgroups that clean does not remove: {}",
                     String::from_utf8_lossy(&cleaned.stdout).trim()
@@ -363,6 +349,18 @@ impl Ground {
         if now != mounts {
             wrong.push(format!("mounts: {now}"));
         }
+    }
+
+    /// The round's cgroup directories, and the directory of all jails where there is none in it.
+    fn left(&self, round: &Round) -> Vec<PathBuf> {
+        let all = cgroup_directories();
+        let hollow = all.iter().filter(|path| {
+            path.file_name().is_some_and(|name| name == "procjail")
+                && all.iter().all(|other| other.parent() != Some(path))
+        });
+        let mut left = self.cgroups(round);
+        left.extend(hollow.cloned());
+        left
     }
 
     /// The round's cgroup directories.

@@ -53,6 +53,8 @@ pub(super) fn acquire(root: &Dir, name: &OsStr) -> Result<Claim, Error> {
                 });
             }
             Err((operation, errno)) => {
+                // Not empty while other jails run.
+                let _ = root.rmdir(OsStr::new(PARENT));
                 let path = root.path().join(PARENT).join(name);
                 return Err(Error::io(operation, path, errno));
             }
@@ -178,6 +180,19 @@ mod tests {
         drop(claim);
         assert!(acquire_stale(&root, name).is_some());
         assert!(acquire(&root, name).unwrap().stale);
+    }
+
+    #[test]
+    fn a_name_that_is_refused_leaves_no_parent() {
+        let (temp, root) = root();
+        let long = "x".repeat(300);
+        let refused = acquire(&root, OsStr::new(&long));
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        assert!(!temp.path().join(PARENT).exists());
+        // That of other jails stays.
+        let _other = acquire(&root, OsStr::new("web")).unwrap();
+        acquire(&root, OsStr::new(&long)).unwrap_err();
+        assert!(temp.path().join(PARENT).join("web").exists());
     }
 
     #[test]

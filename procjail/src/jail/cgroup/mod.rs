@@ -296,6 +296,7 @@ impl V1 {
             move |errno| Error::io(operation, path, errno)
         };
         let root = Dir::open(mount).map_err(|errno| Error::io("open", mount, errno))?;
+        let mut refused = Errno::ENODEV;
         // The parent vanishes when another jail removes it as empty: again.
         for _ in 0..100 {
             root.mkdir(OsStr::new(PARENT))
@@ -312,10 +313,15 @@ impl V1 {
                     return Ok(V1 { root, parent, dir });
                 }
                 Err(Errno::ENOENT | Errno::ENODEV) => {}
-                Err(errno) => return Err(fail("create cgroup")(errno)),
+                Err(errno) => {
+                    refused = errno;
+                    break;
+                }
             }
         }
-        Err(fail("create cgroup")(Errno::ENODEV))
+        // Not empty while other jails run.
+        let _ = root.rmdir(OsStr::new(PARENT));
+        Err(fail("create cgroup")(refused))
     }
 }
 
