@@ -184,7 +184,7 @@ fn many_jails_start_and_end_at_once() {
 #[test]
 fn cgroups_that_app_makes_go_with_it() {
     let name = unique("limit-nested");
-    let app = "mkdir -p /tmp/cg-$$ && mount -t cgroup2 none /tmp && mkdir -p /tmp/a/b /tmp/c && \
+    let app = "mount -t cgroup2 none /tmp && mkdir -p /tmp/a/b /tmp/c && \
                sh -c 'echo 0 > /tmp/a/b/cgroup.procs; exec sleep 100' & sleep 0.3; \
                [ -d /proc/$! ] && echo made; exit 0";
     assert_eq!(ok(["--name", &name, "--", "sh", "-c", app]), "made\n");
