@@ -354,13 +354,13 @@ impl Ground {
     /// The round's cgroup directories, and the directory of all jails where there is none in it.
     fn left(&self, round: &Round) -> Vec<PathBuf> {
         let all = cgroup_directories();
-        let hollow = all.iter().filter(|path| {
-            path.file_name().is_some_and(|name| name == "procjail")
-                && all.iter().all(|other| other.parent() != Some(path))
-        });
-        let mut left = self.cgroups(round);
-        left.extend(hollow.cloned());
-        left
+        let named = |path: &Path, name: &str| path.file_name().is_some_and(|file| file == name);
+        let hollow = |path: &Path| all.iter().all(|other| other.parent() != Some(path));
+        let name = round.name();
+        all.iter()
+            .filter(|path| named(path, &name) || (named(path, "procjail") && hollow(path)))
+            .cloned()
+            .collect()
     }
 
     /// The round's cgroup directories.

@@ -126,3 +126,25 @@ fn what_this_hosts_mode_cannot_do_is_refused() {
         }
     });
 }
+
+#[test]
+fn too_few_descriptors_leave_nothing() {
+    for limit in 3..=24 {
+        for command in ["run", "trace"] {
+            // Each looks for what is left: the next one that starts would remove it.
+            scene(|scene| {
+                let finished = scene
+                    .procjail(&[command, "--", &misbehave(), "exit", "0"])
+                    .descriptors(limit)
+                    .finish();
+                assert!(
+                    matches!(finished.code, Some(0 | 125 | 126))
+                        && !finished.stderr.contains("panicked"),
+                    "{command} with {limit} descriptors: {:?} {}",
+                    finished.code,
+                    finished.stderr
+                );
+            });
+        }
+    }
+}
