@@ -3,41 +3,53 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::case::{Case, ProcessId};
-use super::finding::{Cause, Finding};
+use super::finding::{Finding, Follows};
 use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
-use super::{Evidence, rules};
+use super::{Evidence, Rank, Rule, rules};
 use crate::event::Lost;
 use crate::lab;
 use crate::render;
 
-/// A finding with the rule that made it.
+/// A finding with its rule.
 struct Found {
     id: &'static str,
+    rank: Rank,
     finding: Finding,
     weakened: Vec<String>,
 }
 
+/// The rule whose finding leaves nothing for others to say.
+const SETUP_FAILED: &str = "setup-failed";
+
 /// Explains a case.
 pub fn explain(case: &Case) -> Explanation {
-    let mut found: Vec<Found> = rules::all()
-        .flat_map(|rule| {
-            (rule.find)(case).into_iter().map(|finding| Found {
-                id: rule.id,
-                finding,
-                weakened: Vec::new(),
-            })
+    let mut found: Vec<Found> = rules::families()
+        .flat_map(|family| {
+            (family.analyse)(case)
+                .into_iter()
+                .map(|(id, finding)| Found {
+                    id,
+                    rank: match finding.minor {
+                        true => family.rank.max(Rank::Note),
+                        false => family.rank,
+                    },
+                    finding,
+                    weakened: Vec::new(),
+                })
         })
         .collect();
+    if found.iter().any(|one| one.id == SETUP_FAILED) {
+        // APP never ran: whatever else there is was procjail's own doing.
+        found.retain(|one| one.id == SETUP_FAILED || one.rank == Rank::Evidence);
+    }
     let losses = case.losses();
     for one in &mut found {
+        exclude(&mut one.finding, rules::find(one.id));
         weaken(case, &losses, one);
     }
     found.sort_by_key(|one| one.finding.time_ns);
     let mut diagnoses = nest(case, found);
-    if !diagnoses
-        .iter()
-        .any(|one| !rules::is_about_evidence(&one.id))
-    {
+    if !diagnoses.iter().any(tells) {
         diagnoses.push(no_finding(case));
     }
     Explanation {
@@ -60,6 +72,32 @@ fn ended(case: &Case) -> Option<String> {
         .and_then(|footer| footer.status.as_ref())
         .or_else(|| case.status(case.pid1()?))?;
     Some(render::status(status))
+}
+
+/// A diagnosis says something of the run.
+fn tells(diagnosis: &Diagnosis) -> bool {
+    rules::families()
+        .filter(|family| family.rank == Rank::Evidence)
+        .all(|family| family.rules.iter().all(|rule| rule.id != diagnosis.id))
+}
+
+/// A cause is proven only if each alternative on the rule's list is ruled out by name. Those that are left are
+/// told with it.
+fn exclude(finding: &mut Finding, rule: Option<&Rule>) {
+    let (Some(cause), Some(rule)) = (&mut finding.cause, rule) else {
+        return;
+    };
+    if cause.confidence != Confidence::Proven {
+        return;
+    }
+    let excluded = |what: &str| finding.ruled_out.iter().any(|one| one.what == what);
+    let left = rule.alternatives.iter().filter(|what| !excluded(what));
+    cause
+        .alternatives
+        .extend(left.map(|what| (*what).to_owned()));
+    if !cause.alternatives.is_empty() {
+        cause.confidence = Confidence::Likely;
+    }
 }
 
 /// Lowers the confidence of what relies on events that may be missing.
@@ -91,7 +129,11 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         }
     }
     if !missing.is_empty() {
-        found.finding.confidence = found.finding.confidence.min(Confidence::ConsistentWith);
+        let sure = &mut found.finding.confidence;
+        *sure = Confidence::ConsistentWith.min(*sure);
+        if let Some(cause) = &mut found.finding.cause {
+            cause.confidence = Confidence::ConsistentWith.min(cause.confidence);
+        }
         found.weakened = missing.into_iter().collect();
     }
 }
@@ -131,12 +173,14 @@ fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
     let mut roots: Vec<usize> = (0..found.len())
         .filter(|at| parents[*at].is_none())
         .collect();
-    roots.sort_by_key(|root| {
-        (
-            rules::is_about_evidence(found[*root].id),
-            !leads[*root],
-            found[*root].finding.time_ns,
-        )
+    let explains = |at: &usize| leads[*at] && found[*at].rank == Rank::Problem;
+    if roots.iter().any(explains) {
+        // PID 1's end is told already.
+        roots.retain(|at| found[*at].rank != Rank::Story);
+    }
+    roots.sort_by_key(|at| {
+        let one = &found[*at];
+        (one.rank, !leads[*at], one.finding.time_ns)
     });
     roots
         .into_iter()
@@ -174,10 +218,10 @@ fn parents(found: &[Found]) -> Vec<Option<usize>> {
         .iter()
         .enumerate()
         .map(|(at, one)| {
-            one.finding.causes.iter().find_map(|cause| {
+            one.finding.follows.iter().find_map(|cause| {
                 let explain = match cause {
-                    Cause::Process(process) => by_process.get(process),
-                    Cause::Rule(id) => by_rule.get(id),
+                    Follows::Process(process) => by_process.get(process),
+                    Follows::Rule(id) => by_rule.get(id),
                 };
                 explain?.iter().copied().find(|other| *other != at)
             })
@@ -218,6 +262,7 @@ fn circular(parents: &[Option<usize>]) -> Vec<usize> {
 fn diagnosis(case: &Case, found: &[Found], children: &[Vec<usize>], at: usize) -> Diagnosis {
     let Found {
         id,
+        rank,
         finding,
         weakened,
     } = &found[at];
@@ -234,14 +279,16 @@ fn diagnosis(case: &Case, found: &[Found], children: &[Vec<usize>], at: usize) -
     }
     Diagnosis {
         id: (*id).to_owned(),
-        verdict: finding.verdict.clone(),
+        rank: *rank,
+        fact: finding.fact.clone(),
         confidence: finding.confidence,
+        cause: finding.cause.clone(),
         time_ns: finding.time_ns,
         pids,
         evidence: finding.evidence.clone(),
         ruled_out: finding.ruled_out.clone(),
         weakened: weakened.clone(),
-        fix: finding.fix.clone(),
+        remedy: finding.remedy.clone(),
         scenario: lab::find(id).map(|scenario| scenario.id.to_owned()),
         consequences,
     }
@@ -299,14 +346,16 @@ fn no_finding(case: &Case) -> Diagnosis {
     } else {
         weakened.push("the trace is not complete: what is missing may have told more".to_owned());
     }
-    let verdict = match ended(case) {
+    let fact = match ended(case) {
         Some(ended) => format!("Nothing unusual was found: {} {ended}.", case.pid1_name()),
         None => "Nothing unusual was found, and the trace does not say how PID 1 ended.".to_owned(),
     };
     let exit = case.pid1().and_then(|pid1| case.exit(pid1));
     Diagnosis {
         id: "no-finding".to_owned(),
-        verdict,
+        rank: Rank::Story,
+        fact,
+        cause: None,
         confidence: if case.complete() {
             Confidence::Proven
         } else {
@@ -324,7 +373,7 @@ fn no_finding(case: &Case) -> Diagnosis {
             .collect(),
         ruled_out,
         weakened,
-        fix: String::new(),
+        remedy: String::new(),
         scenario: None,
         consequences: Vec::new(),
     }

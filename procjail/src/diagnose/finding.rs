@@ -1,62 +1,89 @@
-//! What a rule hands in: a diagnosis in the making.
+//! What a family of rules hands in: a diagnosis in the making.
 
 use super::case::ProcessId;
-use super::model::{Confidence, Evidence, RuledOut};
+use super::model::{CauseClaim, Confidence, Evidence, RuledOut};
 use crate::event::Event;
+
+/// A finding and the id of the rule that it belongs to.
+pub type Tagged = (&'static str, Finding);
 
 /// What a finding follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum Follows {
     /// Whatever explains this process.
     Process(ProcessId),
     /// What the rule of that id found, if it found anything.
     Rule(&'static str),
 }
 
-/// A diagnosis as its rule sees it. The engine weakens it where evidence was lost, and puts it under
-/// its cause.
+/// A diagnosis as its rule sees it: a fact, its cause, and the remedy. The engine weakens it where evidence was
+/// lost or an alternative was not excluded, and puts it under what it follows from.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    pub(super) verdict: String,
+    pub(super) fact: String,
     pub(super) confidence: Confidence,
+    pub(super) cause: Option<CauseClaim>,
     pub(super) time_ns: u64,
     pub(super) subjects: Vec<ProcessId>,
-    pub(super) causes: Vec<Cause>,
+    pub(super) follows: Vec<Follows>,
     pub(super) evidence: Vec<Evidence>,
     pub(super) ruled_out: Vec<RuledOut>,
     pub(super) absent: Vec<&'static str>,
-    pub(super) fix: String,
+    pub(super) remedy: String,
+    pub(super) minor: bool,
 }
 
 impl Finding {
-    /// A verdict: what an engineer would say, with names and numbers. Likely until [`Self::proven`].
-    pub fn new(verdict: impl Into<String>) -> Self {
+    /// A fact: what the events say, true in every clause. Names have PIDs and numbers have units. Likely until
+    /// [`Self::proven`].
+    pub fn new(fact: impl Into<String>) -> Self {
         Self {
-            verdict: verdict.into(),
+            fact: fact.into(),
             confidence: Confidence::Likely,
+            cause: None,
             time_ns: 0,
             subjects: Vec::new(),
-            causes: Vec::new(),
+            follows: Vec::new(),
             evidence: Vec::new(),
             ruled_out: Vec::new(),
             absent: Vec::new(),
-            fix: String::new(),
+            remedy: String::new(),
+            minor: false,
         }
     }
 
-    /// All evidence is there and everything else is excluded.
+    /// All of the fact is in the trace.
     pub fn proven(self) -> Self {
         self.confidence(Confidence::Proven)
     }
 
-    /// It would fit something else as well.
+    /// The fact would look the same if it were another one.
     pub fn consistent(self) -> Self {
         self.confidence(Confidence::ConsistentWith)
     }
 
-    /// How sure it is.
+    /// How sure the fact is.
     pub fn confidence(mut self, confidence: Confidence) -> Self {
         self.confidence = confidence;
+        self
+    }
+
+    /// Why it happened, and how sure that is. Left out where the fact says all. The engine takes it for proven
+    /// only if each of the rule's alternatives is ruled out by [`Self::not`].
+    pub fn cause(mut self, text: impl Into<String>, confidence: Confidence) -> Self {
+        self.cause = Some(CauseClaim {
+            text: text.into(),
+            confidence,
+            alternatives: Vec::new(),
+        });
+        self
+    }
+
+    /// What else the cause could be, the most likely first. Does nothing for a finding without a cause.
+    pub fn or(mut self, alternative: impl Into<String>) -> Self {
+        if let Some(cause) = &mut self.cause {
+            cause.alternatives.push(alternative.into());
+        }
         self
     }
 
@@ -68,8 +95,8 @@ impl Finding {
 
     /// It follows from what explains that process, or from another rule's finding. May be given more
     /// than once: the first that exists counts.
-    pub fn because_of(mut self, cause: Cause) -> Self {
-        self.causes.push(cause);
+    pub fn follows(mut self, from: Follows) -> Self {
+        self.follows.push(from);
         self
     }
 
@@ -109,7 +136,7 @@ impl Finding {
         self
     }
 
-    /// Something else that it could have been, and what excludes it.
+    /// Something else that it could have been, as the rule's list names it, and what in this trace excludes it.
     pub fn not(mut self, what: impl Into<String>, because: impl Into<String>) -> Self {
         self.ruled_out.push(RuledOut {
             what: what.into(),
@@ -118,16 +145,22 @@ impl Finding {
         self
     }
 
-    /// The verdict relies on there being no (further) event of these kinds, as named in
+    /// The finding relies on there being no (further) event of these kinds, as named in
     /// [`KINDS`](crate::event::KINDS): where some were lost, it is no longer proven.
     pub fn relies_on_all(mut self, kinds: &[&'static str]) -> Self {
         self.absent.extend(kinds);
         self
     }
 
-    /// What to do about it.
-    pub fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = fix.into();
+    /// What to do about the cause.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// It is worth a line, and never the story of the run.
+    pub fn note(mut self) -> Self {
+        self.minor = true;
         self
     }
 }

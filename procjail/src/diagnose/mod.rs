@@ -1,7 +1,7 @@
 //! Why it happened: verdicts with their evidence, from a trace.
 //!
 //! ```text
-//! trace -> Builder -> Case -> rules (pure functions) -> Finding -> engine -> Explanation
+//! trace -> Builder -> Case -> families of rules (pure functions) -> Finding -> engine -> Explanation
 //! ```
 //!
 //! A rule looks at a [`Case`] and hands in [`Finding`]s; it lies in [`rules`], in the file of its
@@ -26,12 +26,13 @@ pub use case::{
 };
 pub use catalogue::{catalogue, schema};
 pub use engine::explain;
-pub use finding::{Cause, Finding};
+pub use finding::{Finding, Follows, Tagged};
 pub use model::{
-    Confidence, Diagnosis, EXPLANATION_VERSION, Evidence, Explanation, RuledOut, Unavailable,
+    CauseClaim, Confidence, Diagnosis, EXPLANATION_VERSION, Evidence, Explanation, Rank, RuledOut,
+    Unavailable,
 };
 
-/// A rule: what it finds, and how.
+/// A rule: what it finds, and what else that could be.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Identifier of its diagnoses, such as `oom-own-limit`. The lab's scenario has the same, where
@@ -39,6 +40,39 @@ pub struct Rule {
     pub id: &'static str,
     /// What it finds, in a few words, for the catalogue.
     pub about: &'static str,
-    /// Looks for it. Pure: the same case gives the same findings.
-    pub find: fn(&Case) -> Vec<Finding>,
+    /// What else could look the same. A cause is proven only if the finding excludes each of them by name
+    /// ([`Finding::not`]).
+    pub alternatives: &'static [&'static str],
+}
+
+/// Rules that look at the same things.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The rules.
+    pub rules: &'static [Rule],
+    /// Where its findings come.
+    pub rank: Rank,
+    /// Looks at a case once, for all of the rules. Pure: the same case gives the same findings.
+    pub analyse: fn(&Case) -> Vec<Tagged>,
+}
+
+#[cfg(test)]
+impl Family {
+    /// What the rule of that id finds.
+    pub(crate) fn find(&self, id: &str, case: &Case) -> Vec<Finding> {
+        assert!(
+            self.rules.iter().any(|rule| rule.id == id),
+            "there is no rule {id}"
+        );
+        let found = (self.analyse)(case).into_iter();
+        found
+            .filter(|(of, _)| *of == id)
+            .map(|(_, one)| one)
+            .collect()
+    }
+
+    /// The ids of all that is found.
+    pub(crate) fn ids(&self, case: &Case) -> Vec<&'static str> {
+        (self.analyse)(case).into_iter().map(|(id, _)| id).collect()
+    }
 }

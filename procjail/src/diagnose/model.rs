@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of the form of an [`Explanation`].
-pub const EXPLANATION_VERSION: u32 = 1;
+pub const EXPLANATION_VERSION: u32 = 2;
 
 /// All that a trace explains, first causes first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,10 +54,14 @@ impl Explanation {
 pub struct Diagnosis {
     /// Identifier, such as `oom-own-limit`; see `docs/diagnoses.md`.
     pub id: String,
-    /// One sentence, or two.
-    pub verdict: String,
-    /// How sure it is.
+    /// Whether something went wrong.
+    pub rank: Rank,
+    /// What the events say.
+    pub fact: String,
+    /// How sure the fact is.
     pub confidence: Confidence,
+    /// Why it happened; null where the fact says all there is to say.
+    pub cause: Option<CauseClaim>,
     /// When it happened, CLOCK_BOOTTIME nanoseconds.
     pub time_ns: u64,
     /// Host PIDs of the processes that it is about.
@@ -68,12 +72,72 @@ pub struct Diagnosis {
     pub ruled_out: Vec<RuledOut>,
     /// Why it is less sure than the rule could be; empty if it isn't.
     pub weakened: Vec<String>,
-    /// What to do about it.
-    pub fix: String,
+    /// What to do about the cause; empty if there is nothing to do.
+    pub remedy: String,
     /// Scenario of `procjail lab` that shows the same; null if there is none.
     pub scenario: Option<String>,
     /// What followed from it.
     pub consequences: Vec<Diagnosis>,
+}
+
+/// What a finding is to the run. In this order they come where none follows from another; what led to PID 1's end
+/// is before the rest.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rank {
+    /// Something went wrong.
+    Problem,
+    /// How the run went where nothing did: told unless a problem tells PID 1's end.
+    Story,
+    /// A minor thing.
+    Note,
+    /// About the trace, not about the run.
+    Evidence,
+}
+
+impl Diagnosis {
+    /// How sure all of it is: the less sure of fact and cause.
+    pub fn sure(&self) -> Confidence {
+        self.cause.as_ref().map_or(self.confidence, |cause| {
+            cause.confidence.min(self.confidence)
+        })
+    }
+
+    /// Fact and cause as one text, for those who have room for one.
+    pub fn verdict(&self) -> String {
+        match &self.cause {
+            None => self.fact.clone(),
+            Some(cause) => format!("{} {}: {}", self.fact, cause.label(), cause.sentence()),
+        }
+    }
+}
+
+/// Why something happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CauseClaim {
+    /// One sentence.
+    pub text: String,
+    /// How sure it is. Proven only if every alternative that the rule knows of is excluded.
+    pub confidence: Confidence,
+    /// What else it could be, the most likely first; empty for a proven one.
+    pub alternatives: Vec<String>,
+}
+
+impl CauseClaim {
+    /// The cause with what else it could be.
+    pub fn sentence(&self) -> String {
+        match self.alternatives.as_slice() {
+            [] => self.text.clone(),
+            others => format!("{} Could also be: {}.", self.text, others.join("; ")),
+        }
+    }
+
+    /// What it is called, with how sure it is: `Why (likely)`.
+    pub fn label(&self) -> String {
+        format!("Why ({})", self.confidence.word())
+    }
 }
 
 /// How sure a verdict is.
@@ -88,6 +152,17 @@ pub enum Confidence {
     Likely,
     /// All evidence is there, everything else is excluded, and nothing was lost.
     Proven,
+}
+
+impl Confidence {
+    /// The word that people are told.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Likely => "likely",
+            Self::ConsistentWith => "consistent with the evidence",
+        }
+    }
 }
 
 /// A fact that supports a verdict.

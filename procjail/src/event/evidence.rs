@@ -19,6 +19,9 @@ pub struct Fault {
     pub instruction: u64,
     /// The stack pointer.
     pub stack_pointer: u64,
+    /// The bytes of the instruction and after it, 16 at most; empty if they were not read.
+    #[serde(default)]
+    pub code: Vec<u8>,
 }
 
 /// Where a thread is, innermost call first.
@@ -104,6 +107,30 @@ pub struct FailedCall {
     /// Thread that called, on the host.
     pub tid: u32,
     /// How long before this event, nanoseconds.
+    pub before_ns: u64,
+    /// The address it was given (connect(2), bind(2)): `127.0.0.1:5432`, `unix:/run/x.sock`; null for none.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Type of the file system that `path` lies on, such as `tmpfs`; null if it was not recorded.
+    #[serde(default)]
+    pub fs_type: Option<String>,
+    /// Descriptors that the process had open, where that is what may have run out; null otherwise.
+    #[serde(default)]
+    pub open_files: Option<u64>,
+    /// Its `RLIMIT_NOFILE` then; null as above.
+    #[serde(default)]
+    pub nofile_limit: Option<u64>,
+}
+
+/// What the event's task, a process that ended with an exit code other than 0 or by a signal, wrote to file
+/// descriptor 2 last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StderrTail {
+    /// The text; what is not UTF-8 is replaced.
+    pub text: String,
+    /// It had written more before that.
+    pub truncated: bool,
+    /// How long before this event it wrote last, nanoseconds.
     pub before_ns: u64,
 }
 
@@ -239,6 +266,28 @@ pub struct Snapshot {
     /// How long teardown had made no progress, nanoseconds; null for any other moment than a stall.
     #[serde(default)]
     pub waited_ns: Option<u64>,
+    /// What the processes have read, written and connected so far; empty if it was not recorded.
+    #[serde(default)]
+    pub processes: Vec<ProcessActivity>,
+}
+
+/// What a process has done so far (proc_pid_io(5)), and its sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessActivity {
+    /// Host PID.
+    pub pid: u32,
+    /// Bytes read (`rchar`).
+    pub read_bytes: u64,
+    /// Bytes written (`wchar`).
+    pub write_bytes: u64,
+    /// Calls that read (`syscr`).
+    pub read_calls: u64,
+    /// Calls that write (`syscw`).
+    pub write_calls: u64,
+    /// Addresses that it listens on: `0.0.0.0:80`, `unix:/run/x.sock`.
+    pub listening: Vec<String>,
+    /// Peers of its connections.
+    pub connected: Vec<String>,
 }
 
 /// How the CPU limit held the jail back, since its start.
@@ -283,6 +332,12 @@ pub struct ThreadState {
     pub caught: Vec<Signal>,
     /// A core dump is under way.
     pub core_dumping: bool,
+    /// CPU time so far, nanoseconds; null if it was not recorded.
+    #[serde(default)]
+    pub cpu_ns: Option<u64>,
+    /// Context switches so far; null if it was not recorded.
+    #[serde(default)]
+    pub switches: Option<u64>,
     /// What else a stall of the teardown asks for; null for any other moment.
     #[serde(default)]
     pub stall: Option<StallState>,

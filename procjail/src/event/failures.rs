@@ -27,6 +27,10 @@ impl From<&common::FailedCalls> for FailedCalls {
                 args: call.args.to_vec(),
                 tid: call.tid,
                 before_ns: record.header.time_ns.saturating_sub(call.time_ns),
+                address: None,
+                fs_type: None,
+                open_files: None,
+                nofile_limit: None,
             })
             .collect();
         Self { calls }

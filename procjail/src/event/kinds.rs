@@ -77,12 +77,15 @@ kinds! {
     JailCreated = "jail-created",
     GateOpened = "gate-opened",
     SignalForwarded = "signal-forwarded",
+    SetupFailed = "setup-failed",
     StopRequested = "stop-requested",
     Kill = "kill",
     JailExited = "jail-exited",
     Teardown = "teardown",
     Sender = "sender",
     FailedCalls = "failed-calls",
+    StderrTail = "stderr-tail",
+    LimitChanged = "limit-changed",
     MemorySample = "memory-sample",
     Counters = "counters",
     Snapshot = "snapshot",
@@ -106,6 +109,7 @@ impl What {
             Self::OomKill(kill) => Some(&kill.victim),
             Self::OomReap(reap) => Some(&reap.victim),
             Self::Cgroup(cgroup) => cgroup.member.as_ref(),
+            Self::LimitChanged(limit) => Some(&limit.target),
             _ => None,
         }
     }

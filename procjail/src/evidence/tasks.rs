@@ -67,6 +67,7 @@ fn look(
         frozen: counters::frozen(view),
         cpu: counters::throttling(view),
         waited_ns: None,
+        processes: Vec::new(),
     }
 }
 
@@ -130,6 +131,8 @@ fn thread(
         core_dumping: status.number("CoreDumping") != 0,
         stall,
         state,
+        cpu_ns: None,
+        switches: None,
     })
 }
 

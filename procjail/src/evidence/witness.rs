@@ -422,6 +422,7 @@ mod tests {
             signal: crate::event::Signal::new(libc::SIGTERM),
             stop_signal: crate::event::Signal::new(libc::SIGTERM),
             timeout_ns: 2_000_000_000,
+            by: None,
         };
         witness.observe(1, What::StopRequested(stop));
         let asked = witness.post.lock().asked;

@@ -26,6 +26,8 @@ pub(crate) fn thread(pid: u32, state: &str, stack: &[&str], stall: StallState) -
         caught: Vec::new(),
         core_dumping: false,
         stall: Some(stall),
+        cpu_ns: None,
+        switches: None,
     }
 }
 
@@ -55,6 +57,7 @@ fn snapshot(threads: Vec<ThreadState>) -> Snapshot {
         frozen: None,
         cpu: None,
         waited_ns: Some(1_000_000_000),
+        processes: Vec::new(),
     }
 }
 

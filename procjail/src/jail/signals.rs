@@ -201,6 +201,7 @@ pub(super) fn forwarded(received: &Received, action: ForwardAction) -> event::Wh
             ForwardAction::HeldNotStarted | ForwardAction::HeldNoHandler => 0,
             _ => received.arrived.elapsed().as_nanos() as u64,
         },
+        by: None,
     })
 }
 

@@ -174,6 +174,7 @@ impl<'a> Window<'a> {
                 signal: named(received.signal),
                 stop_signal: named(stop_signal),
                 timeout_ns: timeout.as_nanos() as u64,
+                by: None,
             }),
         );
         if stop_signal == libc::SIGKILL {

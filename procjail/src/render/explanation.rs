@@ -2,7 +2,7 @@
 
 use super::style::{Look, Painted, Tone};
 use super::text::{duration, escape, plural};
-use crate::diagnose::{Confidence, Diagnosis, Explanation};
+use crate::diagnose::{Diagnosis, Explanation, Rank};
 
 /// Evidence that is shown of one diagnosis where not all is asked for.
 const SOME: usize = 6;
@@ -53,15 +53,19 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn diagnosis(&mut self, one: &Diagnosis) {
-        let tone = match (one.id.as_str(), one.confidence) {
-            ("no-finding", _) => Tone::Plain,
-            (_, Confidence::Proven) => Tone::Bad,
-            _ => Tone::Warning,
+        let tone = match one.rank {
+            Rank::Story => Tone::Plain,
+            Rank::Problem => Tone::Bad,
+            Rank::Note | Rank::Evidence => Tone::Warning,
         };
         let title = self.paint(&one.id, tone);
-        let sure = self.paint(&format!("({})", confidence(one.confidence)), Tone::Dim);
+        let sure = self.paint(&format!("({})", one.sure().word()), Tone::Dim);
         self.text += &format!("{title}  {sure}\n");
-        self.wrapped(&escape(&one.verdict), INDENT, INDENT);
+        self.wrapped(&escape(&one.fact), INDENT, INDENT);
+        if let Some(cause) = &one.cause {
+            let text = format!("{}: {}", cause.label(), escape(&cause.sentence()));
+            self.wrapped(&text, INDENT, INDENT);
+        }
         for why in &one.weakened {
             self.wrapped(&format!("less sure: {}", escape(why)), INDENT, INDENT + 2);
         }
@@ -70,9 +74,9 @@ impl Page<'_> {
             self.ruled_out(one);
         }
         self.consequences(&one.consequences);
-        if !one.fix.is_empty() {
+        if !one.remedy.is_empty() {
             self.heading("what to do", INDENT);
-            self.wrapped(&escape(&one.fix), 2 * INDENT, 2 * INDENT);
+            self.wrapped(&escape(&one.remedy), 2 * INDENT, 2 * INDENT);
         }
         if let Some(scenario) = one.scenario.as_ref().filter(|_| self.detail == Detail::All) {
             self.heading("see it happen", INDENT);
@@ -131,8 +135,8 @@ impl Page<'_> {
             let text = format!(
                 "{} ({}): {}",
                 one.id,
-                confidence(one.confidence),
-                escape(&one.verdict)
+                one.sure().word(),
+                escape(&one.verdict())
             );
             self.wrapped(&text, indent, indent + INDENT);
             if self.detail == Detail::All {
@@ -143,8 +147,8 @@ impl Page<'_> {
                     let text = format!("{seq:>7}  {}", escape(&fact.shows));
                     self.wrapped(&text, indent + INDENT, indent + INDENT + 9);
                 }
-                if !one.fix.is_empty() {
-                    let text = format!("what to do: {}", escape(&one.fix));
+                if !one.remedy.is_empty() {
+                    let text = format!("what to do: {}", escape(&one.remedy));
                     self.wrapped(&text, indent + INDENT, indent + 2 * INDENT);
                 }
             }
@@ -202,13 +206,5 @@ impl Page<'_> {
         }
         self.text += line.trim_end();
         self.text.push('\n');
-    }
-}
-
-fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Proven => "proven",
-        Confidence::Likely => "likely",
-        Confidence::ConsistentWith => "consistent with the evidence",
     }
 }

@@ -406,6 +406,7 @@ impl Case {
                 self.senders.entry(key).or_insert(index);
             }
             What::FailedCalls(_) => self.processes[id.0].failed_calls = Some(index),
+            What::StderrTail(_) => self.processes[id.0].stderr = Some(index),
             _ => {}
         }
     }

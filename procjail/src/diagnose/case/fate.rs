@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Case, ProcessId};
-use crate::event::{Event, ExitStatus, FailedCalls, What};
+use crate::event::{Event, ExitStatus, FailedCalls, StderrTail, What};
 
 /// A process that returns soon after it collected a child is taken to return because of it, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
@@ -146,7 +146,16 @@ impl Case {
             .next()
     }
 
-    /// The same of all processes, in order.
+    /// What a process that ended badly wrote to its standard error last.
+    pub fn stderr(&self, id: ProcessId) -> Option<(&Event, &StderrTail)> {
+        self.those(self.process(id).stderr.as_slice(), |what| match what {
+            What::StderrTail(tail) => Some(tail),
+            _ => None,
+        })
+        .next()
+    }
+
+    /// The failed calls of all processes, in order.
     pub fn all_failed_calls(&self) -> impl Iterator<Item = (ProcessId, &Event, &FailedCalls)> {
         self.each(failed)
             .filter_map(|(event, failed)| Some((self.process_of(&event.task)?, event, failed)))

@@ -1,16 +1,28 @@
 //! What cgroup v2 refuses: processes and shared-out controllers in one cgroup.
 
-use crate::diagnose::{Case, Finding, Rule};
+use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::FailedCall;
 use crate::render;
 
 use super::limit::{ended_after, failed};
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    id: "cgroup-join-ebusy",
-    about: "cgroup v2 refused a process in a cgroup that passes controllers on to those below it, or the reverse",
-    find: refused,
-}];
+pub(super) const FAMILY: Family = Family {
+    rules: &[Rule {
+        id: "cgroup-join-ebusy",
+        about: "cgroup v2 refused a process in a cgroup that passes controllers on to those below it, or the reverse",
+        alternatives: &[],
+    }],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    refused(case)
+        .into_iter()
+        .map(|one| ("cgroup-join-ebusy", one))
+        .collect()
+}
 
 /// What was refused, by the call that failed with EBUSY.
 enum Refused<'a> {
@@ -103,7 +115,7 @@ mod tests {
             "one verdict on one end"
         );
         let found = ids.iter().any(|id| id == ID).then(|| scene.verdict(ID))?;
-        Some((found.verdict, found.confidence))
+        Some((found.verdict(), found.confidence))
     }
 
     #[test]

@@ -3,32 +3,62 @@
 use std::collections::HashMap;
 
 use super::crash::names;
-use crate::diagnose::{Case, Finding, ProcessId, Rule, program_of};
+use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged, program_of};
 use crate::event::{Event, ExecFailed, ExecutedFile, FileForm};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "exit-126-not-executable",
-        about: "a file is there but may not or cannot be executed",
-        find: |case| of(case, Kind::NotExecutable),
-    },
-    Rule {
-        id: "exit-127-not-found",
-        about: "a program does not exist",
-        find: |case| of(case, Kind::NotFound),
-    },
-    Rule {
-        id: "exec-interpreter-missing",
-        about: "a program is there, what shall run it is not",
-        find: |case| of(case, Kind::Interpreter),
-    },
-    Rule {
-        id: "exec-wrong-arch",
-        about: "a program was built for another machine",
-        find: |case| of(case, Kind::WrongMachine),
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "exit-126-not-executable",
+            about: "a file is there but may not or cannot be executed",
+            alternatives: &[],
+        },
+        Rule {
+            id: "exit-127-not-found",
+            about: "a program does not exist",
+            alternatives: &[],
+        },
+        Rule {
+            id: "exec-interpreter-missing",
+            about: "a program is there, what shall run it is not",
+            alternatives: &[],
+        },
+        Rule {
+            id: "exec-wrong-arch",
+            about: "a program was built for another machine",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        of(case, Kind::NotExecutable)
+            .into_iter()
+            .map(|one| ("exit-126-not-executable", one)),
+    );
+    found.extend(
+        of(case, Kind::NotFound)
+            .into_iter()
+            .map(|one| ("exit-127-not-found", one)),
+    );
+    found.extend(
+        of(case, Kind::Interpreter)
+            .into_iter()
+            .map(|one| ("exec-interpreter-missing", one)),
+    );
+    found.extend(
+        of(case, Kind::WrongMachine)
+            .into_iter()
+            .map(|one| ("exec-wrong-arch", one)),
+    );
+    found
+}
 
 /// Files of a kind that are told of, each with a verdict of its own. A script may name thousands.
 const MOST: usize = 8;
@@ -183,7 +213,7 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
             "a search through PATH that succeeded later",
             "it executed nothing after this, and ended",
         )
-        .fix(said.fix);
+        .remedy(said.fix);
     for fact in said.facts {
         finding = finding.fact(fact);
     }

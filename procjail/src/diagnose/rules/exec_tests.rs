@@ -106,7 +106,7 @@ fn a_jail_whose_program_never_ran_says_so() {
         .exec_failed(0, &pid1, "./app", libc::ENOEXEC, None)
         .end(1, &pid1, 125 << 8);
     let found = scene.verdict("exec-wrong-arch");
-    assert!(found.verdict.contains("the jail's program never ran"));
+    assert!(found.verdict().contains("the jail's program never ran"));
     assert_eq!(scene.ids().len(), 1);
 }
 
@@ -132,6 +132,6 @@ fn a_script_that_names_thousands_is_told_of_in_part() {
     let found = scene.found();
     assert_eq!(found.len(), 9);
     // The one that PID 1 passed on is among them, and goes first.
-    let first = found.first().map(|one| one.verdict.as_str());
+    let first = found.first().map(Diagnosis::verdict);
     assert!(first.is_some_and(|verdict| verdict.contains("/nowhere/101")));
 }

@@ -2,37 +2,64 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::{Case, Cause, Confidence, Finding, ProcessId, Rule};
+use crate::diagnose::{Case, Confidence, Family, Finding, Follows, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, FailedCall, KernelMessage, What};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "fork-eagain-pids-max",
-        about: "a fork was refused because the limit of processes (pids.max) was reached",
-        find: pids_max,
-    },
-    Rule {
-        id: "fork-eagain-nproc",
-        about: "a fork was refused because the user has too many processes (RLIMIT_NPROC)",
-        find: nproc,
-    },
-    Rule {
-        id: "fork-eagain-system",
-        about: "a fork was refused by a limit of the machine or of a PID namespace",
-        find: system,
-    },
-    Rule {
-        id: "fork-enomem",
-        about: "a fork failed for want of memory, or because the PID namespace has ended",
-        find: no_memory,
-    },
-    Rule {
-        id: "fork-bomb",
-        about: "processes make processes without end",
-        find: bomb,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "fork-eagain-pids-max",
+            about: "a fork was refused because the limit of processes (pids.max) was reached",
+            alternatives: &[],
+        },
+        Rule {
+            id: "fork-eagain-nproc",
+            about: "a fork was refused because the user has too many processes (RLIMIT_NPROC)",
+            alternatives: &[],
+        },
+        Rule {
+            id: "fork-eagain-system",
+            about: "a fork was refused by a limit of the machine or of a PID namespace",
+            alternatives: &[],
+        },
+        Rule {
+            id: "fork-enomem",
+            about: "a fork failed for want of memory, or because the PID namespace has ended",
+            alternatives: &[],
+        },
+        Rule {
+            id: "fork-bomb",
+            about: "processes make processes without end",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        pids_max(case)
+            .into_iter()
+            .map(|one| ("fork-eagain-pids-max", one)),
+    );
+    found.extend(
+        nproc(case)
+            .into_iter()
+            .map(|one| ("fork-eagain-nproc", one)),
+    );
+    found.extend(
+        system(case)
+            .into_iter()
+            .map(|one| ("fork-eagain-system", one)),
+    );
+    found.extend(no_memory(case).into_iter().map(|one| ("fork-enomem", one)));
+    found.extend(bomb(case).into_iter().map(|one| ("fork-bomb", one)));
+    found
+}
 
 /// A refused fork this long before the end is not what ended it, nanoseconds.
 const RECENT_NS: u64 = 5_000_000_000;
@@ -184,9 +211,9 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .about(failed.iter().map(|failed| failed.id))
-            .because_of(Cause::Rule("fork-bomb"))
+            .follows(Follows::Rule("fork-bomb"))
             .confidence(confidence)
-            .fix(
+            .remedy(
                 "Find out why there are so many (zombies count too, until they are collected, and so do \
                  threads), or raise --pids.",
             ),
@@ -297,7 +324,7 @@ fn nproc(case: &Case) -> Vec<Finding> {
             true => Confidence::Proven,
             false => Confidence::Likely,
         })
-        .fix("Raise --rlimit nproc=, or give each jail a user ID of its own and limit it with --pids."),
+        .remedy("Raise --rlimit nproc=, or give each jail a user ID of its own and limit it with --pids."),
     ]
 }
 
@@ -330,7 +357,7 @@ fn system(case: &Case) -> Vec<Finding> {
             format!("{} failed with EAGAIN", render::escape(&first.call.syscall.name)),
         )
         .consistent()
-        .fix("Compare the machine's number of threads with kernel.threads-max and kernel.pid_max, and look at pids.events of the groups above."),
+        .remedy("Compare the machine's number of threads with kernel.threads-max and kernel.pid_max, and look at pids.events of the groups above."),
     ]
 }
 
@@ -357,7 +384,7 @@ fn no_memory(case: &Case) -> Vec<Finding> {
         .shown_by(first.event, shown)
         .shown_by(end, "PID 1 had ended")
         .confidence(Confidence::Likely)
-        .fix("Do not enter a jail that is ending; keep its PID 1 alive as long as others need it."),
+        .remedy("Do not enter a jail that is ending; keep its PID 1 alive as long as others need it."),
         None => Finding::new(format!(
             "{} could not make a process (ENOMEM): memory for it was refused, by the rules of \
              vm.overcommit_memory or by a memory limit.",
@@ -365,7 +392,7 @@ fn no_memory(case: &Case) -> Vec<Finding> {
         ))
         .shown_by(first.event, shown)
         .consistent()
-        .fix("Give the jail more memory, or fork from a smaller process; see vm.overcommit_memory."),
+        .remedy("Give the jail more memory, or fork from a smaller process; see vm.overcommit_memory."),
     };
     vec![finding.about(failed.iter().map(|failed| failed.id))]
 }
@@ -458,6 +485,8 @@ fn bomb(case: &Case) -> Vec<Finding> {
                 "{branching} of them made processes in turn: no pool of workers"
             ))
             .proven()
-            .fix("Limit the jail's processes (--pids), and end what makes them without a bound."),
+            .remedy(
+                "Limit the jail's processes (--pids), and end what makes them without a bound.",
+            ),
     ]
 }

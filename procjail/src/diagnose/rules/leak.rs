@@ -2,37 +2,68 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnose::{Case, Finding, Rule};
+use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::{LeakedMount, Moment, Pin, PinKind, Task, What};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "mount-propagated-to-host",
-        about: "a mount made in the jail was passed on to the host and outlived the jail",
-        find: propagated,
-    },
-    Rule {
-        id: "mount-held-by-other-ns",
-        about: "a mount of the jail lives on in another mount namespace",
-        find: held,
-    },
-    Rule {
-        id: "ns-pinned",
-        about: "a namespace of the jail survives it",
-        find: pinned,
-    },
-    Rule {
-        id: "cgroup-dying-pinned",
-        about: "the kernel keeps the removed memory cgroup for memory still charged to it",
-        find: dying,
-    },
-    Rule {
-        id: "leftover-from-previous-run",
-        about: "processes of an earlier jail whose launcher had died were still there at the start",
-        find: leftover,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "mount-propagated-to-host",
+            about: "a mount made in the jail was passed on to the host and outlived the jail",
+            alternatives: &[],
+        },
+        Rule {
+            id: "mount-held-by-other-ns",
+            about: "a mount of the jail lives on in another mount namespace",
+            alternatives: &[],
+        },
+        Rule {
+            id: "ns-pinned",
+            about: "a namespace of the jail survives it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "cgroup-dying-pinned",
+            about: "the kernel keeps the removed memory cgroup for memory still charged to it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "leftover-from-previous-run",
+            about: "processes of an earlier jail whose launcher had died were still there at the start",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        propagated(case)
+            .into_iter()
+            .map(|one| ("mount-propagated-to-host", one)),
+    );
+    found.extend(
+        held(case)
+            .into_iter()
+            .map(|one| ("mount-held-by-other-ns", one)),
+    );
+    found.extend(pinned(case).into_iter().map(|one| ("ns-pinned", one)));
+    found.extend(
+        dying(case)
+            .into_iter()
+            .map(|one| ("cgroup-dying-pinned", one)),
+    );
+    found.extend(
+        leftover(case)
+            .into_iter()
+            .map(|one| ("leftover-from-previous-run", one)),
+    );
+    found
+}
 
 /// Less is noise: single pages come and go.
 const CHARGED_BYTES: u64 = 64 << 10;
@@ -89,7 +120,7 @@ fn propagated(case: &Case) -> Vec<Finding> {
                  mount{group}; it outlived the jail there{further}.",
                 what(leak)
             ))
-            .fix(format!(
+            .remedy(format!(
                 "Unmount it: umount {}. Start the jail with --propagation private or slave, or make the \
                  mount above it private in there first (mount --make-rprivate); in Kubernetes, use \
                  HostToContainer instead of Bidirectional.",
@@ -168,7 +199,7 @@ fn held(case: &Case) -> Vec<Finding> {
                 finding
                     .shown_by(event, format!("namespace {namespace} has it after the jail's removal"))
                     .not("a mount passed on to the host", "the host's mount namespace does not have it")
-                    .fix(format!(
+                    .remedy(format!(
                         "End or restart {holders}. What must not keep such copies should start before, or \
                          with mounts of its own made private and emptied (PrivateMounts of systemd.exec(5), \
                          umount in the new namespace)."
@@ -228,7 +259,9 @@ fn pinned(case: &Case) -> Vec<Finding> {
                 "a namespace that is just going",
                 "something that keeps it was found",
             )
-            .fix("Unmount the bind mount, close the descriptor or end the process that keeps it.")
+            .remedy(
+                "Unmount the bind mount, close the descriptor or end the process that keeps it.",
+            )
         })
         .collect()
 }
@@ -282,7 +315,7 @@ fn leftover(case: &Case) -> Vec<Finding> {
                 "a jail that runs at the same time",
                 "its launcher would hold the lock of that cgroup",
             )
-            .fix(format!(
+            .remedy(format!(
                 "{} A jail's own processes die with its launcher; {they} had come into its cgroup from outside (an \
                  exec session, a monitoring agent) and should be ended with the jail. Find out why that launcher \
                  was killed. Other runtimes: kill what is in the cgroup before a start (cgroup.kill, \
@@ -335,7 +368,7 @@ fn dying(case: &Case) -> Vec<Finding> {
     .shown_by(sampled, "charged when no process was left in it")
     .shown_by(event, "every cgroup directory of the jail is removed")
     .not("page cache", "only shared memory was counted, which reclaim can't drop")
-    .fix(
+    .remedy(
         "Delete the files (/dev/shm, /tmp and other tmpfs that the jail shares with the host), or give the \
          jail a --tmpfs of its own, which goes with it. Many such cgroups slow the whole host down.",
     );

@@ -1,7 +1,7 @@
 //! What the scenarios don't cover: look-alikes, missing evidence, relative paths.
 
 use super::{leak, umount};
-use crate::diagnose::{Builder, Case, Confidence, Finding, Rule};
+use crate::diagnose::{Builder, Case, Confidence, Finding};
 use crate::event::{Errno, Event, MountEntry, What, story};
 use crate::event::{LeakCheck, LeakedMount, Leftover, Mount, MountUse, MountUser, Task};
 use crate::render::Output;
@@ -68,11 +68,6 @@ fn mount_use(target: &str, errno: i32, users: &[u32]) -> MountUse {
     }
 }
 
-fn find(rules: &[Rule], id: &str, case: &Case) -> Vec<Finding> {
-    let rule = rules.iter().find(|rule| rule.id == id).expect("a rule");
-    (rule.find)(case)
-}
-
 #[test]
 fn busy_by_oneself_and_by_another_are_told_apart() {
     let busy = |users: &[u32]| {
@@ -83,22 +78,25 @@ fn busy_by_oneself_and_by_another_are_told_apart() {
     };
     let own = busy(&[2]);
     assert_eq!(
-        find(umount::RULES, "mount-held-by-own-helper", &own).len(),
+        umount::FAMILY.find("mount-held-by-own-helper", &own).len(),
         1
     );
-    assert!(find(umount::RULES, "umount-busy", &own).is_empty());
+    assert!(umount::FAMILY.find("umount-busy", &own).is_empty());
     let both = busy(&[2, 3]);
-    assert!(find(umount::RULES, "mount-held-by-own-helper", &both).is_empty());
-    let found = find(umount::RULES, "umount-busy", &both);
+    assert!(
+        umount::FAMILY
+            .find("mount-held-by-own-helper", &both)
+            .is_empty()
+    );
+    let found = umount::FAMILY.find("umount-busy", &both);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].confidence, Confidence::Proven);
-    assert!(found[0].verdict.contains("PID 3"), "{}", found[0].verdict);
+    assert!(found[0].fact.contains("PID 3"), "{}", found[0].fact);
 }
 
 #[test]
 fn busy_without_a_look_is_only_consistent() {
-    let found = find(
-        umount::RULES,
+    let found = umount::FAMILY.find(
         "umount-busy",
         &case(vec![
             (2, umount("/mnt", libc::EBUSY)),
@@ -107,7 +105,7 @@ fn busy_without_a_look_is_only_consistent() {
     );
     assert_eq!(found.len(), 1, "one for all tries");
     assert_eq!(found[0].confidence, Confidence::ConsistentWith);
-    assert!(found[0].verdict.contains("2 times"), "{}", found[0].verdict);
+    assert!(found[0].fact.contains("2 times"), "{}", found[0].fact);
 }
 
 #[test]
@@ -125,7 +123,7 @@ fn no_mount_at_the_path_is_not_a_locked_one() {
             ),
         ])
     };
-    let count = |case| find(umount::RULES, "umount-locked", &case).len();
+    let count = |case| umount::FAMILY.find("umount-locked", &case).len();
     assert_eq!(count(locked(true, true)), 1);
     assert_eq!(count(locked(false, true)), 0);
     assert_eq!(count(locked(true, false)), 0);
@@ -158,14 +156,14 @@ fn copies_of_what_the_host_has_are_no_further_finding() {
             ..LeakCheck::default()
         }),
     )]);
-    let found = find(leak::RULES, "mount-propagated-to-host", &case);
+    let found = leak::FAMILY.find("mount-propagated-to-host", &case);
     assert_eq!(found.len(), 1);
+    assert!(found[0].fact.contains("2 further"), "{}", found[0].fact);
     assert!(
-        found[0].verdict.contains("2 further"),
-        "{}",
-        found[0].verdict
+        leak::FAMILY
+            .find("mount-held-by-other-ns", &case)
+            .is_empty()
     );
-    assert!(find(leak::RULES, "mount-held-by-other-ns", &case).is_empty());
 }
 
 #[test]
@@ -177,15 +175,15 @@ fn a_mount_that_was_never_seen_inside_is_only_consistent() {
             ..LeakCheck::default()
         }),
     )]);
-    let found = find(leak::RULES, "mount-propagated-to-host", &case);
+    let found = leak::FAMILY.find("mount-propagated-to-host", &case);
     assert_eq!(found[0].confidence, Confidence::ConsistentWith);
 }
 
 #[test]
 fn nothing_is_found_where_nothing_was_looked_at() {
     let case = case(Vec::new());
-    for rule in leak::RULES.iter().chain(umount::RULES) {
-        assert!((rule.find)(&case).is_empty(), "{}", rule.id);
+    for family in [leak::FAMILY, umount::FAMILY] {
+        assert_eq!(family.ids(&case), [""; 0]);
     }
 }
 
@@ -200,7 +198,7 @@ fn leftover(name: &str, processes: u64, removed: bool) -> Vec<Finding> {
             removed,
         }),
     )]);
-    find(leak::RULES, "leftover-from-previous-run", &found)
+    leak::FAMILY.find("leftover-from-previous-run", &found)
 }
 
 #[test]
@@ -209,17 +207,17 @@ fn what_a_dead_launcher_left_is_told_with_whose_it_was() {
     assert_eq!(found[0].confidence, Confidence::Proven);
     assert!(
         found[0]
-            .verdict
+            .fact
             .contains("was still here from the previous run of this jail")
     );
     let found = leftover("db", 20, false);
-    let verdict = &found[0].verdict;
+    let verdict = &found[0].fact;
     assert!(verdict.contains("and 4 more"), "{verdict}");
     assert!(
         verdict.contains("were still here from an earlier run of jail db"),
         "{verdict}"
     );
-    assert!(found[0].fix.starts_with("Look whether it has ended"));
+    assert!(found[0].remedy.starts_with("Look whether it has ended"));
 }
 
 #[test]

@@ -3,32 +3,46 @@
 use std::collections::HashMap;
 
 use super::crash::names;
-use crate::diagnose::{Case, Finding, Origin, ProcessId, Rule, is_bad};
+use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged, is_bad};
 use crate::event::{Event, FailedCall, SignalResult};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "rlimit-cpu",
-        about: "the limit of CPU time was reached",
-        find: cpu,
-    },
-    Rule {
-        id: "rlimit-fsize",
-        about: "the limit of a file's size was reached",
-        find: file_size,
-    },
-    Rule {
-        id: "enospc",
-        about: "no room was left on a file system",
-        find: no_space,
-    },
-    Rule {
-        id: "emfile",
-        about: "the limit of open files was reached",
-        find: descriptors,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "rlimit-cpu",
+            about: "the limit of CPU time was reached",
+            alternatives: &[],
+        },
+        Rule {
+            id: "rlimit-fsize",
+            about: "the limit of a file's size was reached",
+            alternatives: &[],
+        },
+        Rule {
+            id: "enospc",
+            about: "no room was left on a file system",
+            alternatives: &[],
+        },
+        Rule {
+            id: "emfile",
+            about: "the limit of open files was reached",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(cpu(case).into_iter().map(|one| ("rlimit-cpu", one)));
+    found.extend(file_size(case).into_iter().map(|one| ("rlimit-fsize", one)));
+    found.extend(no_space(case).into_iter().map(|one| ("enospc", one)));
+    found.extend(descriptors(case).into_iter().map(|one| ("emfile", one)));
+    found
+}
 
 /// A limit of the header, in words.
 fn limit(case: &Case, name: &str, unit: fn(u64) -> String) -> Option<String> {
@@ -103,7 +117,7 @@ fn cpu(case: &Case) -> Vec<Finding> {
         .not("the OOM killer", "it names its victim, and did not name this process")
         .not("kill(2) by somebody", "the code is the kernel's (SI_KERNEL), and no system call was under way")
         .relies_on_all(&["oom-kill"])
-        .fix(
+        .remedy(
             "Raise the limit (--rlimit cpu=, ulimit -t, LimitCPU=), or find the loop that burns the time. To \
              slow a program down instead of ending it, use a CPU share or quota (--cpus).",
         );
@@ -151,7 +165,7 @@ fn file_size(case: &Case) -> Vec<Finding> {
     .shown_by(event, format!("SIGXFSZ from its own {call}"))
     .not("a SIGXFSZ that somebody sent", "the sender is the process itself, in a call that writes")
     .not("a full disk", "that is an error (ENOSPC), not a signal")
-    .fix(
+    .remedy(
         "Raise the limit (--rlimit fsize=, ulimit -f, LimitFSIZE=), or rotate the file that grows. A program \
          that ignores SIGXFSZ gets the error EFBIG instead.",
     );
@@ -240,7 +254,7 @@ pub(super) fn ended_after(
         },
     )
     .shown_by(exit, render::status(status))
-    .fix(fix);
+    .remedy(fix);
     // The last thing that failed, and nothing that another process did: nothing else explains it.
     let last = case
         .failed_calls(first.id)

@@ -3,37 +3,68 @@
 use std::collections::{HashMap, HashSet};
 
 use super::oom::ended;
-use crate::diagnose::{Case, Cause, Confidence, Finding, Rule, program_of};
+use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Tagged, program_of};
 use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "mem-high-throttle",
-        about: "the kernel slows the program down at memory.high, and kills nobody",
-        find: throttled,
-    },
-    Rule {
-        id: "mem-high-then-kill",
-        about: "the program was slowed down at memory.high before an OOM kill",
-        find: throttled_then_killed,
-    },
-    Rule {
-        id: "mem-thrash-no-kill",
-        about: "at the limit, the same pages of files are dropped and read again and again",
-        find: thrashing,
-    },
-    Rule {
-        id: "enomem-not-oom",
-        about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
-        find: refused,
-    },
-    Rule {
-        id: "kill-userspace-oomd",
-        about: "a program that watches memory, such as systemd-oomd, killed; the kernel did not",
-        find: oomd,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "mem-high-throttle",
+            about: "the kernel slows the program down at memory.high, and kills nobody",
+            alternatives: &[],
+        },
+        Rule {
+            id: "mem-high-then-kill",
+            about: "the program was slowed down at memory.high before an OOM kill",
+            alternatives: &[],
+        },
+        Rule {
+            id: "mem-thrash-no-kill",
+            about: "at the limit, the same pages of files are dropped and read again and again",
+            alternatives: &[],
+        },
+        Rule {
+            id: "enomem-not-oom",
+            about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-userspace-oomd",
+            about: "a program that watches memory, such as systemd-oomd, killed; the kernel did not",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        throttled(case)
+            .into_iter()
+            .map(|one| ("mem-high-throttle", one)),
+    );
+    found.extend(
+        throttled_then_killed(case)
+            .into_iter()
+            .map(|one| ("mem-high-then-kill", one)),
+    );
+    found.extend(
+        thrashing(case)
+            .into_iter()
+            .map(|one| ("mem-thrash-no-kill", one)),
+    );
+    found.extend(refused(case).into_iter().map(|one| ("enomem-not-oom", one)));
+    found.extend(
+        oomd(case)
+            .into_iter()
+            .map(|one| ("kill-userspace-oomd", one)),
+    );
+    found
+}
 
 /// So many times over memory.high, and it is no accident.
 const OFTEN: u64 = 10;
@@ -133,7 +164,7 @@ fn throttled(case: &Case) -> Vec<Finding> {
                 (true, Some(0) | None) => Confidence::Proven,
                 _ => Confidence::Likely,
             })
-            .fix(
+            .remedy(
                 "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has \
                  heap cannot get below memory.high again by itself.",
             ),
@@ -157,10 +188,10 @@ fn throttled_then_killed(case: &Case) -> Vec<Finding> {
             .shown_by(kill, "the OOM kill"),
             count,
         )
-        .because_of(Cause::Rule("oom-own-limit"))
-        .because_of(Cause::Rule("oom-ancestor-limit"))
+        .follows(Follows::Rule("oom-own-limit"))
+        .follows(Follows::Rule("oom-ancestor-limit"))
         .proven()
-        .fix("Alert on the growth of high in memory.events, which comes before the kill."),
+        .remedy("Alert on the growth of high in memory.events, which comes before the kill."),
     ]
 }
 
@@ -229,7 +260,7 @@ fn thrashing(case: &Case) -> Vec<Finding> {
             true => Confidence::Proven,
             false => Confidence::Likely,
         })
-        .fix(
+        .remedy(
             "Give it more memory, protect what it needs (memory.low), or have something outside watch its \
              progress and end it.",
         ),
@@ -285,7 +316,7 @@ fn refused(case: &Case) -> Vec<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix(
+            .remedy(
                 "Raise that limit (--rlimit as=, data=, memlock=; vm.overcommit_memory, vm.max_map_count for \
                  the machine); the jail's memory limit has nothing to do with it.",
             ),
@@ -416,7 +447,7 @@ fn oomd(case: &Case) -> Vec<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix(
+            .remedy(
                 "Change what it goes by, exempt this program, or make the program use less memory.",
             ),
     ]

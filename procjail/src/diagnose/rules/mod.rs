@@ -1,5 +1,5 @@
-//! The rules, one file for each family. To add one: a function and an entry in its file's `RULES`, and
-//! a scenario in [`crate::lab`].
+//! The rules, one file or folder for each family. To add one: an entry in its family's `rules` with the list of
+//! alternatives, what finds it in the family's analyser, and a scenario in [`crate::lab`].
 
 mod cgroup;
 mod crash;
@@ -23,14 +23,20 @@ mod orphan;
 mod reported;
 mod signal;
 mod stop;
+mod story;
 mod umount;
 mod zombie;
 
-use super::Rule;
+use super::{Family, Rule};
+
+/// All families, in the order in which their findings come where nothing else decides.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter()
+}
 
 /// All rules, by family.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    FAMILIES.iter().flat_map(|family| family.iter())
+    families().flat_map(|family| family.rules.iter())
 }
 
 /// The rule of that id.
@@ -38,28 +44,24 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-/// Whether a rule is about the evidence, not about the run.
-pub fn is_about_evidence(id: &str) -> bool {
-    evidence::RULES.iter().any(|rule| rule.id == id)
-}
-
-const FAMILIES: &[&[Rule]] = &[
-    stop::RULES,
-    oom::RULES,
-    memory::RULES,
-    fork::RULES,
-    kill::RULES,
-    signal::RULES,
-    crash::RULES,
-    limit::RULES,
-    exec::RULES,
-    exit::RULES,
-    zombie::RULES,
-    orphan::RULES,
-    hang::RULES,
-    cgroup::RULES,
-    leak::RULES,
-    umount::RULES,
-    reported::RULES,
-    evidence::RULES,
+const FAMILIES: &[Family] = &[
+    stop::FAMILY,
+    oom::FAMILY,
+    memory::FAMILY,
+    fork::FAMILY,
+    kill::FAMILY,
+    signal::FAMILY,
+    crash::FAMILY,
+    limit::FAMILY,
+    exec::FAMILY,
+    exit::FAMILY,
+    zombie::FAMILY,
+    orphan::FAMILY,
+    hang::FAMILY,
+    cgroup::FAMILY,
+    leak::FAMILY,
+    umount::FAMILY,
+    reported::FAMILY,
+    story::FAMILY,
+    evidence::FAMILY,
 ];

@@ -3,21 +3,41 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::crash::names;
-use crate::diagnose::{Case, Finding, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "orphan-outlives-parent",
-        about: "a process outlived the one that made it",
-        find: outlives,
-    },
-    Rule {
-        id: "orphan-exec-session",
-        about: "something is left of a command that was run in the jail from outside",
-        find: session,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "orphan-outlives-parent",
+            about: "a process outlived the one that made it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "orphan-exec-session",
+            about: "something is left of a command that was run in the jail from outside",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        outlives(case)
+            .into_iter()
+            .map(|one| ("orphan-outlives-parent", one)),
+    );
+    found.extend(
+        session(case)
+            .into_iter()
+            .map(|one| ("orphan-exec-session", one)),
+    );
+    found
+}
 
 /// Who lives on for less is only about to end, nanoseconds.
 const LASTING_NS: u64 = 1_000_000_000;
@@ -99,7 +119,7 @@ fn outlives(case: &Case) -> Vec<Finding> {
             .about(ids.clone())
             .shown_by(end, format!("{} {}", case.name(creator), case.did_end(&ended.status)))
             .relies_on_all(&["exit", "fork"])
-            .fix(match detached {
+            .remedy(match detached {
                 true => "If it is not meant to stay: have the one that starts it stop it, or end it with the jail.",
                 false => {
                     "Have its maker end it (kill the process group, PR_SET_PDEATHSIG) or wait for it, or make \
@@ -155,7 +175,7 @@ fn session(case: &Case) -> Vec<Finding> {
                 .shown_by(end, format!("{} {}", case.name(entry), case.did_end(&ended.status)))
                 .not("a child of PID 1's", "none of the processes that made it is PID 1")
                 .relies_on_all(&["exit", "fork"])
-                .fix(
+                .remedy(
                     "Have the command wait for what it starts or end it (exec sessions and probes get no SIGHUP \
                      when their client goes), or run each in a cgroup of its own that can be killed.",
                 ),

@@ -1,6 +1,6 @@
 //! What somebody else reported of the run, against what the kernel says.
 
-use crate::diagnose::{Case, Cause, Finding, Reported, Rule};
+use crate::diagnose::{Case, Family, Finding, Follows, Rank, Reported, Rule, Tagged};
 use crate::event::What;
 use crate::exit;
 use crate::render;
@@ -8,28 +8,54 @@ use crate::render;
 /// The step of the teardown by which the kernel says that no process is left; see `jail::teardown`.
 const REMOVAL: &str = "remove the cgroups";
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "oom-missed-by-runtime",
-        about: "the run ended by an OOM kill, and the reported reason does not say so",
-        find: missed,
-    },
-    Rule {
-        id: "exit-code-synthetic",
-        about: "the reported exit code is not what the kernel says of PID 1",
-        find: synthetic,
-    },
-    Rule {
-        id: "conflict",
-        about: "the reported reason is not what the kernel says of the run",
-        find: conflict,
-    },
-    Rule {
-        id: "runtime-state-stale",
-        about: "the jail is reported as running, and the kernel has nothing of it any more",
-        find: stale,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "oom-missed-by-runtime",
+            about: "the run ended by an OOM kill, and the reported reason does not say so",
+            alternatives: &[],
+        },
+        Rule {
+            id: "exit-code-synthetic",
+            about: "the reported exit code is not what the kernel says of PID 1",
+            alternatives: &[],
+        },
+        Rule {
+            id: "conflict",
+            about: "the reported reason is not what the kernel says of the run",
+            alternatives: &[],
+        },
+        Rule {
+            id: "runtime-state-stale",
+            about: "the jail is reported as running, and the kernel has nothing of it any more",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        missed(case)
+            .into_iter()
+            .map(|one| ("oom-missed-by-runtime", one)),
+    );
+    found.extend(
+        synthetic(case)
+            .into_iter()
+            .map(|one| ("exit-code-synthetic", one)),
+    );
+    found.extend(conflict(case).into_iter().map(|one| ("conflict", one)));
+    found.extend(
+        stale(case)
+            .into_iter()
+            .map(|one| ("runtime-state-stale", one)),
+    );
+    found
+}
 
 /// A runtime asks for a container's OOM kills after its end, or hears of them by events that race with
 /// that: the kernel's own proof is in the trace.
@@ -58,11 +84,11 @@ fn missed(case: &Case) -> Vec<Finding> {
             case.name(pid1)
         ))
         .proven()
-        .because_of(Cause::Process(pid1))
+        .follows(Follows::Process(pid1))
         .shown_by(kill, format!("the OOM killer chose {}", case.name(pid1)))
         .fact(format!("reported: {}", render::escape(reason)))
         .not("another end", "the SIGKILL of the OOM killer is what ended it")
-        .fix(
+        .remedy(
             "Believe the kernel. Alert on the growth of oom_kill in memory.events, not on the runtime's reason, which \
              is read after the end and can miss it.",
         ),
@@ -110,7 +136,7 @@ fn stale(case: &Case) -> Vec<Finding> {
         finding = finding.shown_by(exit, format!("{name} {}", case.did_end(&ended.status)));
     }
     if let Some(pid1) = case.pid1() {
-        finding = finding.because_of(Cause::Process(pid1));
+        finding = finding.follows(Follows::Process(pid1));
     }
     vec![
         finding
@@ -131,7 +157,7 @@ fn stale(case: &Case) -> Vec<Finding> {
                 "a process that is left",
                 "the kernel removes no cgroup that a process is in",
             )
-            .fix(
+            .remedy(
                 "Have the runtime look again (restart its daemon or shim; remove the entry by force: docker rm -f, \
                  kubectl delete --force). What it goes by, an event that it missed or a state file, outlived \
                  what it is about; whoever waits for the state to change should ask the kernel (waitid, \
@@ -161,7 +187,7 @@ fn synthetic(case: &Case) -> Vec<Finding> {
             .at(case.end_ns())
             .fact(format!("reported: {code}"))
             .relies_on_all(&["exit"])
-            .fix("Look why it could not be collected; the code is the runtime's own."),
+            .remedy("Look why it could not be collected; the code is the runtime's own."),
         ];
     };
     let real = i32::from(exit::code_of(&ended.status));
@@ -176,13 +202,13 @@ fn synthetic(case: &Case) -> Vec<Finding> {
             case.ended(&ended.status)
         ))
         .proven()
-        .because_of(Cause::Process(pid1))
+        .follows(Follows::Process(pid1))
         .shown_by(
             event,
             format!("{} {}", case.name(pid1), case.ended(&ended.status)),
         )
         .fact(format!("reported: {code}"))
-        .fix(
+        .remedy(
             "Go by the kernel's status. A runtime invents codes when it lost track of the process (137, 255), or could \
              not start it (125 to 128).",
         ),
@@ -218,13 +244,13 @@ fn conflict(case: &Case) -> Vec<Finding> {
         case.did_end(&ended.status)
     ))
     .proven()
-    .because_of(Cause::Process(pid1))
+    .follows(Follows::Process(pid1))
     .shown_by(
         event,
         format!("{} {}", case.name(pid1), case.did_end(&ended.status)),
     )
     .fact(format!("reported: {}", render::escape(reason)))
-    .fix(
+    .remedy(
         "Believe the kernel, and look whether the report is of this run: runtimes mix up restarts, and keep the \
          reason of an earlier one.",
     );

@@ -1,37 +1,64 @@
 //! Ended by a signal that stands for something: a pipe, a terminal, a timer.
 
 use super::kill::{Death, deaths};
-use crate::diagnose::{Case, Finding, Origin, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "sigpipe-death",
-        about: "it wrote to a pipe or socket that nobody reads any more",
-        find: pipe,
-    },
-    Rule {
-        id: "sighup-tty-close",
-        about: "its terminal went away, or the leader of its session ended",
-        find: hangup,
-    },
-    Rule {
-        id: "sighup-orphaned-pgrp",
-        about: "its process group became orphaned while it was stopped",
-        find: orphaned,
-    },
-    Rule {
-        id: "sigint-foreground",
-        about: "a key of the terminal (Ctrl-C) reached the whole foreground group",
-        find: key,
-    },
-    Rule {
-        id: "sigalrm-unhandled",
-        about: "a timer expired, and there was no handler for its signal",
-        find: timer,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "sigpipe-death",
+            about: "it wrote to a pipe or socket that nobody reads any more",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sighup-tty-close",
+            about: "its terminal went away, or the leader of its session ended",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sighup-orphaned-pgrp",
+            about: "its process group became orphaned while it was stopped",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigint-foreground",
+            about: "a key of the terminal (Ctrl-C) reached the whole foreground group",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigalrm-unhandled",
+            about: "a timer expired, and there was no handler for its signal",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(pipe(case).into_iter().map(|one| ("sigpipe-death", one)));
+    found.extend(
+        hangup(case)
+            .into_iter()
+            .map(|one| ("sighup-tty-close", one)),
+    );
+    found.extend(
+        orphaned(case)
+            .into_iter()
+            .map(|one| ("sighup-orphaned-pgrp", one)),
+    );
+    found.extend(key(case).into_iter().map(|one| ("sigint-foreground", one)));
+    found.extend(
+        timer(case)
+            .into_iter()
+            .map(|one| ("sigalrm-unhandled", one)),
+    );
+    found
+}
 
 /// How long before a write to a closed pipe its reader may have ended to be named, nanoseconds.
 const READER_NS: u64 = 1_000_000_000;
@@ -73,7 +100,7 @@ fn pipe(case: &Case) -> Vec<Finding> {
             }
             finding
                 .not("a kill by another process", "it sent the signal itself, by writing")
-                .fix(
+                .remedy(
                     "If the reader may go first (`head`, a client that hangs up), ignore SIGPIPE and handle EPIPE; \
                      otherwise look at why the reader closed.",
                 )
@@ -160,7 +187,7 @@ fn hangup(case: &Case) -> Vec<Finding> {
                 "an orphaned process group",
                 "it was not stopped when the signal came",
             )
-            .fix(
+            .remedy(
                 "What shall outlive its terminal needs a session of its own (setsid), or SIGHUP ignored (nohup).",
             ),
     ]
@@ -216,7 +243,7 @@ fn orphaned(case: &Case) -> Vec<Finding> {
             .at(first.event.time_ns)
             .not("a terminal that went away", "it was stopped, and the sender is what made its group an orphan by ending")
             .not("a kill -HUP by a process", "the signal comes from the kernel")
-            .fix("Continue or end stopped jobs before the shell or supervisor that made them ends, or give them a session of \
+            .remedy("Continue or end stopped jobs before the shell or supervisor that made them ends, or give them a session of \
                   their own (setsid)."),
     ]
 }
@@ -253,7 +280,7 @@ fn key(case: &Case) -> Vec<Finding> {
             start(case, verdict, &hit, "from the kernel, for the terminal")
                 .proven()
                 .not("a kill by a process", "the signal comes from the kernel")
-                .fix(
+                .remedy(
                     "What shall not be ended by the terminal's keys needs a process group or a session of its own \
                      (setsid).",
                 ),
@@ -286,7 +313,7 @@ fn timer(case: &Case) -> Vec<Finding> {
             start(case, verdict, &[death], how)
                 .proven()
                 .not("a kill by a process", "the signal comes from a timer")
-                .fix(
+                .remedy(
                     "Install a handler before the timer is set, or turn it off when what it guards is done (alarm(0)). \
                      A timer of alarm(2) survives an exec, its handler does not.",
                 )

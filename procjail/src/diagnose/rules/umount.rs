@@ -2,32 +2,50 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnose::{Case, Finding, Rule};
+use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::{Event, Mount, MountUse, MountUser};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "mount-held-by-own-helper",
-        about: "who tries to unmount is the only one that uses the mount",
-        find: own_helper,
-    },
-    Rule {
-        id: "umount-busy",
-        about: "a mount can't be unmounted because it is in use",
-        find: busy,
-    },
-    Rule {
-        id: "mount-lazy-alive",
-        about: "a mount was unmounted lazily and is still in use, seen by nobody",
-        find: lazy,
-    },
-    Rule {
-        id: "umount-locked",
-        about: "a mount inherited from a more privileged user namespace can't be unmounted",
-        find: locked,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "mount-held-by-own-helper",
+            about: "who tries to unmount is the only one that uses the mount",
+            alternatives: &[],
+        },
+        Rule {
+            id: "umount-busy",
+            about: "a mount can't be unmounted because it is in use",
+            alternatives: &[],
+        },
+        Rule {
+            id: "mount-lazy-alive",
+            about: "a mount was unmounted lazily and is still in use, seen by nobody",
+            alternatives: &[],
+        },
+        Rule {
+            id: "umount-locked",
+            about: "a mount inherited from a more privileged user namespace can't be unmounted",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        own_helper(case)
+            .into_iter()
+            .map(|one| ("mount-held-by-own-helper", one)),
+    );
+    found.extend(busy(case).into_iter().map(|one| ("umount-busy", one)));
+    found.extend(lazy(case).into_iter().map(|one| ("mount-lazy-alive", one)));
+    found.extend(locked(case).into_iter().map(|one| ("umount-locked", one)));
+    found
+}
 
 /// Users that a sentence names.
 const NAMED: usize = 3;
@@ -164,7 +182,7 @@ fn own_helper(case: &Case) -> Vec<Finding> {
                 .shown_by(seen, format!("its uses, in mount namespace {}", used.namespace))
                 .not("another user of the mount", "all processes of the jail were looked at")
                 .not("a mount below it", "there is none")
-                .fix(
+                .remedy(
                     "Have the helper leave first: chdir(\"/\"), close its files, and run it from another \
                      file system and mount namespace (nsenter) than the one it empties.",
                 ),
@@ -189,7 +207,7 @@ fn busy(case: &Case) -> Vec<Finding> {
                     ))
                     .consistent()
                     .shown_by(first, "umount2 failed: EBUSY")
-                    .fix(
+                    .remedy(
                         "Find who uses it with fuser -vm or lsof, and look for mounts below it and for \
                          loop devices and swap files on it.",
                     ),
@@ -214,7 +232,7 @@ fn busy(case: &Case) -> Vec<Finding> {
                 .shown_by(first, "umount2 failed: EBUSY")
                 .shown_by(seen, "who used it right then")
                 .not("who unmounts itself", "another process or mount uses it too")
-                .fix(
+                .remedy(
                     "End those processes or have them leave, unmount what is below, then unmount again; \
                      a lazy unmount only hides it.",
                 ),
@@ -248,7 +266,7 @@ fn lazy(case: &Case) -> Vec<Finding> {
                 .shown_by(call, "umount2 with MNT_DETACH succeeded")
                 .shown_by(event, "still used, on a mount that no table has")
                 .not("a use of what was mounted below it", "that mount is in the table")
-                .fix("End those processes or have them leave; don't use a lazy unmount to get rid of EBUSY."),
+                .remedy("End those processes or have them leave; don't use a lazy unmount to get rid of EBUSY."),
             )
         })
         .collect()
@@ -287,7 +305,7 @@ fn locked(case: &Case) -> Vec<Finding> {
             .shown_by(seen, "it is a mount of the caller's namespace, and the caller's user namespace is not the host's")
             .not("no mount at that path", "its namespace has a mount there")
             .not("wrong flags", "MNT_EXPIRE was not asked for")
-            .fix(
+            .remedy(
                 "Unmount it in the namespace that made it, or before the user namespace is made; or mount \
                  something over it.",
             );

@@ -90,6 +90,7 @@ impl Enricher {
                     argv_bytes: exec.record.argv_total_len,
                     filename: exec.filename,
                     argv: exec.argv,
+                    signals: None,
                 })
             }
             Record::ExecFailed(record) => What::ExecFailed(ExecFailed {

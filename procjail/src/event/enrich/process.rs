@@ -19,6 +19,7 @@ impl Enricher {
         Fork {
             child: self.processes.describe(&record.child),
             thread,
+            signals: None,
         }
     }
 
@@ -56,6 +57,7 @@ impl Enricher {
             status,
             process_group: record.process_group,
             session: record.session,
+            tracer: None,
         }
     }
 

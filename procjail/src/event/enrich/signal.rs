@@ -98,6 +98,7 @@ fn fault(record: &common::SignalGenerated) -> Option<Fault> {
         },
         instruction: record.instruction,
         stack_pointer: record.stack_pointer,
+        code: Vec::new(),
     })
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ExitStatus, Signal};
+use super::{Errno, ExitStatus, Signal};
 
 /// The jail exists.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,45 @@ pub struct SignalForwarded {
     pub sender_pid: u32,
     /// How long it had been held, nanoseconds.
     pub held_ns: u64,
+    /// The sender, as far as it could be looked at; null if it was not recorded.
+    #[serde(default)]
+    pub by: Option<Requester>,
+}
+
+/// Who sent a signal to the launcher.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Requester {
+    /// Host PID; 0 if the kernel sent it or it can't be told.
+    pub pid: u32,
+    /// It was a key at the terminal.
+    pub terminal_key: bool,
+    /// Name of the process; empty if it was gone.
+    pub comm: String,
+    /// The program's file, an absolute path; empty if unknown.
+    pub exe: String,
+    /// Its arguments; empty if they could not be read.
+    pub argv: Vec<String>,
+    /// Its user ID.
+    pub uid: u32,
+    /// Path of its cgroup; empty if unknown.
+    pub cgroup: String,
+    /// The systemd unit that the cgroup belongs to, such as `cron.service`; null if there is none.
+    pub unit: Option<String>,
+}
+
+/// A step of the set-up failed: APP never ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SetupFailed {
+    /// What was tried, in words: `change to the working directory`.
+    pub step: String,
+    /// On what; null if there is no path.
+    pub path: Option<String>,
+    /// What the kernel said; null if it wasn't the kernel.
+    pub error: Option<Errno>,
+    /// The whole error, as it was printed.
+    pub message: String,
+    /// What the user can do.
+    pub remedy: String,
 }
 
 /// What the launcher did with a signal it got.
@@ -63,6 +102,9 @@ pub struct StopRequested {
     pub stop_signal: Signal,
     /// How long it may take, nanoseconds.
     pub timeout_ns: u64,
+    /// Who asked, as far as that could be looked at; null if it was not recorded.
+    #[serde(default)]
+    pub by: Option<Requester>,
 }
 
 /// Everything in the jail's cgroup is killed.

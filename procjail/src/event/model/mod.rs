@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{
-    Counters, FailedCalls, KernelMessage, KernelOom, MemorySample, Sender, Snapshot,
+    Counters, FailedCalls, KernelMessage, KernelOom, MemorySample, Sender, Snapshot, StderrTail,
 };
 use super::leak::{ImplicitUnmounts, LeakCheck, Leftover, MountUse};
 
@@ -95,6 +95,8 @@ pub enum What {
     GateOpened(GateOpened),
     /// The launcher got a signal meant for APP.
     SignalForwarded(SignalForwarded),
+    /// A step of the set-up failed: APP never ran.
+    SetupFailed(SetupFailed),
     /// The launcher was asked to stop the jail.
     StopRequested(StopRequested),
     /// The launcher killed everything in the jail.
@@ -107,6 +109,10 @@ pub enum What {
     Sender(Sender),
     /// The last system calls that failed in a process that ended badly.
     FailedCalls(FailedCalls),
+    /// What a process that ended badly wrote to its standard error last.
+    StderrTail(StderrTail),
+    /// A resource limit was set.
+    LimitChanged(LimitChanged),
     /// The jail's memory at one moment.
     MemorySample(MemorySample),
     /// Counters of the jail's cgroup and those above it.

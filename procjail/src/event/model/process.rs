@@ -13,6 +13,21 @@ pub struct Fork {
     pub child: Task,
     /// It is a thread of the same process.
     pub thread: bool,
+    /// What the new task does with signals, inherited from its maker; null if it was not recorded.
+    #[serde(default)]
+    pub signals: Option<SignalSets>,
+}
+
+/// What a process does with signals at one instant: of the signals 1 to 31, those with a disposition that is
+/// not the default (signal(7)), and those blocked in the thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SignalSets {
+    /// Disposition `SIG_IGN`: survives a fork and an exec.
+    pub ignored: Vec<Signal>,
+    /// With a handler: survives a fork, not an exec.
+    pub caught: Vec<Signal>,
+    /// Blocked in the thread: survives a fork and an exec.
+    pub blocked: Vec<Signal>,
 }
 
 /// The event's task replaced its program.
@@ -26,6 +41,9 @@ pub struct Exec {
     pub argv_truncated: bool,
     /// Length of all arguments, bytes.
     pub argv_bytes: u64,
+    /// What the new program starts with, inherited from the one before it; null if it was not recorded.
+    #[serde(default)]
+    pub signals: Option<SignalSets>,
 }
 
 /// execve(2) or execveat(2) failed.
@@ -67,6 +85,9 @@ pub struct Exit {
     /// Host PID of the leader of its session; 0 if unknown.
     #[serde(default)]
     pub session: u32,
+    /// Who traced it (ptrace(2)) at that instant; null if nobody did, or if it was not recorded.
+    #[serde(default)]
+    pub tracer: Option<Task>,
 }
 
 /// How a process ended; see wait(2).
@@ -114,6 +135,19 @@ pub struct Reap {
 pub struct Wait {
     /// Child waited for, as numbered by the waiter; null for any.
     pub ns_pid: Option<u32>,
+}
+
+/// A resource limit of `target` was set by the event's task (prlimit(2), setrlimit(2)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitChanged {
+    /// Whose limit.
+    pub target: Task,
+    /// Which, as in the header's `rlimits`: `nofile`, `as`, ….
+    pub resource: String,
+    /// Soft limit; null for none.
+    pub soft: Option<u64>,
+    /// Hard limit; null for none.
+    pub hard: Option<u64>,
 }
 
 /// The kernel released the last of a process: it is certain now that it was reaped.

@@ -33,6 +33,8 @@ fn evidence() -> Vec<(u64, What)> {
         caught: Vec::new(),
         core_dumping: false,
         stall: None,
+        cpu_ns: None,
+        switches: None,
     };
     vec![
         (
@@ -86,6 +88,7 @@ fn evidence() -> Vec<(u64, What)> {
                 frozen: None,
                 cpu: None,
                 waited_ns: None,
+                processes: Vec::new(),
             }),
         ),
     ]
@@ -138,6 +141,7 @@ fn told_by_launcher() -> Vec<(u64, What)> {
                 signal: term(),
                 stop_signal: term(),
                 timeout_ns: 1_000 * MS,
+                by: None,
             }),
         ),
         (
@@ -147,6 +151,7 @@ fn told_by_launcher() -> Vec<(u64, What)> {
                 action: ForwardAction::HeldNoHandler,
                 sender_pid: 4121,
                 held_ns: 0,
+                by: None,
             }),
         ),
         (
@@ -156,6 +161,7 @@ fn told_by_launcher() -> Vec<(u64, What)> {
                 action: ForwardAction::SentAtDeadline,
                 sender_pid: 4121,
                 held_ns: 1_000 * MS,
+                by: None,
             }),
         ),
         (

@@ -83,6 +83,7 @@ fn an_event_is_a_line_whatever_is_in_it() {
         argv: vec![evil.to_owned(), "x".repeat(100_000)],
         argv_truncated: false,
         argv_bytes: 1,
+        signals: None,
     });
     let subject = fixture::subject(&story::header_line(), &events, Some(&footer));
     let text = fixture::written(Format::Csv, &subject, &events);

@@ -13,7 +13,7 @@ use super::events::Events;
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::picture::Picture;
-use crate::diagnose::{Confidence, Diagnosis};
+use crate::diagnose::{self, Diagnosis};
 use crate::export::Subject;
 use crate::export::moment::Clock;
 use crate::render::{Line, Tone, command_line, count, escape, facts, plural};
@@ -79,6 +79,7 @@ pub(super) struct Page<'a> {
 struct Verdict {
     id: String,
     text: String,
+    cause: Option<Cause>,
     sure: &'static str,
     tone: &'static str,
     when: String,
@@ -86,10 +87,16 @@ struct Verdict {
     weakened: Vec<String>,
     evidence: Vec<Fact>,
     ruled_out: Vec<(String, String)>,
-    fix: String,
+    remedy: String,
     scenario: Option<String>,
     /// How deep below the diagnosis, and what it is.
     consequences: Vec<(u32, Verdict)>,
+}
+
+/// Why it happened.
+struct Cause {
+    label: String,
+    text: String,
 }
 
 struct Fact {
@@ -241,17 +248,19 @@ fn verdict(one: &Diagnosis, clock: Clock) -> Verdict {
     }
     Verdict {
         id: escape(&one.id),
-        text: escape(&one.verdict),
-        sure: match one.confidence {
-            _ if one.id == "no-finding" => "",
-            Confidence::Proven => "proven",
-            Confidence::Likely => "likely",
-            Confidence::ConsistentWith => "consistent with the evidence",
+        text: escape(&one.fact),
+        cause: one.cause.as_ref().map(|cause| Cause {
+            label: cause.label(),
+            text: escape(&cause.sentence()),
+        }),
+        sure: match one.id.as_str() {
+            "no-finding" => "",
+            _ => one.sure().word(),
         },
-        tone: match one.confidence {
-            _ if one.id == "no-finding" => "plain",
-            Confidence::Proven => "bad",
-            _ => "warning",
+        tone: match one.rank {
+            diagnose::Rank::Story => "plain",
+            diagnose::Rank::Problem => "bad",
+            diagnose::Rank::Note | diagnose::Rank::Evidence => "warning",
         },
         when: clock.relative(one.time_ns),
         utc: clock.utc(one.time_ns),
@@ -272,7 +281,7 @@ fn verdict(one: &Diagnosis, clock: Clock) -> Verdict {
             .iter()
             .map(|other| (escape(&other.what), escape(&other.because)))
             .collect(),
-        fix: escape(&one.fix),
+        remedy: escape(&one.remedy),
         scenario: one.scenario.as_deref().map(escape),
         consequences,
     }

@@ -4,21 +4,21 @@ use super::text::{Table, code, prose};
 use super::{Page, todo};
 
 impl Page<'_> {
-    /// Fixes, with whom and how to know that they work.
+    /// Remedies, with whom and how to know that they work.
     pub fn actions(&self) -> String {
         let mut table = Table::new(&["what", "for", "owner", "how we will know"]);
         let owner = || "**TODO**".to_owned();
         let mut told: Vec<&str> = Vec::new();
         for one in self.diagnoses() {
-            if one.fix.is_empty() || told.contains(&one.fix.as_str()) {
+            if one.remedy.is_empty() || told.contains(&one.remedy.as_str()) {
                 continue;
             }
-            told.push(&one.fix);
+            told.push(&one.remedy);
             let check = format!(
                 "a new trace, in which `procjail explain` does not say {}",
                 code(&one.id)
             );
-            table.row([prose(&one.fix), code(&one.id), owner(), check]);
+            table.row([prose(&one.remedy), code(&one.id), owner(), check]);
         }
         for what in [
             "Fix now: what stops it from happening tonight",

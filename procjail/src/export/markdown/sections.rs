@@ -33,7 +33,7 @@ impl Page<'_> {
             env!("CARGO_PKG_VERSION"),
             "**TODO:**",
         );
-        text += &format!("{}\n\n", prose(&main.verdict));
+        text += &format!("{}\n\n", prose(&main.verdict()));
         text += &format!(
             "The program was {}, on host {}. It ran from {} to {} UTC ({}) and {}. The verdict is {} ({}); the trace \
              is {}.\n\n",
@@ -44,7 +44,7 @@ impl Page<'_> {
             duration(to - from),
             self.ended(),
             code(&main.id),
-            confidence(main.confidence),
+            main.sure().word(),
             match case.complete() && self.subject.missing.is_none() {
                 true => "complete",
                 false => "not complete",
@@ -52,11 +52,11 @@ impl Page<'_> {
         );
         let others = self.subject.explanation.diagnoses.iter().skip(1);
         for one in others.clone().take(OTHERS) {
-            let sure = confidence(one.confidence);
+            let sure = one.sure().word();
             text += &format!(
                 "Beside that ({}, {sure}): {}\n\n",
                 code(&one.id),
-                prose(&one.verdict)
+                prose(&one.verdict())
             );
         }
         let more = others.count().saturating_sub(OTHERS) as u64;
@@ -210,7 +210,7 @@ impl Page<'_> {
             for fact in one.evidence.iter().take(FACTS) {
                 table.row([
                     code(&one.id),
-                    confidence(one.confidence).to_owned(),
+                    one.sure().word().to_owned(),
                     prose(&fact.shows),
                     fact.seq
                         .map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
@@ -263,7 +263,7 @@ impl Page<'_> {
     pub fn questions(&self) -> String {
         let mut facts = Vec::new();
         for one in self.diagnoses() {
-            if one.confidence != Confidence::Proven {
+            if one.sure() != Confidence::Proven {
                 let why = match one.weakened.is_empty() {
                     true => String::new(),
                     false => format!(": {}", prose(&one.weakened.join("; "))),
@@ -271,7 +271,7 @@ impl Page<'_> {
                 facts.push(format!(
                     "{} is only {}{why}",
                     code(&one.id),
-                    confidence(one.confidence)
+                    one.sure().word()
                 ));
             }
         }
@@ -376,8 +376,8 @@ fn chain(diagnoses: &[Diagnosis], depth: usize) -> String {
                 "{:indent$}- {} ({}): {}\n{}",
                 "",
                 code(&one.id),
-                confidence(one.confidence),
-                prose(&one.verdict),
+                one.sure().word(),
+                prose(&one.verdict()),
                 chain(&one.consequences, depth + 1),
                 indent = 2 * depth
             )
@@ -387,13 +387,4 @@ fn chain(diagnoses: &[Diagnosis], depth: usize) -> String {
 
 fn list(items: Vec<String>) -> String {
     items.iter().map(|item| format!("- {item}\n")).collect()
-}
-
-/// How sure a verdict is.
-pub(super) fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Proven => "proven",
-        Confidence::Likely => "likely",
-        Confidence::ConsistentWith => "consistent with the evidence",
-    }
 }

@@ -5,7 +5,7 @@ use opentelemetry_semantic_conventions::attribute as semantic;
 
 use super::attributes::{Attributes, any_text};
 use super::ids::{Ids, SpanId};
-use crate::diagnose::{Case, Confidence, Diagnosis, Explanation};
+use crate::diagnose::{Case, Confidence, Diagnosis, Explanation, Rank};
 use crate::event::{Event, Exit, ExitStatus, Task, What};
 use crate::export::moment::Clock;
 use crate::render::{self, Tone};
@@ -80,7 +80,7 @@ fn verdict(
     attributes.text("procjail.diagnosis.id", &diagnosis.id);
     attributes.text(
         "procjail.diagnosis.confidence",
-        match diagnosis.confidence {
+        match diagnosis.sure() {
             Confidence::Proven => "proven",
             Confidence::Likely => "likely",
             Confidence::ConsistentWith => "consistent-with",
@@ -118,8 +118,12 @@ fn verdict(
         "procjail.diagnosis.weakened",
         diagnosis.weakened.iter().map(String::as_str),
     );
-    if !diagnosis.fix.is_empty() {
-        attributes.text("procjail.diagnosis.fix", &diagnosis.fix);
+    attributes.text("procjail.diagnosis.fact", &diagnosis.fact);
+    if let Some(cause) = &diagnosis.cause {
+        attributes.text("procjail.diagnosis.cause", &cause.sentence());
+    }
+    if !diagnosis.remedy.is_empty() {
+        attributes.text("procjail.diagnosis.remedy", &diagnosis.remedy);
     }
     if let Some(scenario) = &diagnosis.scenario {
         attributes.text("procjail.diagnosis.scenario", scenario);
@@ -138,16 +142,16 @@ fn verdict(
         }
         None => ids.jail(),
     };
-    let severity = match (diagnosis.id.as_str(), diagnosis.confidence) {
-        ("no-finding", _) => SeverityNumber::Info,
-        (_, Confidence::Proven | Confidence::Likely) => SeverityNumber::Error,
-        (_, Confidence::ConsistentWith) => SeverityNumber::Warn,
+    let severity = match (diagnosis.rank, diagnosis.sure()) {
+        (Rank::Story, _) => SeverityNumber::Info,
+        (Rank::Problem, Confidence::Proven | Confidence::Likely) => SeverityNumber::Error,
+        _ => SeverityNumber::Warn,
     };
     record(
         "procjail.diagnosis",
         clock.unix_ns(diagnosis.time_ns),
         severity,
-        &render::escape(&diagnosis.verdict),
+        &render::escape(&diagnosis.verdict()),
         attributes,
         (ids, span),
     )

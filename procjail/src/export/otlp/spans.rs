@@ -127,7 +127,9 @@ impl Spans {
                     process.events.add(event, clock);
                 }
             }
-            What::ExecFailed(_) | What::FailedCalls(_) if !render::is_minor(event) => {
+            What::ExecFailed(_) | What::FailedCalls(_) | What::StderrTail(_)
+                if !render::is_minor(event) =>
+            {
                 if let Some(process) = self.known(&event.task) {
                     process.events.add(event, clock);
                 }

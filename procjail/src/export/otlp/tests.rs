@@ -141,6 +141,7 @@ fn data_of_programs_is_bounded_and_harmless_where_it_is_shown() {
         argv: vec![name.repeat(10_000); 500],
         argv_truncated: false,
         argv_bytes: 0,
+        signals: None,
     };
     let failed = Teardown {
         step: name.clone(),
@@ -190,6 +191,7 @@ fn a_storm_of_processes_is_forgotten_as_it_goes() {
         let fork = Fork {
             child: process(pid),
             thread: false,
+            signals: None,
         };
         spans.event(&event(time_ns, &init, What::Fork(fork)), &clock);
         let exit = Exit {
@@ -206,6 +208,7 @@ fn a_storm_of_processes_is_forgotten_as_it_goes() {
             argument: None,
             process_group: 0,
             session: 0,
+            tracer: None,
         };
         spans.event(&event(time_ns + 1, &process(pid), What::Exit(exit)), &clock);
         let over = spans.take();

@@ -154,8 +154,8 @@ impl<'a> Jail<'a> {
         };
         let ruled_out = diagnosis.ruled_out.iter();
         let mark = Mark::of("verdict", &diagnosis.id)
-            .arg("verdict", &diagnosis.verdict)
-            .arg("confidence", confidence(diagnosis))
+            .arg("verdict", diagnosis.verdict())
+            .arg("confidence", diagnosis.sure().word())
             .arg("follows from", cause.map(|cause| &*cause.id))
             .arg("pids", Value::list(diagnosis.pids.iter().copied()))
             .arg(
@@ -167,7 +167,7 @@ impl<'a> Jail<'a> {
                 Value::list(ruled_out.map(|one| format!("{}: {}", one.what, one.because))),
             )
             .arg("less sure", diagnosis.weakened.as_slice())
-            .arg("what to do", &diagnosis.fix);
+            .arg("what to do", &diagnosis.remedy);
         let track = self.lane(sink, first_ns, Lane::Verdicts)?;
         // What was not an event's doing has no time.
         let time_ns = match diagnosis.time_ns {
@@ -473,13 +473,4 @@ fn noted(event: &Event) -> Mark {
 
 fn rank(index: usize) -> i32 {
     i32::try_from(index).unwrap_or(i32::MAX)
-}
-
-fn confidence(diagnosis: &Diagnosis) -> &'static str {
-    use crate::diagnose::Confidence;
-    match diagnosis.confidence {
-        Confidence::Proven => "proven",
-        Confidence::Likely => "likely",
-        Confidence::ConsistentWith => "consistent with the evidence",
-    }
 }

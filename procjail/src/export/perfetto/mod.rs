@@ -191,13 +191,16 @@ impl<W: Write> Output for Perfetto<'_, W> {
             What::SignalDelivered(signal) => self.taken(event, signal),
             What::OomKill(kill) => self.oom_killed(event, kill),
             What::OomReap(_) => self.plain(event, "memory"),
-            What::Wait(_) | What::ExecFailed(_) | What::FailedCalls(_) | What::Sender(_) => {
-                self.plain(event, "process")
-            }
+            What::Wait(_)
+            | What::ExecFailed(_)
+            | What::FailedCalls(_)
+            | What::StderrTail(_)
+            | What::LimitChanged(_)
+            | What::Sender(_) => self.plain(event, "process"),
             What::Mount(_) => self.plain(event, "mount"),
             What::SignalForwarded(_) => self.plain(event, "signal"),
             What::JailCreated(_) => jail.note(sink, now_ns, None, event),
-            What::GateOpened(_) | What::StopRequested(_) | What::Kill(_) => {
+            What::GateOpened(_) | What::SetupFailed(_) | What::StopRequested(_) | What::Kill(_) => {
                 jail.phase(sink, now_ns, event)
             }
             What::JailExited(_) => {

@@ -33,6 +33,33 @@ pub(super) fn sender(sender: &Sender, width: usize) -> Words {
     .detail(below)
 }
 
+/// The last line that a process wrote to its standard error.
+pub(super) fn stderr_tail(tail: &StderrTail) -> Words {
+    let last = tail.text.trim_end().lines().last().unwrap_or_default();
+    let lines = tail.text.trim_end().lines().count() as u64;
+    let words = Words::new(
+        Tone::Dim,
+        format!("last on stderr: {}", escape(last.trim_end())),
+    );
+    match lines {
+        0 | 1 => words,
+        lines => words.detail(plural(lines - 1, "line before it", "lines before it")),
+    }
+}
+
+pub(super) fn limit_changed(limit: &LimitChanged) -> Words {
+    let value = |limit: Option<u64>| {
+        limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+    };
+    let text = format!(
+        "limit {} set to {} (hard {})",
+        escape(&limit.resource),
+        value(limit.soft),
+        value(limit.hard)
+    );
+    Words::new(Tone::Dim, text)
+}
+
 pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
     let call = |call: &FailedCall| {
         let path = call

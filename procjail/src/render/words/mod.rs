@@ -101,6 +101,10 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
         What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, APP may execute")
             .detail(format!("set-up took {}", duration(gate.setup_ns))),
         What::SignalForwarded(signal) => signal::forwarded(signal),
+        What::SetupFailed(failed) => Words::new(
+            Tone::Bad,
+            format!("set-up failed: {}", escape(&failed.message)),
+        ),
         What::StopRequested(stop) => {
             let text = format!(
                 "stop asked for by {}: {} to PID 1, {} until the kill",
@@ -130,6 +134,8 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
         }
         What::Sender(who) => evidence::sender(who, width),
         What::FailedCalls(failed) => evidence::failed_calls(failed),
+        What::StderrTail(tail) => evidence::stderr_tail(tail),
+        What::LimitChanged(limit) => evidence::limit_changed(limit),
         What::MemorySample(sample) => evidence::memory_sample(sample),
         What::Counters(counters) => evidence::counters(counters),
         What::Snapshot(snapshot) => evidence::snapshot(snapshot),

@@ -62,7 +62,7 @@ fn aborted_itself(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Findin
         "somebody else's SIGABRT, such as a watchdog's",
         "the sender is the process itself",
     )
-    .fix(FIX);
+    .remedy(FIX);
     match case.exit(first.id) {
         Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
         None => finding,
@@ -86,7 +86,7 @@ fn pid1_aborted(case: &Case, pid1: ProcessId) -> Option<Finding> {
         .shown_by(sent, "it sent SIGABRT to itself: ignored, as PID 1 has no handler for it")
         .shown_by(exit, render::status(&ended.status))
         .not("a bad access to memory", "the fault follows the SIGABRT at once, and is abort()'s second try")
-        .fix(FIX)
+        .remedy(FIX)
     })
 }
 
@@ -112,7 +112,7 @@ pub(super) fn watchdog(case: &Case) -> Vec<Finding> {
             .about(ids(&group))
             .shown_by(first.event, format!("{who} sent SIGABRT"))
             .not("a program that aborts itself", "the sender is another process")
-            .fix(
+            .remedy(
                 "Look what the program waited for (its stack is in the core), or whether it got no processor \
                  or memory; then fix the stall or give the watchdog more time.",
             );

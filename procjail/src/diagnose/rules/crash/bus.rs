@@ -93,7 +93,7 @@ fn found(case: &Case, group: &[Crash<'_>], why: &str, fix: &str) -> Option<Findi
             format!("a fault of the processor: {}", first.signal.code.name),
         )
         .not("bad memory of the machine", "that has codes of its own (BUS_MCEERR_AR, BUS_MCEERR_AO)")
-        .fix(fix),
+        .remedy(fix),
     )
 }
 
@@ -172,7 +172,7 @@ pub(super) fn poisoned(case: &Case) -> Vec<Finding> {
             .about(ids(group))
             .shown_by(first.event, format!("SIGBUS with {}", first.signal.code.name))
             .not("a truncated file or a full tmpfs", "these have the code BUS_ADRERR")
-            .fix("Take the machine out of service and replace the memory module that its log names.");
+            .remedy("Take the machine out of service and replace the memory module that its log names.");
             Some(match log {
                 Some((event, message)) => finding
                     .shown_by(event, render::escape(&message.text))

@@ -48,7 +48,7 @@ fn found(
                     "a signal that somebody sent",
                     "the sender is the process itself, in no system call, and the code is a fault's",
                 )
-                .fix(fix);
+                .remedy(fix);
             Some(match case.exit(first.id) {
                 Some((exit, ended)) => finding.shown_by(
                     exit,

@@ -10,82 +10,154 @@ mod tests;
 
 use std::collections::HashMap;
 
-use crate::diagnose::{Case, Origin, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "segv-fault",
-        about: "the program accessed memory that it may not",
-        find: segv::fault,
-    },
-    Rule {
-        id: "segv-stack-overflow",
-        about: "a thread's stack is exhausted",
-        find: segv::stack_overflow,
-    },
-    Rule {
-        id: "segv-vsyscall",
-        about: "an old C library calls the kernel in a way that this machine has switched off",
-        find: segv::vsyscall,
-    },
-    Rule {
-        id: "abrt-self",
-        about: "the program aborted itself",
-        find: abort::itself,
-    },
-    Rule {
-        id: "abrt-watchdog",
-        about: "something outside the jail aborted the program",
-        find: abort::watchdog,
-    },
-    Rule {
-        id: "ill-cpu-feature",
-        about: "the processor does not know an instruction",
-        find: fault::illegal,
-    },
-    Rule {
-        id: "fpe",
-        about: "an integer was divided by zero, or a calculation overflowed",
-        find: fault::arithmetic,
-    },
-    Rule {
-        id: "trap-unhandled",
-        about: "a breakpoint or a deliberate trap, with no debugger there",
-        find: fault::trap,
-    },
-    Rule {
-        id: "sigbus-shm-full",
-        about: "a mapped file's tmpfs is full",
-        find: bus::shm_full,
-    },
-    Rule {
-        id: "sigbus-truncated",
-        about: "a mapped file is shorter than its mapping",
-        find: bus::truncated,
-    },
-    Rule {
-        id: "sigbus-hwpoison",
-        about: "the machine's memory is bad",
-        find: bus::poisoned,
-    },
-    Rule {
-        id: "sigsys-seccomp",
-        about: "a seccomp filter ended the program for a system call",
-        find: seccomp::killed,
-    },
-    Rule {
-        id: "seccomp-thread-killed",
-        about: "a seccomp filter ended one thread, and the program goes on without it",
-        find: seccomp::thread_killed,
-    },
-    Rule {
-        id: "seccomp-errno",
-        about: "a policy made a system call fail",
-        find: seccomp::refused,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "segv-fault",
+            about: "the program accessed memory that it may not",
+            alternatives: &[],
+        },
+        Rule {
+            id: "segv-stack-overflow",
+            about: "a thread's stack is exhausted",
+            alternatives: &[],
+        },
+        Rule {
+            id: "segv-vsyscall",
+            about: "an old C library calls the kernel in a way that this machine has switched off",
+            alternatives: &[],
+        },
+        Rule {
+            id: "abrt-self",
+            about: "the program aborted itself",
+            alternatives: &[],
+        },
+        Rule {
+            id: "abrt-watchdog",
+            about: "something outside the jail aborted the program",
+            alternatives: &[],
+        },
+        Rule {
+            id: "ill-cpu-feature",
+            about: "the processor does not know an instruction",
+            alternatives: &[],
+        },
+        Rule {
+            id: "fpe",
+            about: "an integer was divided by zero, or a calculation overflowed",
+            alternatives: &[],
+        },
+        Rule {
+            id: "trap-unhandled",
+            about: "a breakpoint or a deliberate trap, with no debugger there",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigbus-shm-full",
+            about: "a mapped file's tmpfs is full",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigbus-truncated",
+            about: "a mapped file is shorter than its mapping",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigbus-hwpoison",
+            about: "the machine's memory is bad",
+            alternatives: &[],
+        },
+        Rule {
+            id: "sigsys-seccomp",
+            about: "a seccomp filter ended the program for a system call",
+            alternatives: &[],
+        },
+        Rule {
+            id: "seccomp-thread-killed",
+            about: "a seccomp filter ended one thread, and the program goes on without it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "seccomp-errno",
+            about: "a policy made a system call fail",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(segv::fault(case).into_iter().map(|one| ("segv-fault", one)));
+    found.extend(
+        segv::stack_overflow(case)
+            .into_iter()
+            .map(|one| ("segv-stack-overflow", one)),
+    );
+    found.extend(
+        segv::vsyscall(case)
+            .into_iter()
+            .map(|one| ("segv-vsyscall", one)),
+    );
+    found.extend(
+        abort::itself(case)
+            .into_iter()
+            .map(|one| ("abrt-self", one)),
+    );
+    found.extend(
+        abort::watchdog(case)
+            .into_iter()
+            .map(|one| ("abrt-watchdog", one)),
+    );
+    found.extend(
+        fault::illegal(case)
+            .into_iter()
+            .map(|one| ("ill-cpu-feature", one)),
+    );
+    found.extend(fault::arithmetic(case).into_iter().map(|one| ("fpe", one)));
+    found.extend(
+        fault::trap(case)
+            .into_iter()
+            .map(|one| ("trap-unhandled", one)),
+    );
+    found.extend(
+        bus::shm_full(case)
+            .into_iter()
+            .map(|one| ("sigbus-shm-full", one)),
+    );
+    found.extend(
+        bus::truncated(case)
+            .into_iter()
+            .map(|one| ("sigbus-truncated", one)),
+    );
+    found.extend(
+        bus::poisoned(case)
+            .into_iter()
+            .map(|one| ("sigbus-hwpoison", one)),
+    );
+    found.extend(
+        seccomp::killed(case)
+            .into_iter()
+            .map(|one| ("sigsys-seccomp", one)),
+    );
+    found.extend(
+        seccomp::thread_killed(case)
+            .into_iter()
+            .map(|one| ("seccomp-thread-killed", one)),
+    );
+    found.extend(
+        seccomp::refused(case)
+            .into_iter()
+            .map(|one| ("seccomp-errno", one)),
+    );
+    found
+}
 
 /// A process that a signal ended, with the signal.
 #[derive(Clone, Copy)]

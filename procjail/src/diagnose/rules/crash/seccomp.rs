@@ -31,7 +31,7 @@ pub(super) fn killed(case: &Case) -> Vec<Finding> {
             .about(ids(&group))
             .shown_by(first.event, format!("SIGSYS with {} in {call}", first.signal.code.name))
             .not("a SIGSYS that somebody sent", "it has the code of seccomp, and the process itself is the sender")
-            .fix(fix(&call));
+            .remedy(fix(&call));
             Some(match case.exit(first.id) {
                 Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
                 None => finding,
@@ -76,7 +76,7 @@ fn killed_silently(case: &Case) -> Option<Finding> {
         .shown_by(exit, render::status(&ended.status))
         .fact("nobody sent it a SIGSYS")
         .relies_on_all(&["signal-generated"])
-        .fix(fix("the call")),
+        .remedy(fix("the call")),
     )
 }
 
@@ -125,7 +125,7 @@ pub(super) fn thread_killed(case: &Case) -> Vec<Finding> {
             .shown_by(event, "the thread ended by SIGSYS, and only the thread")
             .fact("nobody sent the process a SIGSYS: that is how a filter's SECCOMP_RET_KILL_THREAD works")
             .relies_on_all(&["signal-generated"])
-            .fix(
+            .remedy(
                 "Have the filter end the whole process (SECCOMP_RET_KILL_PROCESS), so that somebody notices, \
                  and allow the call that the thread made.",
             ),
@@ -203,7 +203,7 @@ pub(in crate::diagnose) fn refused(case: &Case) -> Vec<Finding> {
             .about([id])
             .about(case.code_to(&[id]))
             .shown_by(event, "its last failed system call")
-            .fix(format!(
+            .remedy(format!(
                 "See whether {} works outside the container; if so, allow it in the seccomp profile, or give \
                  the capability that it needs. A filter should answer ENOSYS to calls it doesn't know, so \
                  that programs fall back.",

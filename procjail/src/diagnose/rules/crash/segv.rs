@@ -109,7 +109,7 @@ fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
         "a SIGSEGV that somebody sent",
         "one sent by kill(2) has no fault's code, and the sender is the process itself, in no system call",
     )
-    .fix(match &signal.fault {
+    .remedy(match &signal.fault {
         Some(fault) => format!(
             "Look up the instruction at 0x{:x} in the program or library that is loaded there; for its \
              stack and variables, record a core (--rlimit core=unlimited) and open it in a debugger.",
@@ -214,7 +214,7 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
         "a wild or null pointer",
         "the address is where the function was about to put something on its stack",
     )
-    .fix(
+    .remedy(
         "Find the recursion: the same functions repeat on the stack of a core (--rlimit core=unlimited). \
          If it is meant, give it more stack: --rlimit stack for the main thread, the thread's attributes \
          for others (musl gives them 128 KiB).",
@@ -266,7 +266,7 @@ pub(super) fn vsyscall(case: &Case) -> Vec<Finding> {
             .consistent()
             .about(ids(&group))
             .shown_by(first.event, "a fault in the page at 0xffffffffff600000")
-            .fix(
+            .remedy(
                 "Rebuild on a newer base image, or boot the machine with vsyscall=emulate.",
             );
             for (event, message) in message.take(1) {

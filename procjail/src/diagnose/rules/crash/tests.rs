@@ -11,6 +11,7 @@ fn at(address: u64, instruction: u64) -> Option<Fault> {
         address,
         instruction,
         stack_pointer: STACK,
+        code: Vec::new(),
     })
 }
 
@@ -29,7 +30,7 @@ fn faults_are_told_apart_by_their_address() {
     let verdict = |address, instruction, code| {
         crash(libc::SIGSEGV, code, at(address, instruction))
             .verdict("segv-fault")
-            .verdict
+            .verdict()
     };
     assert!(verdict(0x18, 0x40_1000, 1).contains("an offset of 24 B"));
     assert!(verdict(0, 0, 1).contains("called a function through a null pointer"));
@@ -78,7 +79,11 @@ fn an_overflow_that_the_runtime_notices_is_no_abort() {
         .end(8, &pid1, 0);
     let found = scene.verdict("segv-stack-overflow");
     assert_eq!(found.confidence, Confidence::Proven);
-    assert!(found.verdict.contains("its thread"), "{}", found.verdict);
+    assert!(
+        found.verdict().contains("its thread"),
+        "{}",
+        found.verdict()
+    );
     assert!(!scene.ids().contains(&"abrt-self".to_owned()));
 
     let mut plain = Scene::new(&["/bin/app"]);
@@ -96,6 +101,7 @@ fn a_stack_elsewhere_may_as_well_be_a_bad_stack_pointer() {
         address: 0x5000_0000,
         instruction: 0x40_1000,
         stack_pointer: 0x5000_0010,
+        code: Vec::new(),
     });
     let found = crash(libc::SIGSEGV, 1, elsewhere).verdict("segv-stack-overflow");
     assert_eq!(found.confidence, Confidence::Likely);

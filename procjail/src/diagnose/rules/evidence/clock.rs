@@ -47,7 +47,7 @@ pub(super) fn skew(case: &Case) -> Vec<Finding> {
             "a clock that is being slewed",
             "that changes it by half a thousandth at most",
         )
-        .fix(
+        .remedy(
             "Look which program set the time (a time service at its first answer, a hypervisor after a pause, an \
              operator). Programs should measure spans with CLOCK_MONOTONIC.",
         ),

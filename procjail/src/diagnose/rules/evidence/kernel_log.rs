@@ -87,7 +87,7 @@ pub(super) fn suppressed(case: &Case) -> Vec<Finding> {
         "victims of a group kill, which have one report together",
         "memory.oom.group was not at work",
     )
-    .fix(
+    .remedy(
         "Count OOM kills by oom_kill in memory.events, not by reports in the log; look into the first ones, which \
          have theirs.",
     );

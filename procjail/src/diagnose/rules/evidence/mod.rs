@@ -4,42 +4,66 @@ mod clock;
 mod kernel_log;
 mod pids;
 
-use crate::diagnose::{Case, Finding, Rule};
+use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::What;
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "evidence-lost",
-        about: "events are missing, so nothing can be said from their absence",
-        find: lost,
-    },
-    Rule {
-        id: "trace-cut-off",
-        about: "the trace has no end: its writer was killed, or the disk was full",
-        find: cut_off,
-    },
-    Rule {
-        id: "attached-late",
-        about: "the trace begins after the program did",
-        find: late,
-    },
-    Rule {
-        id: "pid-reused",
-        about: "several processes had the same PID, one after the other",
-        find: pids::reused,
-    },
-    Rule {
-        id: "clock-skew",
-        about: "the wall clock was set during the run, so times of day don't fit together",
-        find: clock::skew,
-    },
-    Rule {
-        id: "kmsg-ratelimited",
-        about: "there were more OOM kills than the kernel log reports",
-        find: kernel_log::suppressed,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "evidence-lost",
+            about: "events are missing, so nothing can be said from their absence",
+            alternatives: &[],
+        },
+        Rule {
+            id: "trace-cut-off",
+            about: "the trace has no end: its writer was killed, or the disk was full",
+            alternatives: &[],
+        },
+        Rule {
+            id: "attached-late",
+            about: "the trace begins after the program did",
+            alternatives: &[],
+        },
+        Rule {
+            id: "pid-reused",
+            about: "several processes had the same PID, one after the other",
+            alternatives: &[],
+        },
+        Rule {
+            id: "clock-skew",
+            about: "the wall clock was set during the run, so times of day don't fit together",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kmsg-ratelimited",
+            about: "there were more OOM kills than the kernel log reports",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Evidence,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(lost(case).into_iter().map(|one| ("evidence-lost", one)));
+    found.extend(cut_off(case).into_iter().map(|one| ("trace-cut-off", one)));
+    found.extend(late(case).into_iter().map(|one| ("attached-late", one)));
+    found.extend(
+        pids::reused(case)
+            .into_iter()
+            .map(|one| ("pid-reused", one)),
+    );
+    found.extend(clock::skew(case).into_iter().map(|one| ("clock-skew", one)));
+    found.extend(
+        kernel_log::suppressed(case)
+            .into_iter()
+            .map(|one| ("kmsg-ratelimited", one)),
+    );
+    found
+}
 
 fn lost(case: &Case) -> Vec<Finding> {
     let losses = case.losses();
@@ -71,7 +95,7 @@ fn lost(case: &Case) -> Vec<Finding> {
     ))
     .proven()
     .at(case.end_ns())
-    .fix("Record again with a larger --ring-size, and without --all-signals and --threads.");
+    .remedy("Record again with a larger --ring-size, and without --all-signals and --threads.");
     for (event, _) in case.each(|what| match what {
         What::Lost(lost) => Some(lost),
         _ => None,
@@ -96,7 +120,7 @@ fn cut_off(case: &Case) -> Vec<Finding> {
         .proven()
         .shown_by(last, "the last event that was written")
         .at(case.end_ns())
-        .fix("Look for what killed procjail (it takes the jail with it), or for a full disk, and record again."),
+        .remedy("Look for what killed procjail (it takes the jail with it), or for a full disk, and record again."),
     ]
 }
 
@@ -117,7 +141,7 @@ fn late(case: &Case) -> Vec<Finding> {
         .proven()
         .at(case.header.start_boot_ns)
         .fact("there is no event of the gate's opening, and no program was seen to start as PID 1")
-        .fix("Start the program with procjail trace."),
+        .remedy("Start the program with procjail trace."),
     ]
 }
 

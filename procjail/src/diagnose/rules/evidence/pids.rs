@@ -61,7 +61,7 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
                 "one process that executed another program",
                 "they have different start times",
             )
-            .fix(
+            .remedy(
                 "Name a process by PID and start time, as this trace does; hold on to one by a pidfd (pidfd_open(2)), \
                  which never means another. A larger kernel.pid_max makes it rarer.",
             ),

@@ -88,7 +88,7 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
                 format!("{} for it failed with ECHILD, {} before the end", call.syscall.name, render::duration(call.before_ns)),
             )
             .not("a child that the kernel discarded", "the wait that collected it is in the trace")
-            .fix(
+            .remedy(
                 "Let one place in the program collect children: no wait(-1), SIGCHLD handler or reaping library \
                  beside code that waits for its own children by PID (or pidfd).",
             ),
@@ -183,7 +183,7 @@ pub(super) fn discarded(case: &Case) -> Vec<Finding> {
         .not("a zombie", "the kernel has released it")
         .not("a wait elsewhere in the process", "no wait of the process returned it")
         .relies_on_all(&["reap", "signal-generated"])
-        .fix(
+        .remedy(
             "Set SIGCHLD to its default action before making children (it is inherited through exec when \
              ignored: look at who starts the program), and don't use SA_NOCLDWAIT where statuses matter.",
         );
@@ -256,7 +256,7 @@ fn daemonized_by(case: &Case, pid1: ProcessId) -> Option<Finding> {
             ))
             .proven();
     }
-    Some(finding.not("a crash", "PID 1 ended by itself with 0").fix(
+    Some(finding.not("a crash", "PID 1 ended by itself with 0").remedy(
         "Run the program in the foreground (its option is often --foreground, -F, --nodaemon or \
                  \"daemon off\"), or have PID 1 wait for what it started.",
     ))

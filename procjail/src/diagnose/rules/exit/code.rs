@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::children;
 use crate::diagnose::rules::{crash::names, crash::seccomp, exec, limit};
-use crate::diagnose::{Case, Cause, Finding, Passing, ProcessId};
+use crate::diagnose::{Case, Finding, Follows, Passing, ProcessId};
 use crate::event::FailedCall;
 use crate::render;
 
@@ -135,7 +135,7 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
     .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["reap"])
-    .fix(match recent.is_none() {
+    .remedy(match recent.is_none() {
         true => format!(
             "Read what {name} wrote last, and what its manual says of code {code}."
         ),
@@ -164,7 +164,7 @@ fn own_of(case: &Case, pid1: ProcessId) -> Option<Finding> {
         .iter()
         .any(|refused| refused.subjects.contains(&origin))
     {
-        finding = finding.because_of(Cause::Rule("seccomp-errno"));
+        finding = finding.follows(Follows::Rule("seccomp-errno"));
     }
     for above in chain.iter().rev().skip(1) {
         if let Some((event, _)) = case.exit(*above) {
@@ -231,7 +231,7 @@ pub(super) fn wrapped(case: &Case) -> Vec<Finding> {
                 .about(case.code_to(&ids))
                 .shown_by(exit, format!("exit_group({argument}), status {code}"))
                 .not("a code that the runtime made up", "it is the kernel's own status of that call")
-                .fix("Return codes from 0 to 255: 1 for any failure is enough; never a count or a negative number."),
+                .remedy("Return codes from 0 to 255: 1 for any failure is enough; never a count or a negative number."),
             )
         })
         .collect()
@@ -334,7 +334,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
             finding
                 .shown_by(exit, render::status(&ended.status))
                 .relies_on_all(&["exec-failed"])
-                .fix(format!(
+                .remedy(format!(
                     "Run ldd {file} in the same image: install the package of what is \"not found\", or set \
                      the library path (LD_LIBRARY_PATH, ld.so.conf and ldconfig)."
                 )),

@@ -1,7 +1,7 @@
 //! Codes that stem from a child's end.
 
 use crate::diagnose::rules::crash::names;
-use crate::diagnose::{Case, Cause, Finding, Passing, ProcessId, is_bad};
+use crate::diagnose::{Case, Finding, Follows, Passing, ProcessId, is_bad};
 use crate::event::{Disposition, ExitStatus, Signal};
 use crate::render;
 
@@ -68,8 +68,8 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
                     passed.reap,
                     format!("{child} collected, {} before", render::duration(passed.after_ns())),
                 )
-                .because_of(Cause::Process(passed.child))
-                .fix(format!(
+                .follows(Follows::Process(passed.child))
+                .remedy(format!(
                     "Look at what ended {child}. A shell that runs one program should exec it, so that its \
                      status is the container's."
                 )),
@@ -89,7 +89,7 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
                      ended on request, and reports the signal by its code as the JVM does."
                 ))
                 .shown_by(event, format!("its handler took {signal}"))
-                .fix(format!(
+                .remedy(format!(
                     "Nothing is wrong with the program: tell the supervisor that {code} is a clean end \
                      (SuccessExitStatus={code} for systemd)."
                 )),
@@ -97,7 +97,7 @@ fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
                     "{code} is an exit code that {returned} chose itself: neither it nor a child of it was \
                      killed by {signal}."
                 ))
-                .fix("Look up the code in the program's own documentation: it is not the kernel's."),
+                .remedy("Look up the code in the program's own documentation: it is not the kernel's."),
             };
             Some(finding)
         }
@@ -152,7 +152,7 @@ fn launders(
     let died = case.exit(passed.child)?.0;
     let mut finding = Finding::new(format!("{how}{further}: the code says nothing of what happened."))
         .about(chain.iter().copied())
-        .because_of(Cause::Process(passed.child))
+        .follows(Follows::Process(passed.child))
         .shown_by(died, format!("{child} {}", case.did_end(status)))
         .shown_by(passed.reap, format!("{name} collected it"))
         .shown_by(
@@ -160,7 +160,7 @@ fn launders(
             format!("{name} returned {code}, {} later", render::duration(passed.after_ns())),
         )
         .relies_on_all(&["reap"])
-        .fix(
+        .remedy(
             "Have the wrapper pass the status on (exec the program, or return 128 and the signal's number; set \
              -o pipefail for pipelines), and look at the child's end for the reason.",
         );
@@ -246,12 +246,12 @@ pub(super) fn zero(case: &Case) -> Vec<Finding> {
                 end(status),
             ))
             .about([pid1])
-            .because_of(Cause::Process(first))
+            .follows(Follows::Process(first))
             .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
             .shown_by(reap, format!("{name} collected it, and so knew"))
             .shown_by(exit, format!("{name} returned {code}"))
             .at(exit.time_ns)
-            .fix("Have PID 1 return a worker's failure as its own code, or restart the worker and say so."),
+            .remedy("Have PID 1 return a worker's failure as its own code, or restart the worker and say so."),
         )
     };
     if !killed.is_empty() {

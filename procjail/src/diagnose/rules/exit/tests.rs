@@ -26,13 +26,17 @@ fn a_code_is_the_childs_where_it_was_passed_on() {
     let found = scene.verdict("exit-own-code");
     assert!(
         found
-            .verdict
+            .verdict()
             .contains("worker (PID 2) itself returned the exit code 3")
     );
-    assert!(found.verdict.contains("wrapper (PID 1) returned the same"));
+    assert!(
+        found
+            .verdict()
+            .contains("wrapper (PID 1) returned the same")
+    );
     assert_eq!(found.pids.len(), 2);
     let own = wrapper(0, 1, 0x300).verdict("exit-own-code");
-    assert!(own.verdict.contains("wrapper (PID 1) itself"));
+    assert!(own.verdict().contains("wrapper (PID 1) itself"));
 }
 
 #[test]
@@ -65,9 +69,9 @@ fn a_wrapper_that_killed_its_child_is_said_to() {
     scene.send(4, &pid1, sent(libc::SIGTERM, &worker));
     let found = scene.verdict("exit-status-laundered");
     assert!(
-        found.verdict.contains("killed its child"),
+        found.verdict().contains("killed its child"),
         "{}",
-        found.verdict
+        found.verdict()
     );
 }
 
@@ -76,7 +80,7 @@ fn codes_above_128_have_three_origins() {
     let shell = wrapper(9, 1, 137 << 8).verdict("exit-128n-by-program");
     assert!(
         shell
-            .verdict
+            .verdict()
             .contains("its child worker (PID 2) was killed by SIGKILL")
     );
 
@@ -86,12 +90,12 @@ fn codes_above_128_have_three_origins() {
         .deliver(5, &pid1, libc::SIGTERM, Disposition::Handler)
         .end(9, &pid1, 143 << 8);
     let handled = handled.verdict("exit-128n-by-program");
-    assert!(handled.verdict.contains("after its handler took SIGTERM"));
+    assert!(handled.verdict().contains("after its handler took SIGTERM"));
 
     let mut alone = Scene::new(&["/bin/app"]);
     alone.end(9, inside(1, "app"), 137 << 8);
     let alone = alone.verdict("exit-128n-by-program");
-    assert!(alone.verdict.contains("chose itself"));
+    assert!(alone.verdict().contains("chose itself"));
 
     // A signal is a signal.
     let mut killed = Scene::new(&["/bin/app"]);
@@ -125,7 +129,7 @@ fn a_code_of_minus_one_is_255() {
         exit.argument = Some(-1);
     });
     let found = scene.verdict("exit-wrapped");
-    assert!(found.verdict.contains("exit(-1)") && found.verdict.contains("is 255"));
+    assert!(found.verdict().contains("exit(-1)") && found.verdict().contains("is 255"));
     assert!(!has(&scene, "exit-own-code"));
 }
 
@@ -147,7 +151,7 @@ fn a_missing_library_is_named_where_the_calls_are_known() {
     scene.failed_calls(4, &app, vec![failed]);
     let found = scene.verdict("exit-127-loader");
     assert_eq!(found.confidence, Confidence::Proven);
-    assert!(found.verdict.contains("libssl.so.3"));
+    assert!(found.verdict().contains("libssl.so.3"));
     assert!(!has(&scene, "exit-own-code") && !has(&scene, "exit-127-not-found"));
 }
 
@@ -243,6 +247,6 @@ fn what_every_program_looks_for_is_no_reason() {
         ],
     );
     scene.end(11, &sh, 4 << 8);
-    let verdict = scene.verdict("exit-own-code").verdict;
+    let verdict = scene.verdict("exit-own-code").verdict();
     assert!(!verdict.contains("ENOENT"), "{verdict}");
 }

@@ -1,6 +1,6 @@
 //! What the events alone tell: the clocks between a fatal signal, the end, and its notice.
 
-use crate::diagnose::{Case, Cause, Finding, ProcessId};
+use crate::diagnose::{Case, Finding, Follows, ProcessId};
 use crate::event::{CgroupChange, Event, What};
 use crate::hang;
 use crate::render;
@@ -52,8 +52,8 @@ fn dumped(case: &Case, id: ProcessId) -> Option<Finding> {
     .shown_by(taken, format!("{} is taken", render::escape(&signal.name)))
     .shown_by(end, "the process ends, with its core dumped")
     .not("a slow exit", "the end itself comes only after the dump")
-    .because_of(Cause::Process(id))
-    .fix(
+    .follows(Follows::Process(id))
+    .remedy(
         "Limit or switch off core dumps (--rlimit core=0), dump less (/proc/PID/coredump_filter), or have \
          them taken faster (/proc/sys/kernel/core_pattern).",
     );
@@ -76,9 +76,9 @@ fn dumping(case: &Case) -> Option<Finding> {
             event,
             format!("CoreDumping is set, {}", hang::standing(&hold)),
         )
-        .fix(format!("To free it: {}.", hang::remedy(&hold)));
+        .remedy(format!("To free it: {}.", hang::remedy(&hold)));
     Some(match case.process_of(&hold.thread.task) {
-        Some(process) => finding.because_of(Cause::Process(process)),
+        Some(process) => finding.follows(Follows::Process(process)),
         None => finding,
     })
 }
@@ -133,8 +133,8 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
         "a parent that reaps late",
         "the time lies before the parent was told",
     )
-    .because_of(Cause::Process(id))
-    .fix("Nothing is wrong: give the teardown this time, or use less memory or larger pages.");
+    .follows(Follows::Process(id))
+    .remedy("Nothing is wrong: give the teardown this time, or use less memory or larger pages.");
     if let Some((event, _)) = seen {
         finding = finding.shown_by(event, "it is in exit_mmap").proven();
     }
@@ -210,7 +210,7 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
         .shown_by(event, "it came into the jail's cgroup from outside")
         .shown_by(step, "PID 1 was gone, but the cgroup was not empty")
         .not("a process of the jail", "it has no PID in the jail's PID namespace")
-        .fix(
+        .remedy(
             "Find out who moves processes into the jail's cgroup. Whoever has to enter the jail should enter its \
              PID namespace as well (nsenter --pid), so that it ends with it.",
         ),
@@ -260,7 +260,7 @@ pub(super) fn rmdir_busy(case: &Case) -> Vec<Finding> {
         "the moment between the last exit and the empty cgroup",
         "procjail kept trying until the time was over",
     )
-    .fix("Free what is in it, then: procjail clean.");
+    .remedy("Free what is in it, then: procjail clean.");
     if !held.is_empty() {
         finding = finding.proven();
     }
@@ -273,7 +273,7 @@ pub(super) fn rmdir_busy(case: &Case) -> Vec<Finding> {
         "hang-d-state-block",
         "hang-cgroup-straggler",
     ] {
-        finding = finding.because_of(Cause::Rule(rule));
+        finding = finding.follows(Follows::Rule(rule));
     }
     vec![finding]
 }

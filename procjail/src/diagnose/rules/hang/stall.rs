@@ -1,6 +1,6 @@
 //! What the snapshots of a stall tell.
 
-use crate::diagnose::{Case, Cause, Confidence, Finding, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::{Event, FileSystem, Moment, Snapshot, ThreadState, What};
 use crate::hang::{self, Hold};
 use crate::render;
@@ -148,7 +148,7 @@ impl<'a> Group<'a> {
                         hang::standing(hold)
                     ),
                 )
-                .fix(sentence(&hang::remedy(hold)));
+                .remedy(sentence(&hang::remedy(hold)));
             if !hold.thread.stack.is_empty() {
                 let frames: Vec<String> = hold
                     .thread
@@ -392,12 +392,12 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
         )
         .not("a zombie that nobody reaps", "it is in state S, not Z")
         .at(group.first.time_ns.saturating_sub(group.waited_ns))
-        .fix(sentence(&hang::remedy(first)));
+        .remedy(sentence(&hang::remedy(first)));
     if let Some(process) = case.process_of(&first.thread.task) {
         finding = match first.cause {
             // Nothing else explains it.
             hang::Cause::NotReaped(_) => finding.about([process]),
-            _ => finding.because_of(Cause::Process(process)),
+            _ => finding.follows(Follows::Process(process)),
         };
     }
     Some(finding)
@@ -428,7 +428,7 @@ pub(super) fn output_held(case: &Case) -> Vec<Finding> {
     ))
     .proven()
     .shown_by(event, "the pipe of procjail's standard output or error is among its descriptors")
-    .fix("Free the process; in programs that leave others behind, redirect the output of those.");
+    .remedy("Free the process; in programs that leave others behind, redirect the output of those.");
     for rule in [
         "hang-d-state-fuse",
         "hang-d-state-nfs",
@@ -437,7 +437,7 @@ pub(super) fn output_held(case: &Case) -> Vec<Finding> {
         "hang-frozen",
         "hang-ptrace-exit-stop",
     ] {
-        finding = finding.because_of(Cause::Rule(rule));
+        finding = finding.follows(Follows::Rule(rule));
     }
     vec![finding]
 }
@@ -487,7 +487,7 @@ pub(super) fn dethread(case: &Case) -> Vec<Finding> {
             "a program that hangs by itself",
             "it is in the kernel, between two programs",
         )
-        .fix(match other.tracer_pid {
+        .remedy(match other.tracer_pid {
             0 => "Free the thread that it waits for.".to_owned(),
             tracer => format!("End the tracer, host PID {tracer}, or have it let the thread go."),
         });

@@ -1,7 +1,7 @@
 //! Killed by the kernel, for reasons other than memory, faults and limits.
 
 use super::{Death, deaths, grouped, shown, victims, was};
-use crate::diagnose::{Case, Cause, Finding, Origin};
+use crate::diagnose::{Case, Finding, Follows, Origin};
 use crate::event::What;
 use crate::render;
 
@@ -34,8 +34,8 @@ pub(super) fn namespace_end(case: &Case) -> Vec<Finding> {
     let mut finding = Finding::new(verdict)
         .proven()
         .about(ids.iter().copied())
-        .because_of(Cause::Rule("kill-after-grace"))
-        .because_of(Cause::Process(pid1));
+        .follows(Follows::Rule("kill-after-grace"))
+        .follows(Follows::Process(pid1));
     if let Some((event, _)) = case.exit(pid1) {
         finding = finding.shown_by(event, format!("{} {how}", case.name(pid1)));
     }
@@ -44,7 +44,7 @@ pub(super) fn namespace_end(case: &Case) -> Vec<Finding> {
         .not("an OOM kill", "the OOM killer chose none of them")
         .not("a kill by a process", "the signals come from the kernel, under PID 1's name as it ends")
         .relies_on_all(&["oom-kill"])
-        .fix("PID 1 should stop its processes and wait for them before it ends; look at why it ended.");
+        .remedy("PID 1 should stop its processes and wait for them before it ends; look at why it ended.");
     vec![finding]
 }
 
@@ -86,7 +86,7 @@ pub(super) fn parent_death(case: &Case) -> Vec<Finding> {
             );
             let mut finding = Finding::new(verdict).proven().about(ids.iter().copied());
             if !lives {
-                finding = finding.because_of(Cause::Process(parent));
+                finding = finding.follows(Follows::Process(parent));
             }
             finding = shown(
                 case,
@@ -101,7 +101,7 @@ pub(super) fn parent_death(case: &Case) -> Vec<Finding> {
                 finding
                     .not("a kill by the parent", "the sender was ending, and not in kill(2)")
                     .not("an OOM kill", "the signal does not come from the OOM killer")
-                    .fix(fix),
+                    .remedy(fix),
             )
         })
         .collect()
@@ -136,7 +136,7 @@ pub(super) fn tracer_end(case: &Case) -> Vec<Finding> {
             );
             let mut finding = Finding::new(verdict).about(ids.iter().copied());
             if let Some(tracer) = case.process_of(&first.event.task) {
-                finding = finding.because_of(Cause::Process(tracer));
+                finding = finding.follows(Follows::Process(tracer));
             }
             finding = match first.origin == Origin::TracerEnd {
                 true => finding
@@ -150,7 +150,7 @@ pub(super) fn tracer_end(case: &Case) -> Vec<Finding> {
                     .not("an OOM kill", "the OOM killer chose none of them")
                     .not("the end of the PID namespace", "the sender is not PID 1")
                     .relies_on_all(&["oom-kill"])
-                    .fix(
+                    .remedy(
                         "It asked for that: debuggers and sandboxes set PTRACE_O_EXITKILL. Detach before the tracer \
                          ends, or look at why it ended.",
                     ),
@@ -203,7 +203,7 @@ pub(super) fn other(case: &Case) -> Vec<Finding> {
         finding
             .not("an OOM kill", "the OOM killer chose none of them")
             .relies_on_all(&["oom-kill"])
-            .fix("Look at the kernel log around that time: the sysrq key, a bad page of memory, an exec that failed past \
+            .remedy("Look at the kernel log around that time: the sysrq key, a bad page of memory, an exec that failed past \
                   the point of no return."),
     ]
 }

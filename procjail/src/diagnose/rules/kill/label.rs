@@ -3,7 +3,7 @@
 use super::stopped::is_grace;
 use super::{Death, deaths};
 use crate::diagnose::rules::stop::attempt::Attempt;
-use crate::diagnose::{Case, Cause, Finding, Origin};
+use crate::diagnose::{Case, Finding, Follows, Origin};
 
 /// PID 1 was killed, and not by the OOM killer. Who did it is another verdict; this one answers what is
 /// asked first.
@@ -33,7 +33,7 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
     let kills = case.oom_kills().count();
     let counter = case.counter_growth(0, "memory.events:oom_kill");
     let mut finding = Finding::new(verdict)
-        .because_of(Cause::Process(pid1))
+        .follows(Follows::Process(pid1))
         .shown_by(
             death.event,
             format!(
@@ -56,7 +56,7 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .relies_on_all(&["oom-kill"])
-            .fix("More memory does not help; see who sent it, and why."),
+            .remedy("More memory does not help; see who sent it, and why."),
     ]
 }
 

@@ -11,61 +11,121 @@ mod stopped;
 mod tests;
 mod who;
 
-use crate::diagnose::{Case, Finding, Origin, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "kill-after-grace",
-        about: "stopped: a stop signal, then SIGKILL when the time to obey was over",
-        find: stopped::after_grace,
-    },
-    Rule {
-        id: "kill-external",
-        about: "killed by a process outside the jail, without a stop signal before",
-        find: who::external,
-    },
-    Rule {
-        id: "kill-internal",
-        about: "killed by another process of the jail: a parent, a supervisor, a sibling, itself",
-        find: who::internal,
-    },
-    Rule {
-        id: "kill-cgroup-kill",
-        about: "all processes of a cgroup were killed by a write to its cgroup.kill",
-        find: who::cgroup_kill,
-    },
-    Rule {
-        id: "kill-broadcast",
-        about: "one process killed many in one go, as kill(-1) and kill(-group) do",
-        find: who::broadcast,
-    },
-    Rule {
-        id: "kill-pidns-teardown",
-        about: "PID 1 ended, and the kernel killed all that were left in its PID namespace",
-        find: kernel::namespace_end,
-    },
-    Rule {
-        id: "kill-pdeathsig",
-        about: "the thread that had made the process ended, and with it went the process (PR_SET_PDEATHSIG)",
-        find: kernel::parent_death,
-    },
-    Rule {
-        id: "kill-ptrace-exitkill",
-        about: "the tracer of the process ended, and with it went the process (PTRACE_O_EXITKILL)",
-        find: kernel::tracer_end,
-    },
-    Rule {
-        id: "kill-kernel-other",
-        about: "killed by the kernel, for none of the known reasons",
-        find: kernel::other,
-    },
-    Rule {
-        id: "exit-137-not-oom",
-        about: "137 stands for SIGKILL; the OOM killer did not send it",
-        find: label::not_oom,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "kill-after-grace",
+            about: "stopped: a stop signal, then SIGKILL when the time to obey was over",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-external",
+            about: "killed by a process outside the jail, without a stop signal before",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-internal",
+            about: "killed by another process of the jail: a parent, a supervisor, a sibling, itself",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-cgroup-kill",
+            about: "all processes of a cgroup were killed by a write to its cgroup.kill",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-broadcast",
+            about: "one process killed many in one go, as kill(-1) and kill(-group) do",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-pidns-teardown",
+            about: "PID 1 ended, and the kernel killed all that were left in its PID namespace",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-pdeathsig",
+            about: "the thread that had made the process ended, and with it went the process (PR_SET_PDEATHSIG)",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-ptrace-exitkill",
+            about: "the tracer of the process ended, and with it went the process (PTRACE_O_EXITKILL)",
+            alternatives: &[],
+        },
+        Rule {
+            id: "kill-kernel-other",
+            about: "killed by the kernel, for none of the known reasons",
+            alternatives: &[],
+        },
+        Rule {
+            id: "exit-137-not-oom",
+            about: "137 stands for SIGKILL; the OOM killer did not send it",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        stopped::after_grace(case)
+            .into_iter()
+            .map(|one| ("kill-after-grace", one)),
+    );
+    found.extend(
+        who::external(case)
+            .into_iter()
+            .map(|one| ("kill-external", one)),
+    );
+    found.extend(
+        who::internal(case)
+            .into_iter()
+            .map(|one| ("kill-internal", one)),
+    );
+    found.extend(
+        who::cgroup_kill(case)
+            .into_iter()
+            .map(|one| ("kill-cgroup-kill", one)),
+    );
+    found.extend(
+        who::broadcast(case)
+            .into_iter()
+            .map(|one| ("kill-broadcast", one)),
+    );
+    found.extend(
+        kernel::namespace_end(case)
+            .into_iter()
+            .map(|one| ("kill-pidns-teardown", one)),
+    );
+    found.extend(
+        kernel::parent_death(case)
+            .into_iter()
+            .map(|one| ("kill-pdeathsig", one)),
+    );
+    found.extend(
+        kernel::tracer_end(case)
+            .into_iter()
+            .map(|one| ("kill-ptrace-exitkill", one)),
+    );
+    found.extend(
+        kernel::other(case)
+            .into_iter()
+            .map(|one| ("kill-kernel-other", one)),
+    );
+    found.extend(
+        label::not_oom(case)
+            .into_iter()
+            .map(|one| ("exit-137-not-oom", one)),
+    );
+    found
+}
 
 /// The OOM killers of user space: another rule tells of their kills.
 const OOM_DAEMONS: &[&str] = &["systemd-oomd", "earlyoom", "nohang", "kubelet", "oomd"];

@@ -2,7 +2,7 @@
 
 use super::{Death, deaths, shown, victims};
 use crate::diagnose::rules::stop::attempt::Attempt;
-use crate::diagnose::{Case, Cause, Finding, Origin, ProcessId};
+use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId};
 use crate::render;
 
 /// A stop signal, then SIGKILL. Why the stop took so long is another verdict, from which this follows.
@@ -64,7 +64,7 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     let mut finding = Finding::new(verdict)
         .proven()
         .about(all)
-        .because_of(Cause::Process(attempt.pid1))
+        .follows(Follows::Process(attempt.pid1))
         .shown_by(attempt.asked, format!("{signal} was asked for"));
     finding = shown(
         case,
@@ -87,7 +87,7 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
             .at(forced.time_ns)
             .not("an OOM kill", "the SIGKILL comes from who asked for the stop, not from the kernel")
             .relies_on_all(&["oom-kill"])
-            .fix("See why the program did not stop in time; a longer stop window helps only one that is slow."),
+            .remedy("See why the program did not stop in time; a longer stop window helps only one that is slow."),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::stopped::is_grace;
 use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
-use crate::diagnose::{Case, Cause, Finding, Origin, ProcessId};
+use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId};
 use crate::event::Event;
 use crate::render;
 
@@ -71,11 +71,11 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
             finding = finding.shown_by(event, "who the sender is, as recorded at that moment");
         }
         // A stop signal that went to the wrong one, and what followed.
-        finding = finding.because_of(Cause::Rule("term-wrong-target"));
+        finding = finding.follows(Follows::Rule("term-wrong-target"));
         Some(
             finding
                 .relies_on_all(&["oom-kill"])
-                .fix(format!(
+                .remedy(format!(
                     "Ask its owner: the process above, or whoever started it (cron, a script, a session). Have it \
                      send SIGTERM first, if a stop is what it wants{}.",
                     match name.as_str() {
@@ -144,7 +144,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
             .not("a kill from outside", "the sender is in the jail");
         if first.signal.sender_exiting && let Some(killer) = killer {
-            finding = finding.because_of(Cause::Process(killer));
+            finding = finding.follows(Follows::Process(killer));
         }
         if let Some(asked) = asked {
             finding = finding.shown_by(asked, format!("{who} had sent it SIGTERM"));
@@ -154,7 +154,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             case.name(first.process),
             render::duration(age)
         ));
-        Some(finding.relies_on_all(&["oom-kill"]).fix(match relation {
+        Some(finding.relies_on_all(&["oom-kill"]).remedy(match relation {
             "its parent" => {
                 "Look at why the parent kills it: worker managers do so when one does not answer in time, and \
                  their log may guess at memory. Raise that timeout, or fix what hangs."
@@ -205,7 +205,7 @@ pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
             let finding = Finding::new(verdict)
                 .proven()
                 .about(ids.iter().copied())
-                .because_of(Cause::Rule("kill-after-grace"));
+                .follows(Follows::Rule("kill-after-grace"));
             let finding = shown(case, finding, &group, ", from within write(2)")
                 .fact(format!(
                     "{} within {}",
@@ -219,7 +219,7 @@ pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
                 .not("an OOM kill", "a process sent the signal, not the kernel")
                 .not("procjail itself", "the sender is another process")
                 .relies_on_all(&["oom-kill"])
-                .fix("Find out what the sender is: a runtime or service manager that removes the cgroup, or a script.");
+                .remedy("Find out what the sender is: a runtime or service manager that removes the cgroup, or a script.");
             Some(finding)
         })
         .collect()
@@ -313,7 +313,7 @@ pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
                 .not("a write to cgroup.kill", "the sender was in kill(2)")
                 .not("an OOM kill", "a process sent the signals, not the kernel")
                 .relies_on_all(&["oom-kill"])
-                .fix(
+                .remedy(
                     "Look at the sender's code for kill with -1, 0 or a negative PID: a variable that is empty or \
                      was never set has that effect (`kill -9 -$pid`). Signal the PID that is meant.",
                 );

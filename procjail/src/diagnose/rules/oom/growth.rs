@@ -111,7 +111,7 @@ pub(super) fn spike(case: &Case) -> Vec<Finding> {
             )
         }
     };
-    vec![kill.qualify(finding.proven().fix(
+    vec![kill.qualify(finding.proven().remedy(
         "Bound the request or the allocation that does it; a monitor that samples every 15 s cannot see it.",
     ))]
 }
@@ -180,7 +180,7 @@ pub(super) fn leak(case: &Case) -> Vec<Finding> {
             .not("cache of files", "it is left out of these numbers")
             .not("a leap", "no second added a third of the limit")
             .confidence(confidence)
-            .fix("Find what grows with a heap profiler; a higher limit only buys time."),
+            .remedy("Find what grows with a heap profiler; a higher limit only buys time."),
         ),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::diagnose::{Case, Cause, Finding, ProcessId};
+use crate::diagnose::{Case, Finding, Follows, ProcessId};
 use crate::event::{
     Event, ExitStatus, KernelOom, MemoryCgroup, MemoryKinds, MemorySample, Moment, OomKill,
     ProcessMemory, ProcessSample, What,
@@ -225,14 +225,14 @@ impl<'a> Kill<'a> {
     /// A finding about this kill that says more than whose limit it was: under that one.
     pub fn qualify(&self, finding: Finding) -> Finding {
         let finding = match self.victim {
-            Some(victim) => finding.because_of(Cause::Process(victim)),
+            Some(victim) => finding.follows(Follows::Process(victim)),
             None => finding,
         };
         finding
-            .because_of(Cause::Rule("oom-own-limit"))
-            .because_of(Cause::Rule("oom-ancestor-limit"))
-            .because_of(Cause::Rule("oom-global"))
-            .because_of(Cause::Rule("oom-cpuset-mempolicy"))
+            .follows(Follows::Rule("oom-own-limit"))
+            .follows(Follows::Rule("oom-ancestor-limit"))
+            .follows(Follows::Rule("oom-global"))
+            .follows(Follows::Rule("oom-cpuset-mempolicy"))
     }
 }
 

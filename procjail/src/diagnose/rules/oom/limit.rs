@@ -174,7 +174,7 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix(format!(
+            .remedy(format!(
                 "Raise the limit above what the program needs at its peak (now {}), or make it use \
                  less; what the memory is made of says where to look.",
                 render::bytes(limit)
@@ -279,7 +279,7 @@ fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix(fix),
+            .remedy(fix),
     )
 }
 
@@ -338,7 +338,7 @@ pub(super) fn global(case: &Case) -> Vec<Finding> {
                 "a memory limit",
                 "no group from the victim's own up to the root was at its limit",
             )
-            .fix(
+            .remedy(
                 "Give the machine's programs memory limits that fit together, or the machine more \
                  memory; a lower oom_score_adj only makes another process die.",
             ),
@@ -369,6 +369,6 @@ pub(super) fn nodes(case: &Case) -> Vec<Finding> {
         shown(case, &group, Finding::new(verdict))
             .proven()
             .not("a memory limit", "the kernel log names another constraint")
-            .fix("Allow more nodes (cpuset.mems), bind less strictly (numactl --preferred), or move the jail."),
+            .remedy("Allow more nodes (cpuset.mems), bind less strictly (numactl --preferred), or move the jail."),
     ]
 }

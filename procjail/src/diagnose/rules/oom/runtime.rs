@@ -88,7 +88,7 @@ fn exceeds(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix(format!(
+            .remedy(format!(
                 "Make the heap fit, 60 to 75% of the limit: {advice}. Or raise the jail's limit to {} or more.",
                 render::bytes(needs)
             )),
@@ -269,7 +269,7 @@ pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
             "it ended itself",
         )
         .relies_on_all(&["oom-kill", "signal-generated"])
-        .fix("Raise the runtime's own limit (and the jail's with it, if need be), or make the program use less."),
+        .remedy("Raise the runtime's own limit (and the jail's with it, if need be), or make the program use less."),
     ]
 }
 

@@ -62,7 +62,7 @@ pub(super) fn innocent(case: &Case) -> Vec<Finding> {
                 true => Confidence::Likely,
                 false => Confidence::Proven,
             })
-            .fix("Correct oom_score_adj, so that the process with the memory is chosen, or limit that one.")
+            .remedy("Correct oom_score_adj, so that the process with the memory is chosen, or limit that one.")
         }
         (None, Some(makeup)) => {
             let (kind, bytes) = makeup.largest();
@@ -76,10 +76,10 @@ pub(super) fn innocent(case: &Case) -> Vec<Finding> {
                 makeup.percent(bytes)
             ))
             .proven()
-            .fix("Look for what the memory is made of; the victim is not the cause.")
+            .remedy("Look for what the memory is made of; the victim is not the cause.")
         }
         (None, None) => Finding::new(format!("{start}: the memory was elsewhere."))
-            .fix("Look at the other processes, at files in tmpfs and at the kernel's memory."),
+            .remedy("Look at the other processes, at files in tmpfs and at the kernel's memory."),
     };
     let finding = finding.shown_by(
         kill.event,
@@ -152,7 +152,7 @@ pub(super) fn shmem(case: &Case) -> Vec<Finding> {
             render::bytes(kill.oom.memory.shmem_bytes)
         ),
     )
-    .fix(fix);
+    .remedy(fix);
     finding = makeup.show(finding);
     if let Some((event, sample)) = after {
         finding = finding.shown_by(
@@ -224,7 +224,7 @@ fn shmem_by_the_victims(
                 ),
             )
         });
-    vec![kill.qualify(finding.consistent().fix(fix))]
+    vec![kill.qualify(finding.consistent().remedy(fix))]
 }
 
 pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
@@ -250,7 +250,7 @@ pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
                 ))
                 .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
                 .consistent()
-                .fix(fix),
+                .remedy(fix),
             ),
         ];
     };
@@ -283,7 +283,7 @@ pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
                     "clean cache is dropped before anything is killed; this is not clean",
                 )
                 .proven()
-                .fix(fix),
+                .remedy(fix),
         ),
     ]
 }
@@ -316,7 +316,7 @@ pub(super) fn kernel(case: &Case) -> Vec<Finding> {
                 render::bytes(kill.oom.memory.anon_bytes)
             ),
         );
-        return vec![kill.qualify(finding.proven().fix(fix))];
+        return vec![kill.qualify(finding.proven().remedy(fix))];
     }
     let Some(makeup) = makeup(case, &kill) else {
         return Vec::new();
@@ -358,7 +358,7 @@ pub(super) fn kernel(case: &Case) -> Vec<Finding> {
                     format!("anonymous memory was {}", render::bytes(makeup.kinds.anon)),
                 )
                 .proven()
-                .fix(fix),
+                .remedy(fix),
         ),
     ]
 }
@@ -385,7 +385,7 @@ pub(super) fn sockets(case: &Case) -> Vec<Finding> {
                     makeup.percent(bytes)
                 )))
                 .proven()
-                .fix(
+                .remedy(
                     "Read faster or accept fewer connections, or cap the buffers (net.ipv4.tcp_rmem and \
                      tcp_wmem, SO_RCVBUF). The same traffic may cost twice as much on another kernel.",
                 ),
@@ -439,11 +439,9 @@ pub(super) fn swap(case: &Case) -> Vec<Finding> {
         finding =
             finding.fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
     }
-    vec![kill.qualify(
-        finding.proven().fix(
-            "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
-        ),
-    )]
+    vec![kill.qualify(finding.proven().remedy(
+        "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
+    ))]
 }
 
 /// With a capital letter, for the start of a sentence.

@@ -83,7 +83,7 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
                         true => Confidence::Proven,
                         false => Confidence::Likely,
                     })
-                    .fix(
+                    .remedy(
                         "Free what blocks it: a thread in state D waits for a file system (FUSE, NFS) or a \
                          driver, which no signal ends.",
                     ),
@@ -187,7 +187,9 @@ pub(super) fn no_victim(case: &Case) -> Vec<Finding> {
                 false => Confidence::Likely,
             })
             .relies_on_all(&["oom-kill"])
-            .fix("Never give oom_score_adj -1000 to all processes of a group with a memory limit."),
+            .remedy(
+                "Never give oom_score_adj -1000 to all processes of a group with a memory limit.",
+            ),
     ]
 }
 
@@ -249,6 +251,6 @@ pub(super) fn disabled(case: &Case) -> Vec<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .fix("Write 0 to memory.oom_control, raise the limit, or kill the program."),
+            .remedy("Write 0 to memory.oom_control, raise the limit, or kill the program."),
     ]
 }

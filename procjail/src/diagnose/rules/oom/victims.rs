@@ -94,7 +94,7 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
                             "one OOM kill after another",
                             "they follow within microseconds, with no time to free anything",
                         )
-                        .fix(
+                        .remedy(
                             "Unset memory.oom.group (--oom-group) if the processes can do without each \
                              other; otherwise give the group more memory.",
                         ),
@@ -136,7 +136,7 @@ pub(super) fn shared_memory(case: &Case) -> Vec<Finding> {
                 .shown_by(kill.event, format!("and chose {} as victim", kill.name(case)))
                 .not("an OOM victim of its own", "the kernel named another one")
                 .proven()
-                .fix(
+                .remedy(
                     "Processes that share memory (clone(2) with CLONE_VM, vfork(2)) die together; give \
                      them memory of their own.",
                 ),
@@ -209,7 +209,7 @@ pub(super) fn invisible(case: &Case) -> Vec<Finding> {
             .shown_by(kill.event, format!("{} dies", kill.name(case)))
             .not("the end of the jail", "PID 1 was not the victim")
             .proven()
-            .fix(
+            .remedy(
                 "Let PID 1 end, or alert, when a worker dies; or set memory.oom.group (--oom-group), so \
                  that all die together. Watch the growth of oom_kill in memory.events.",
             ),
@@ -273,7 +273,7 @@ pub(super) fn many(case: &Case) -> Vec<Finding> {
             ))
             .relies_on_all(&["fork", "exit"])
             .proven()
-            .fix("Start fewer workers, cap their number (--pids), or size the limit for all of them."),
+            .remedy("Start fewer workers, cap their number (--pids), or size the limit for all of them."),
         ),
     ]
 }
@@ -340,7 +340,7 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
                         true => Confidence::Proven,
                         false => Confidence::Likely,
                     })
-                    .fix("Stop starting it again without end; raise the limit or make the program use less."),
+                    .remedy("Stop starting it again without end; raise the limit or make the program use less."),
             ),
         );
     }
@@ -407,7 +407,7 @@ pub(super) fn at_start(case: &Case) -> Vec<Finding> {
             .shown_by(kill.event, "PID 1 is the victim")
             .confidence(confidence)
             .relies_on_all(&["exec"])
-            .fix(
+            .remedy(
                 "Give it more: a small static program takes about 1 MiB, most take 10 MiB and more, and \
                  the runtimes of Java or Node 50 MiB before they do anything.",
             ),
@@ -452,7 +452,7 @@ pub(super) fn earlier(case: &Case) -> Vec<Finding> {
             )
             .relies_on_all(&["oom-kill"])
             .proven()
-            .fix(
+            .remedy(
                 "Treat the two apart. Flags such as OOMKilled that only tell that the counter oom_kill is \
                  not 0 mix them up.",
             ),

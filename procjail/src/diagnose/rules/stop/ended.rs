@@ -6,7 +6,8 @@ use super::fate::{Holdout, survivors, was_asked};
 use super::handled::{passes_on, taken};
 use super::programs::{Kind, kind};
 use super::reached::SIGNALS;
-use super::{Verdict, asked, ends};
+use super::{asked, ends};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::Event;
 use crate::render;
@@ -17,7 +18,7 @@ pub(super) fn trap_deferred(
     attempt: &Attempt<'_>,
     holdout: &Holdout<'_>,
     command: ProcessId,
-) -> Verdict {
+) -> Tagged {
     let who = case.name(holdout.process);
     let (_, name) = holdout.signal(attempt);
     let verdict = format!(
@@ -48,14 +49,14 @@ fn deferred(
     ends(case, attempt, finding)
         .not("a shell without a trap", "its handler ran")
         .relies_on_all(SIGNALS)
-        .fix(
+        .remedy(
             "Run the command in the background and wait for it (`PROGRAM & wait $!`): a trap interrupts wait, \
              but not a foreground command. Or `exec PROGRAM`.",
         )
 }
 
 /// PID 1 ended by itself: too early for those below it, or late because its trap had to wait.
-pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
+pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     let pid1 = attempt.pid1;
     let (exit_event, exit) = case.exit(pid1)?;
     exit.status.code?;
@@ -128,7 +129,7 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
             "an OOM kill of the rest",
             "the SIGKILL comes from the end of PID 1's namespace",
         )
-        .fix(match kind {
+        .remedy(match kind {
             Kind::Shell => {
                 "Wait again after the trap has run, until the program is gone: `while kill -0 $pid; do wait \
                  $pid; done`. Or `exec PROGRAM`, or an init at PID 1."
@@ -142,7 +143,7 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
 }
 
 /// The trap ran only after the foreground command had ended: late, but the shell stopped.
-fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> Option<Verdict> {
+fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> Option<Tagged> {
     const SHORT_NS: u64 = 200_000_000;
     let pid1 = attempt.pid1;
     let (reap, command) = case

@@ -5,13 +5,14 @@ use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
 use super::programs::{Kind, kind};
 use super::reached::SIGNALS;
-use super::{Verdict, ended, ends, finding, target, unsignalled, until};
+use super::{ended, ends, finding, target, unsignalled, until};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{CpuThrottling, Event, What};
 use crate::render;
 
 /// The process took the signal and outlived the window.
-pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
     let untold: Vec<ProcessId> = survivors(case, attempt, holdout.process)
         .into_iter()
         .filter(|id| !was_asked(case, attempt, *id))
@@ -99,7 +100,7 @@ pub(super) fn not_forwarding(
     attempt: &Attempt<'_>,
     untold: &[ProcessId],
     start: impl FnOnce(String) -> Finding,
-) -> Verdict {
+) -> Tagged {
     let signal = render::escape(&attempt.signal.name);
     let verdict = format!(
         "{} got {signal} and did not pass it on: {} never got a signal.{}",
@@ -115,7 +116,7 @@ pub(super) fn not_forwarding(
             "it was never sent to the program",
         )
         .relies_on_all(SIGNALS)
-        .fix(
+        .remedy(
             "Run the program itself instead of the wrapper's command (`node server.js` for `npm start`), \
              or put an init that signals the whole group at PID 1 (tini -g, dumb-init).",
         );
@@ -129,7 +130,7 @@ fn no_exit(
     holdout: &Holdout<'_>,
     steps: &[&Event],
     untold: &[ProcessId],
-) -> Verdict {
+) -> Tagged {
     let who = case.name(holdout.process);
     let (_, name) = holdout.signal(attempt);
     let took = match &holdout.fate {
@@ -163,7 +164,7 @@ fn no_exit(
     let finding = ends(case, attempt, finding)
         .not("an ignored or blocked signal", "it was taken")
         .relies_on_all(&["exit"])
-        .fix(
+        .remedy(
             "Let the handler end the program's main loop (set a flag that it looks at, wake it, close the \
              listener), and give its shutdown a deadline of its own. Look for threads that keep the process \
              alive: non-daemon threads, kept-alive connections.",
@@ -219,7 +220,7 @@ fn same_as_before<'a>(
 }
 
 /// A shutdown under way.
-fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Event]) -> Verdict {
+fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Event]) -> Tagged {
     let who = case.name(holdout.process);
     let left = survivors(case, attempt, holdout.process).len() as u64;
     let threads = steps
@@ -257,7 +258,7 @@ fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Eve
             "a program that does not react",
             "what it has to end went on ending until the kill",
         )
-        .fix(
+        .remedy(
             "Give it more time (procjail --stop-timeout, terminationGracePeriodSeconds), or make it faster: \
              end what is independent at the same time, not one after the other.",
         );
@@ -269,7 +270,7 @@ pub(super) fn throttled(
     case: &Case,
     attempt: &Attempt<'_>,
     holdout: &Holdout<'_>,
-) -> Option<Verdict> {
+) -> Option<Tagged> {
     let readings: Vec<(&Event, &CpuThrottling)> = looks(case, attempt)
         .filter_map(|(event, snapshot)| Some((event, snapshot.cpu.as_ref()?)))
         .collect();
@@ -324,7 +325,7 @@ pub(super) fn throttled(
             "it has a thread that wants to run (state R)",
         );
     }
-    let finding = ends(case, attempt, finding).fix(
+    let finding = ends(case, attempt, finding).remedy(
         "Raise the CPU limit (procjail --cpus, cpu.max), or allow bursts (cpu.max.burst): the shutdown needs CPU \
          time too.",
     );

@@ -2,13 +2,14 @@
 
 use super::attempt::Attempt;
 use super::fate::{Holdout, has, looks, threads_of};
-use super::{Verdict, ends, finding, until};
+use super::{ends, finding, until};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, ProcessId, program_of};
 use crate::event::{Disposition, Event};
 use crate::render;
 
 /// SIG_IGN. It survives an exec, a handler doesn't: so a program may have inherited it.
-pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
     let process = holdout.process;
     let number = holdout
         .sent
@@ -81,7 +82,7 @@ pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
         if let Some(exec) = last_exec.filter(|_| before.is_some()) {
             finding = finding.shown_by(exec, "the program that runs now was executed after that");
         }
-        let finding = ends(case, attempt, finding).fix(format!(
+        let finding = ends(case, attempt, finding).remedy(format!(
             "Let what starts it reset the signal before the exec: no `trap '' {short}` or nohup in the \
              script, SIG_DFL in the launcher. Or let the program install a handler.",
             short = name.trim_start_matches("SIG")
@@ -114,7 +115,7 @@ pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
             .proven()
             .shown_by(event, "the same program did not ignore it before");
     }
-    let finding = ends(case, attempt, finding).fix(format!(
+    let finding = ends(case, attempt, finding).remedy(format!(
         "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail \
          --stop-signal)."
     ));

@@ -16,123 +16,123 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnose::{Case, Finding, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::render;
 use attempt::Attempt;
 use fate::{Fate, Holdout};
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "term-ignored-pid1-default",
-        about: "PID 1 has no handler for the stop signal, so the kernel drops it: only SIGKILL ends it",
-        find: |case| why(case, "term-ignored-pid1-default"),
-    },
-    Rule {
-        id: "term-stuck-in-shell",
-        about: "PID 1 is a shell that neither ended nor passed the stop signal on to the program it waits for",
-        find: |case| why(case, "term-stuck-in-shell"),
-    },
-    Rule {
-        id: "term-shell-trap-deferred",
-        about: "a shell took the stop signal, but runs its trap only when the foreground command ends",
-        find: |case| why(case, "term-shell-trap-deferred"),
-    },
-    Rule {
-        id: "term-shell-wait-interrupted",
-        about: "the trap interrupted the shell's wait; it ended at once, and the program was killed with it",
-        find: |case| why(case, "term-shell-wait-interrupted"),
-    },
-    Rule {
-        id: "term-blocked",
-        about: "the stop signal is blocked: it stays pending, and nobody takes it",
-        find: |case| why(case, "term-blocked"),
-    },
-    Rule {
-        id: "term-ignored-inherited",
-        about: "the program ignores the stop signal because the one before it did: that survives an exec",
-        find: |case| why(case, "term-ignored-inherited"),
-    },
-    Rule {
-        id: "term-ignored-by-choice",
-        about: "the program itself ignores the stop signal",
-        find: |case| why(case, "term-ignored-by-choice"),
-    },
-    Rule {
-        id: "term-handler-no-exit",
-        about: "the handler ran, and the program went on as before until it was killed",
-        find: |case| why(case, "term-handler-no-exit"),
-    },
-    Rule {
-        id: "term-slow-shutdown",
-        about: "the shutdown made progress, but needed more time than it was given",
-        find: |case| why(case, "term-slow-shutdown"),
-    },
-    Rule {
-        id: "term-shutdown-cpu-throttled",
-        about: "the CPU limit held the shutdown back most of the time that it was given",
-        find: |case| why(case, "term-shutdown-cpu-throttled"),
-    },
-    Rule {
-        id: "term-wrapper-not-forwarding",
-        about: "a wrapper such as npm got the stop signal and did not pass it on",
-        find: |case| why(case, "term-wrapper-not-forwarding"),
-    },
-    Rule {
-        id: "term-wrapper-exits-first",
-        about: "a wrapper ended before the program below it, which was killed with the PID namespace",
-        find: |case| why(case, "term-wrapper-exits-first"),
-    },
-    Rule {
-        id: "stop-signal-mismatch",
-        about: "the stop signal is not the one that the program reacts to",
-        find: |case| why(case, "stop-signal-mismatch"),
-    },
-    Rule {
-        id: "term-pending-stopped",
-        about: "the process is stopped (SIGSTOP and the like), so its handler waits for SIGCONT",
-        find: |case| why(case, "term-pending-stopped"),
-    },
-    Rule {
-        id: "term-pending-frozen",
-        about: "the cgroup is frozen, so signals wait for its thaw",
-        find: |case| why(case, "term-pending-frozen"),
-    },
-    Rule {
-        id: "term-pending-uninterruptible",
-        about: "the process is in uninterruptible sleep, so the signal waits behind that",
-        find: |case| why(case, "term-pending-uninterruptible"),
-    },
-    Rule {
-        id: "term-wrong-target",
-        about: "the stop signal went to another process than the one that should stop",
-        find: |case| why(case, "term-wrong-target"),
-    },
-    Rule {
-        id: "term-not-sent",
-        about: "SIGKILL came without a stop signal before it, or without time to obey one",
-        find: target::not_sent,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "term-ignored-pid1-default",
+            about: "PID 1 has no handler for the stop signal, so the kernel drops it: only SIGKILL ends it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-stuck-in-shell",
+            about: "PID 1 is a shell that neither ended nor passed the stop signal on to the program it waits for",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-shell-trap-deferred",
+            about: "a shell took the stop signal, but runs its trap only when the foreground command ends",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-shell-wait-interrupted",
+            about: "the trap interrupted the shell's wait; it ended at once, and the program was killed with it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-blocked",
+            about: "the stop signal is blocked: it stays pending, and nobody takes it",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-ignored-inherited",
+            about: "the program ignores the stop signal because the one before it did: that survives an exec",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-ignored-by-choice",
+            about: "the program itself ignores the stop signal",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-handler-no-exit",
+            about: "the handler ran, and the program went on as before until it was killed",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-slow-shutdown",
+            about: "the shutdown made progress, but needed more time than it was given",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-shutdown-cpu-throttled",
+            about: "the CPU limit held the shutdown back most of the time that it was given",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-wrapper-not-forwarding",
+            about: "a wrapper such as npm got the stop signal and did not pass it on",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-wrapper-exits-first",
+            about: "a wrapper ended before the program below it, which was killed with the PID namespace",
+            alternatives: &[],
+        },
+        Rule {
+            id: "stop-signal-mismatch",
+            about: "the stop signal is not the one that the program reacts to",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-pending-stopped",
+            about: "the process is stopped (SIGSTOP and the like), so its handler waits for SIGCONT",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-pending-frozen",
+            about: "the cgroup is frozen, so signals wait for its thaw",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-pending-uninterruptible",
+            about: "the process is in uninterruptible sleep, so the signal waits behind that",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-wrong-target",
+            about: "the stop signal went to another process than the one that should stop",
+            alternatives: &[],
+        },
+        Rule {
+            id: "term-not-sent",
+            about: "SIGKILL came without a stop signal before it, or without time to obey one",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
 
-/// A finding, and the rule that it belongs to.
-type Verdict = (&'static str, Finding);
-
-/// Why the stop did not go as it should, if that is what the rule of that id finds.
-fn why(case: &Case, id: &str) -> Vec<Finding> {
-    let verdict = match Attempt::of(case) {
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let why = match Attempt::of(case) {
         Some(attempt) if attempt.forced.is_some() => forced(case, &attempt),
         Some(attempt) => not_forced(case, &attempt),
         None => target::wrong(case),
     };
-    verdict
-        .filter(|(found, _)| *found == id)
-        .map(|(_, finding)| finding)
-        .into_iter()
+    let not_sent = target::not_sent(case);
+    why.into_iter()
+        .chain(not_sent.into_iter().map(|one| ("term-not-sent", one)))
         .collect()
 }
 
 /// The attempt ended by force: what held it up?
-fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
+fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     if attempt
         .kill
         .is_some_and(|(_, kill)| kill.reason == "stop-signal")
@@ -156,7 +156,7 @@ fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
 }
 
 /// PID 1 ended by itself, or is still there: only some things can be wrong.
-fn not_forced(case: &Case, attempt: &Attempt<'_>) -> Option<Verdict> {
+fn not_forced(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     if let Some(verdict) = ended::ended(case, attempt) {
         return Some(verdict);
     }

@@ -3,20 +3,21 @@
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, last_look, looks};
 use super::reached::SIGNALS;
-use super::{Verdict, ends, finding, until};
+use super::{ends, finding, until};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, ProcessId};
 use crate::event::{CgroupChange, SignalGenerated, SignalResult, What};
 use crate::render;
 
 /// Queued, and nobody came to take it.
-pub(super) fn queued(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Verdict> {
+pub(super) fn queued(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
     stopped(case, attempt, holdout)
         .or_else(|| uninterruptible(case, attempt, holdout))
         .or_else(|| super::handled::throttled(case, attempt, holdout))
 }
 
 /// Stopped by a signal, and not continued since.
-fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Verdict> {
+fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
     let process = holdout.process;
     let since = holdout.since_ns(attempt);
     let last = case
@@ -66,7 +67,7 @@ fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<
     let finding = ends(case, attempt, finding)
         .not("a blocked signal", "its mask lets it through")
         .relies_on_all(SIGNALS)
-        .fix(format!(
+        .remedy(format!(
             "Find out why it is stopped; whoever stops {who} has to send SIGCONT as well, after the stop signal \
              at the latest."
         ));
@@ -89,7 +90,7 @@ fn stops(signal: &SignalGenerated) -> bool {
 }
 
 /// Frozen: nothing in the jail runs, so nothing of what it does counts.
-pub(super) fn frozen(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Verdict> {
+pub(super) fn frozen(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
     // What was dropped, ignored or taken is not what the thaw is waited for.
     if !matches!(holdout.fate, Fate::Queued | Fate::Blocked | Fate::Unknown) {
         return None;
@@ -141,13 +142,13 @@ pub(super) fn frozen(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) 
             "the freezer holds it; on cgroup v1 that looks like state D",
         )
         .relies_on_all(&["cgroup", "signal-delivered"])
-        .fix("Thaw it (write 0 to cgroup.freeze, THAWED to freezer.state), and find out who freezes it: a \
+        .remedy("Thaw it (write 0 to cgroup.freeze, THAWED to freezer.state), and find out who freezes it: a \
               pause, a checkpoint, a runtime that died between freeze and thaw.");
     Some(("term-pending-frozen", finding))
 }
 
 /// Uninterruptible sleep of every thread that could take the signal.
-fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Verdict> {
+fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
     let process = holdout.process;
     let who = case.name(process);
     let (_, name) = holdout.signal(attempt);
@@ -175,7 +176,7 @@ fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
             until(case, attempt, 1)
         );
         let finding = finding(case, attempt, holdout, verdict, "queued").consistent();
-        let finding = ends(case, attempt, finding).relies_on_all(SIGNALS).fix(
+        let finding = ends(case, attempt, finding).relies_on_all(SIGNALS).remedy(
             "Let the child of vfork execute or end at once; use posix_spawn, or fork where it has work to do.",
         );
         return Some(("term-pending-uninterruptible", finding));
@@ -220,7 +221,7 @@ fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
         .not("a frozen cgroup", "none is frozen, its own or above")
         .not("a blocked signal", "its mask lets it through")
         .relies_on_all(SIGNALS)
-        .fix(match in_vfork {
+        .remedy(match in_vfork {
             true => {
                 "Let the child of vfork execute or end at once; use posix_spawn, or fork where it has work to do."
             }

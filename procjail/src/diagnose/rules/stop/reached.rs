@@ -4,7 +4,8 @@ use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
 use super::handled::not_forwarding;
 use super::programs::{Kind, kind};
-use super::{Verdict, ends, finding, unsignalled, until};
+use super::{ends, finding, unsignalled, until};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{Disposition, Signal};
 use crate::render;
@@ -14,7 +15,7 @@ pub(super) const SIGNALS: &[&str] = &["signal-generated", "signal-delivered"];
 
 /// The kernel drops signals that PID 1 of a PID namespace has no handler for (`sig_task_ignored()` in
 /// kernel/signal.c). What PID 1 is tells what to do about it.
-pub(super) fn dropped(case: &Case, attempt: &Attempt<'_>) -> Verdict {
+pub(super) fn dropped(case: &Case, attempt: &Attempt<'_>) -> Tagged {
     let below = survivors(case, attempt, attempt.pid1);
     let untold: Vec<ProcessId> = below
         .into_iter()
@@ -57,7 +58,7 @@ fn no_handler(case: &Case, attempt: &Attempt<'_>) -> String {
     )
 }
 
-fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Verdict {
+fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Tagged {
     let verdict = format!(
         "{}: only SIGKILL ends it.{}",
         no_handler(case, attempt),
@@ -74,7 +75,7 @@ fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Verdict {
             "there still was none at the end of the window",
         )
         .relies_on_all(SIGNALS)
-        .fix(format!(
+        .remedy(format!(
             "Install a handler for {}, or put an init at PID 1 that passes it on (procjail --init, \
              tini, dumb-init): a process that is not PID 1 ends by it without a handler.",
             render::escape(&attempt.signal.name)
@@ -84,7 +85,7 @@ fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Verdict {
 
 /// PID 1 is a shell without a trap. `sh -c` with a single command executes it in its own place; then
 /// PID 1 is the program, and not a shell.
-fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> Verdict {
+fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> Tagged {
     let signal = render::escape(&attempt.signal.name);
     let verdict = format!(
         "{} is a shell without a trap for {signal}: it neither ended nor passed the signal on, and {} \
@@ -102,7 +103,7 @@ fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> V
         )
         .not("a trap that waits", "the shell has no handler")
         .relies_on_all(SIGNALS)
-        .fix(
+        .remedy(
             "Start the program directly (exec form), or with `exec PROGRAM` in the script; where a shell \
              must stay, run the program in the background, trap the signal, pass it on, and wait.",
         );
@@ -133,7 +134,7 @@ fn caught_instead<'a>(case: &'a Case, attempt: &Attempt<'_>) -> Vec<&'a Signal> 
     caught
 }
 
-fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Verdict {
+fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Tagged {
     let names: Vec<String> = caught
         .iter()
         .map(|signal| render::escape(&signal.name))
@@ -162,7 +163,7 @@ fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Verdict {
             "it has handlers for other signals that ask to stop",
         )
         .relies_on_all(SIGNALS)
-        .fix(format!(
+        .remedy(format!(
             "Stop it with {} (procjail --stop-signal, STOPSIGNAL of an image), or let it handle {signal} \
              as well.",
             names.first().map_or("SIGTERM", String::as_str)
@@ -171,7 +172,7 @@ fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Verdict {
 }
 
 /// Blocked in every thread, and nobody waits for it.
-pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Verdict {
+pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
     let who = case.name(holdout.process);
     let (number, name) = holdout.signal(attempt);
     let verdict = format!(
@@ -207,7 +208,7 @@ pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
     let finding = ends(case, attempt, finding)
         .not("an ignored signal", "a blocked signal is queued, not dropped")
         .relies_on_all(SIGNALS)
-        .fix(
+        .remedy(
             "Unblock the signal, or reset the mask before the exec: it is inherited. A thread that waits for \
              signals (sigwait, signalfd) has to be running when the stop comes.",
         );

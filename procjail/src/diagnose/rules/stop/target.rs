@@ -3,7 +3,8 @@
 use super::attempt::{Attempt, asks_to_stop};
 use super::fate::Holdout;
 use super::reached::SIGNALS;
-use super::{Verdict, ends, finding};
+use super::{ends, finding};
+use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::{Event, SignalGenerated, SignalResult};
 use crate::render;
@@ -14,7 +15,7 @@ pub(super) fn missed(
     attempt: &Attempt<'_>,
     holdout: &Holdout<'_>,
     missed: ProcessId,
-) -> Verdict {
+) -> Tagged {
     let who = case.name(holdout.process);
     let told = case
         .sent(holdout.process)
@@ -42,7 +43,7 @@ pub(super) fn missed(
         .fact(format!("no signal to {} before the kill", case.name(missed)))
         .not("a program that ignores the signal", "it was never sent to it")
         .relies_on_all(SIGNALS)
-        .fix(
+        .remedy(
             "Signal all that has to stop. A process that called setsid or setpgid is not in the group that \
              kill(-pgid) reaches, and a PID file may name a process of an earlier run.",
         );
@@ -51,7 +52,7 @@ pub(super) fn missed(
 
 /// Without an attempt on PID 1: somebody asked another process of the jail to stop, then PID 1 was
 /// killed.
-pub(super) fn wrong(case: &Case) -> Option<Verdict> {
+pub(super) fn wrong(case: &Case) -> Option<Tagged> {
     let pid1 = case.pid1()?;
     let (kill, killer) = kill_of(case, pid1)?;
     let (event, signal) = case.signals().find(|(event, signal)| {
@@ -90,7 +91,7 @@ pub(super) fn wrong(case: &Case) -> Option<Verdict> {
         .in_order()
         .fact(format!("{} got no stop signal", case.pid1_name()))
         .relies_on_all(SIGNALS)
-        .fix("Send the stop signal to the main process: look at the PID file, or at what the script takes for its PID.");
+        .remedy("Send the stop signal to the main process: look at the PID file, or at what the script takes for its PID.");
     Some(("term-wrong-target", finding))
 }
 
@@ -150,9 +151,9 @@ pub(super) fn not_sent(case: &Case) -> Vec<Finding> {
             ),
         )
         .relies_on_all(&["signal-generated"])
-        .fix(fix);
+        .remedy(fix);
     vec![match attempt {
         Some(attempt) => finding.at(attempt.asked.time_ns),
-        None => finding.because_of(crate::diagnose::Cause::Process(pid1)),
+        None => finding.follows(crate::diagnose::Follows::Process(pid1)),
     }]
 }

@@ -62,6 +62,7 @@ fn asked(scene: &mut Scene) {
         signal: Signal::new(TERM),
         stop_signal: Signal::new(TERM),
         timeout_ns: 1_000_000_000,
+        by: None,
     };
     scene.at(100, launcher(), What::StopRequested(what));
 }
@@ -108,6 +109,8 @@ fn thread(task: Task, state: &str, call: &str) -> ThreadState {
         caught: Vec::new(),
         core_dumping: false,
         stall: None,
+        cpu_ns: None,
+        switches: None,
     }
 }
 
@@ -119,6 +122,7 @@ fn look(scene: &mut Scene, ms: u64, moment: Moment, threads: Vec<ThreadState>) {
         frozen: None,
         cpu: None,
         waited_ns: None,
+        processes: Vec::new(),
     };
     scene.at(ms, launcher(), What::Snapshot(what));
 }
@@ -388,6 +392,7 @@ fn a_cpu_limit_counts_only_if_it_held_back_most_of_the_time() {
                     used_ns: 1_000_000,
                 }),
                 waited_ns: None,
+                processes: Vec::new(),
             };
             scene.at(ms, launcher(), What::Snapshot(what));
         }
@@ -414,6 +419,7 @@ fn state_d_in_a_frozen_cgroup_is_the_freezers() {
         frozen: Some("/procjail/web".into()),
         cpu: None,
         waited_ns: None,
+        processes: Vec::new(),
     };
     scene.at(600, launcher(), What::Snapshot(what));
     killed(&mut scene, &[app()]);

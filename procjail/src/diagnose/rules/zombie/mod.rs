@@ -6,42 +6,78 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::diagnose::{Case, Finding, ProcessId, Rule};
+use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Disposition, Event, SignalResult, ThreadState};
 use crate::render;
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "zombie-pid1-not-reaping",
-        about: "PID 1 does not collect the children it has or inherits",
-        find: below_pid1,
-    },
-    Rule {
-        id: "zombie-parent-not-reaping",
-        about: "a process does not collect its children",
-        find: below_parent,
-    },
-    Rule {
-        id: "zombie-leader-live-threads",
-        about: "a process's main thread ended, its other threads go on",
-        find: leader,
-    },
-    Rule {
-        id: "zombie-traced",
-        about: "a debugger has not collected the process that it traces",
-        find: traced,
-    },
-    Rule {
-        id: "zombie-outside-parent",
-        about: "a process that entered the jail from outside is not collected by its parent there",
-        find: outside::outside_parent,
-    },
-    Rule {
-        id: "zombie-jail-init-unreaped",
-        about: "PID 1 is dead, and its parent has not collected it",
-        find: outside::pid1_unreaped,
-    },
-];
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "zombie-pid1-not-reaping",
+            about: "PID 1 does not collect the children it has or inherits",
+            alternatives: &[],
+        },
+        Rule {
+            id: "zombie-parent-not-reaping",
+            about: "a process does not collect its children",
+            alternatives: &[],
+        },
+        Rule {
+            id: "zombie-leader-live-threads",
+            about: "a process's main thread ended, its other threads go on",
+            alternatives: &[],
+        },
+        Rule {
+            id: "zombie-traced",
+            about: "a debugger has not collected the process that it traces",
+            alternatives: &[],
+        },
+        Rule {
+            id: "zombie-outside-parent",
+            about: "a process that entered the jail from outside is not collected by its parent there",
+            alternatives: &[],
+        },
+        Rule {
+            id: "zombie-jail-init-unreaped",
+            about: "PID 1 is dead, and its parent has not collected it",
+            alternatives: &[],
+        },
+    ],
+    rank: Rank::Problem,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    let mut found = Vec::new();
+    found.extend(
+        below_pid1(case)
+            .into_iter()
+            .map(|one| ("zombie-pid1-not-reaping", one)),
+    );
+    found.extend(
+        below_parent(case)
+            .into_iter()
+            .map(|one| ("zombie-parent-not-reaping", one)),
+    );
+    found.extend(
+        leader(case)
+            .into_iter()
+            .map(|one| ("zombie-leader-live-threads", one)),
+    );
+    found.extend(traced(case).into_iter().map(|one| ("zombie-traced", one)));
+    found.extend(
+        outside::outside_parent(case)
+            .into_iter()
+            .map(|one| ("zombie-outside-parent", one)),
+    );
+    found.extend(
+        outside::pid1_unreaped(case)
+            .into_iter()
+            .map(|one| ("zombie-jail-init-unreaped", one)),
+    );
+    found
+}
 
 /// Younger ones are on their way, nanoseconds.
 const LASTING_NS: u64 = 1_000_000_000;
@@ -235,7 +271,7 @@ fn below_pid1(case: &Case) -> Vec<Finding> {
     ))
     .proven()
     .about(zombies.iter().map(|zombie| zombie.id))
-    .fix(
+    .remedy(
         "Put an init that collects orphans at PID 1 (procjail --init, docker run --init, tini, dumb-init); an \
          application at PID 1 that makes children has to wait for them itself.",
     );
@@ -267,7 +303,7 @@ fn below_parent(case: &Case) -> Vec<Finding> {
                 "PID 1's neglect",
                 "they are not orphans: the process that made them lives, and only it may collect them",
             )
-            .fix(
+            .remedy(
                 "Make that program wait for its children (waitpid, a SIGCHLD handler). An init at PID 1 does \
                  not help: it gets them only when their parent ends.",
             );
@@ -344,7 +380,7 @@ fn leader(case: &Case) -> Vec<Finding> {
         .proven()
         .about([id])
         .not("a zombie that its parent neglects", "the process has not ended: no wait can return it yet")
-        .fix(
+        .remedy(
             "End the process with exit() or by returning from main, not the main thread alone (pthread_exit, \
              or a runtime whose main thread panicked); if a thread is stuck, what it waits for is the cause.",
         );
@@ -411,7 +447,7 @@ fn traced(case: &Case) -> Vec<Finding> {
                 .fact(format!("the SIGCHLD for it went to {name}, which is not its parent: that is its tracer"))
                 .not("a parent that does not wait", "the kernel does not give it a child that somebody traces")
                 .relies_on_all(&["reap"])
-                .fix(format!("End {name} (a debugger, strace, or a crash reporter), or have it wait for what it traces.")),
+                .remedy(format!("End {name} (a debugger, strace, or a crash reporter), or have it wait for what it traces.")),
             )
         })
         .collect()

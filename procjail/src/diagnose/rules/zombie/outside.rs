@@ -104,7 +104,7 @@ pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
         )
         .not("PID 1's neglect", "only the parent may collect it, and that is not PID 1")
         .relies_on_all(&["free"])
-        .fix(format!(
+        .remedy(format!(
             "End {outsider} or have it wait for its child: an exec client, nsenter or a debugger that entered \
              the namespace and hangs."
         ));
@@ -162,7 +162,7 @@ pub(super) fn pid1_unreaped(case: &Case) -> Vec<Finding> {
     .shown_by(exit, format!("{} {}", case.name(pid1), case.did_end(&ended.status)))
     .not("processes that are left in the jail", "all that the trace knows of had ended")
     .relies_on_all(&["exit", "fork"])
-    .fix(format!(
+    .remedy(format!(
         "Look at what kept {parent} from waiting: stopped (SIGSTOP, a debugger), frozen, or short of processor \
          time."
     ));

@@ -57,7 +57,7 @@ fn zombies_are_counted_and_extrapolated() {
     let found = scene.verdict("zombie-pid1-not-reaping");
     assert!(
         found
-            .verdict
+            .verdict()
             .contains("10 zombies (10 curl) under it, 10 more a minute")
     );
 }
@@ -156,9 +156,9 @@ fn late_news_of_a_release_are_no_zombie() {
     let long = entered(Some(15_000), 20_000, 0).verdict(id);
     assert_eq!(long.confidence, Confidence::Likely);
     assert!(
-        long.verdict.contains("did not collect it for 14.995 s"),
+        long.verdict().contains("did not collect it for 14.995 s"),
         "{}",
-        long.verdict
+        long.verdict()
     );
 }
 
@@ -168,9 +168,10 @@ fn a_zombie_that_pid_1_waits_for_is_proven() {
     let held = entered(Some(3_001), 1_000, 2_000).verdict(id);
     assert_eq!(held.confidence, Confidence::Proven);
     assert!(
-        held.verdict.contains("kept PID 1 from ending for 2.000 s"),
+        held.verdict()
+            .contains("kept PID 1 from ending for 2.000 s"),
         "{}",
-        held.verdict
+        held.verdict()
     );
     // It waited for another one that was slow to die.
     let mut slow = entered(None, 1_000, 2_000);

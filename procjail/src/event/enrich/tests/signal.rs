@@ -124,6 +124,7 @@ fn only_a_fault_has_an_address() {
             address,
             instruction: 0x1000,
             stack_pointer: 0x2000,
+            code: Vec::new(),
         })
     };
     assert_eq!(fault(base), at(8));

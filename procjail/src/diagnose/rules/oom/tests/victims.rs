@@ -105,6 +105,7 @@ fn a_stop_after_an_oom_kill_is_what_ended_the_jail() {
         signal: Signal::new(libc::SIGTERM),
         stop_signal: Signal::new(libc::SIGTERM),
         timeout_ns: 1,
+        by: None,
     };
     scene.at(9000, outside(4100, "procjail"), What::StopRequested(stop));
     scene.exit(9010, app(), 143, mib(1));

@@ -1,0 +1,34 @@
+//! How the run went, where nothing went wrong: every explanation begins with a sentence that tells it.
+
+mod itself;
+mod requested;
+
+use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
+
+pub(super) const FAMILY: Family = Family {
+    rules: &[
+        Rule {
+            id: "ended-on-request",
+            about: "PID 1 was asked to stop, and did",
+            alternatives: &["an end for another reason"],
+        },
+        Rule {
+            id: "exited-by-itself",
+            about: "PID 1 exited, and nobody had asked it to",
+            alternatives: &["a signal", "a stop"],
+        },
+    ],
+    rank: Rank::Story,
+    analyse,
+};
+
+/// What there is of this family in a case.
+fn analyse(case: &Case) -> Vec<Tagged> {
+    match requested::ended(case) {
+        Some(finding) => vec![("ended-on-request", finding)],
+        None => itself::exited(case)
+            .into_iter()
+            .map(|finding| ("exited-by-itself", finding))
+            .collect(),
+    }
+}
