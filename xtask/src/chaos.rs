@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use procjail_tests::chaos::{self, Options, Told};
 
 use crate::vm;
-use crate::workspace::build_release;
+use crate::workspace::{Profile, build_optimised};
 
 /// Kill, stop, freeze and starve launchers and jails at random instants, and look what is left: here (as
 /// root), or in virtual machines
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             false => ExitCode::FAILURE,
         });
     }
-    let (procjail, misbehave) = build_release()?;
+    let (procjail, misbehave) = build_optimised(Profile::Release)?;
     let start = Instant::now();
     let options = Options {
         procjail,

@@ -27,11 +27,31 @@ pub fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Builds the optimised `procjail` and the failing programs; returns their paths.
-pub fn build_release() -> anyhow::Result<(PathBuf, PathBuf)> {
+/// How a program is optimised; see `Cargo.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// For tests: quick to build.
+    Release,
+    /// For packages and measurements.
+    Dist,
+}
+
+impl Profile {
+    /// Its name, which is that of its directory below the target's as well.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
+/// Builds an optimised `procjail` and the failing programs; returns their paths.
+pub fn build_optimised(profile: Profile) -> anyhow::Result<(PathBuf, PathBuf)> {
     let packages = [
         "build",
-        "--release",
+        "--profile",
+        profile.name(),
         "--package",
         "procjail",
         "--package",
@@ -39,6 +59,6 @@ pub fn build_release() -> anyhow::Result<(PathBuf, PathBuf)> {
     ];
     let status = cargo(&packages).status().context("cannot run cargo")?;
     ensure!(status.success(), "the build failed: {status}");
-    let release = target()?.join("release");
-    Ok((release.join("procjail"), release.join("misbehave")))
+    let directory = target()?.join(profile.name());
+    Ok((directory.join("procjail"), directory.join("misbehave")))
 }

@@ -8,7 +8,7 @@ use procjail::trace;
 use procjail_tests::collector::Collector;
 
 use super::measure::{Clock, Contestant, bar, race, table};
-use crate::workspace::build_release;
+use crate::workspace::{Profile, build_optimised};
 
 /// Programs of the storms, and how many pieces make a million events.
 const STORMS: [(&str, u64); 2] = [("signal-storm", 500_000), ("fork-storm", 170_000)];
@@ -22,7 +22,7 @@ const MOST_BYTES: u64 = 1_000_000_000;
 
 /// Measures and prints; whether the bars are met.
 pub fn run(rounds: usize) -> anyhow::Result<bool> {
-    let (procjail, misbehave) = build_release()?;
+    let (procjail, misbehave) = build_optimised(Profile::Dist)?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let mut met = true;
     for (storm, pieces) in STORMS {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use procjail::trace::Footer;
 
 use super::measure::{Clock, Contestant, bar, mount_namespace, race, ratio_of, table};
-use crate::workspace::build_release;
+use crate::workspace::{Profile, build_optimised};
 
 /// The tracepoints that procjail records of the same storms, with the least a script can do with them.
 const BPFTRACE: &str = r#"
@@ -46,7 +46,7 @@ const FORK_SLOWDOWN: f64 = 1.05;
 
 /// Measures and prints; whether the bars are met.
 pub fn run(rounds: usize) -> anyhow::Result<bool> {
-    let (procjail, misbehave) = build_release()?;
+    let (procjail, misbehave) = build_optimised(Profile::Dist)?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let forks = storm(&FORKS, rounds, &procjail, &misbehave, directory.path())?;
     let signals = storm(&SIGNALS, rounds, &procjail, &misbehave, directory.path())?;

@@ -13,7 +13,7 @@ use std::{env, fs};
 use anyhow::{Context as _, ensure};
 
 use crate::man;
-use crate::workspace::{cargo, root, target};
+use crate::workspace::{Profile, cargo, root, target};
 
 /// Build the Debian package, with the committed BPF object
 #[derive(Debug, clap::Args)]
@@ -29,29 +29,40 @@ pub struct Args {
 ///
 /// The package can't be built, or is not right.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let package = build()?;
+    // What is only tried out need not be built for long.
+    let profile = match args.check {
+        true => Profile::Release,
+        false => Profile::Dist,
+    };
+    let package = build(profile)?;
     if args.check {
-        trial::run(&package, &program()?)?;
+        trial::run(&package, &program(profile)?)?;
     }
     println!("{}", package.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn program() -> anyhow::Result<PathBuf> {
-    Ok(target()?.join("release/procjail"))
+fn program(profile: Profile) -> anyhow::Result<PathBuf> {
+    Ok(target()?.join(profile.name()).join("procjail"))
 }
 
 /// Builds all that goes into the package, and the package.
-fn build() -> anyhow::Result<PathBuf> {
-    run_to_end(&mut cargo(&["build", "--release", "--package", "procjail"]))?;
-    let made = target()?.join("release/package");
+fn build(profile: Profile) -> anyhow::Result<PathBuf> {
+    run_to_end(&mut cargo(&[
+        "build",
+        "--profile",
+        profile.name(),
+        "--package",
+        "procjail",
+    ]))?;
+    let made = target()?.join(profile.name()).join("package");
     if made.exists() {
         // A page of a command that is no more.
         fs::remove_dir_all(&made).with_context(|| format!("cannot remove {}", made.display()))?;
     }
     let manual = made.join("man");
     man::write(&manual)?;
-    completions(&made.join("completions"))?;
+    completions(&program(profile)?, &made.join("completions"))?;
     let documents = made.join("doc");
     fs::create_dir_all(&documents)?;
     fs::write(
@@ -61,18 +72,18 @@ fn build() -> anyhow::Result<PathBuf> {
     fs::write(documents.join("changelog.Debian"), changelog()?)?;
     compress(&manual)?;
     compress(&documents)?;
-    package()
+    package(profile)
 }
 
 /// The scripts, named as each shell wants them.
-fn completions(directory: &Path) -> anyhow::Result<()> {
+fn completions(program: &Path, directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory)?;
     for (shell, name) in [
         ("bash", "procjail"),
         ("fish", "procjail.fish"),
         ("zsh", "_procjail"),
     ] {
-        let script = output(Command::new(program()?).args(["completions", shell]))?;
+        let script = output(Command::new(program).args(["completions", shell]))?;
         fs::write(directory.join(name), script)?;
     }
     Ok(())
@@ -119,7 +130,7 @@ const HOW_TO_INSTALL: &str =
     "cargo install cargo-deb --version 3.8.0 --no-default-features --locked";
 
 /// Calls cargo-deb, which tells where the package is.
-fn package() -> anyhow::Result<PathBuf> {
+fn package(profile: Profile) -> anyhow::Result<PathBuf> {
     output(&mut cargo(&["deb", "--version"]))
         .with_context(|| format!("cargo-deb is missing; install it: {HOW_TO_INSTALL}"))?;
     let target = target()?;
@@ -127,7 +138,8 @@ fn package() -> anyhow::Result<PathBuf> {
     let mut cargo_deb = cargo(&["deb", "--package", "procjail", "--no-build"]);
     cargo_deb
         // The symbols name the frames of what `procjail lab` makes crash.
-        .args(["--no-strip", "--compress-system", "--locked", "--target"])
+        .args(["--no-strip", "--compress-system", "--locked"])
+        .args(["--profile", profile.name(), "--target"])
         .arg(triple)
         .arg("--output")
         .arg(target.join("debian/"));

@@ -14,8 +14,8 @@ use crate::workspace::cargo;
 /// Linked without a C library of the machine's, which has none.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Between speed in the machine and time to build; see Cargo.toml.
-const PROFILE: &str = "vm";
+/// The same as of the tests outside: it is built already.
+const PROFILE: &str = "release";
 
 /// Where programs lie in a machine, below its root.
 pub const PROCJAIL: &str = "test/procjail";
