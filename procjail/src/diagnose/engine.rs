@@ -420,6 +420,7 @@ fn unavailable(case: &Case) -> Vec<Unavailable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::fixture::{Scene, inside};
 
     #[test]
     fn a_circle_of_causes_is_cut() {
@@ -437,5 +438,75 @@ mod tests {
         let mut leads = vec![false; 4];
         lead(&parents, 2, &mut leads);
         assert_eq!(leads, [true, true, true, false]);
+    }
+
+    const RULE: Rule = Rule {
+        id: "fell",
+        about: "it fell",
+        alternatives: &["a push", "wind"],
+    };
+
+    fn proven_cause() -> Finding {
+        Finding::new("It fell.")
+            .proven()
+            .cause("It slipped.", Confidence::Proven)
+    }
+
+    #[test]
+    fn a_cause_is_proven_only_against_each_alternative_on_the_list() {
+        let mut open = proven_cause().not("a push", "nobody was there");
+        exclude(&mut open, Some(&RULE));
+        let cause = open.cause.expect("a cause");
+        assert_eq!(cause.confidence, Confidence::Likely);
+        assert_eq!(cause.alternatives, ["wind"]);
+        assert_eq!(open.confidence, Confidence::Proven, "the fact stays");
+
+        let mut closed = proven_cause()
+            .not("a push", "nobody was there")
+            .not("wind", "the air stood still");
+        exclude(&mut closed, Some(&RULE));
+        let cause = closed.cause.expect("a cause");
+        assert_eq!(cause.confidence, Confidence::Proven);
+
+        let mut own = proven_cause()
+            .or("a trip")
+            .not("a push", "nobody was there")
+            .not("wind", "the air stood still");
+        exclude(&mut own, Some(&RULE));
+        let cause = own.cause.expect("a cause");
+        assert_eq!(
+            cause.confidence,
+            Confidence::Likely,
+            "one that the finding itself names"
+        );
+    }
+
+    #[test]
+    fn the_story_is_told_where_no_problem_tells_the_end() {
+        let case = Scene::new(&["app"]).end(50, inside(1, "app"), 0).case();
+        let pid1 = case.pid1().expect("PID 1");
+        let found = |id, rank, about_pid1: bool, time_ns| Found {
+            id,
+            rank,
+            finding: Finding::new(id)
+                .about(about_pid1.then_some(pid1))
+                .at(time_ns),
+            weakened: Vec::new(),
+        };
+        let ids =
+            |found| -> Vec<String> { nest(&case, found).into_iter().map(|one| one.id).collect() };
+        let story = || found("story", Rank::Story, true, 5);
+        let rest = || {
+            vec![
+                found("evidence", Rank::Evidence, false, 1),
+                found("note", Rank::Note, true, 2),
+                story(),
+                found("elsewhere", Rank::Problem, false, 9),
+            ]
+        };
+        assert_eq!(ids(rest()), ["elsewhere", "story", "note", "evidence"]);
+        let mut with_end = rest();
+        with_end.push(found("end", Rank::Problem, true, 10));
+        assert_eq!(ids(with_end), ["end", "elsewhere", "note", "evidence"]);
     }
 }
