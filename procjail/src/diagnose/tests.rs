@@ -1,5 +1,8 @@
 //! The engine on the story of [`crate::event::story`], and on traces that lack something.
 
+use proptest::prelude::*;
+
+use super::fixture::{Scene, inside};
 use super::*;
 use crate::event::story;
 use crate::render::Output;
@@ -27,6 +30,32 @@ fn rules_have_distinct_ids() {
     let count = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), count);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A file may claim that processes made each other in a circle.
+    #[test]
+    fn processes_are_a_tree_whatever_a_file_claims(
+        forks in prop::collection::vec((1_u32..8, 1_u32..8), 0..40),
+        ends in prop::collection::vec((1_u32..8, 1_u32..8), 0..20),
+    ) {
+        let mut scene = Scene::bare();
+        for (ms, (parent, child)) in (1..).zip(&forks) {
+            scene.fork(ms, inside(*parent, "one"), inside(*child, "other"));
+        }
+        for (ms, (task, parent)) in (100..).zip(&ends) {
+            scene.exit_to(ms, inside(*task, "one"), inside(*parent, "other"), 9);
+            scene.reap(ms, inside(*parent, "other"), inside(*task, "one"));
+        }
+        let case = scene.case();
+        for (id, _) in case.processes() {
+            prop_assert!(!case.descendants(id).contains(&id));
+            prop_assert!(!case.is_below(id, id));
+        }
+        prop_assert!(!explain(&case).diagnoses.is_empty());
+    }
 }
 
 #[test]

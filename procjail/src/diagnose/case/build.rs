@@ -374,7 +374,12 @@ impl Case {
             What::Fork(fork) if !fork.thread => {
                 let child = self.seen(&fork.child);
                 let creator_tid = event.task.tid;
-                if child != id {
+                let known = &self.processes[child.0];
+                // Made once, and by none that it made itself: whatever a file claims, this is a tree.
+                if child != id
+                    && known.creator.is_none()
+                    && (known.children.is_empty() || !self.is_below(id, child))
+                {
                     let process = &mut self.processes[child.0];
                     process.creator = Some(id);
                     process.creator_tid = creator_tid;
