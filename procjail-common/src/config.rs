@@ -73,6 +73,8 @@ offsets! {
     task_flags,
     /// `task_struct.stack`.
     task_stack,
+    /// `task_struct.thread_info.status` (x86-64 only).
+    task_status,
     /// `task_struct.cred`.
     task_cred,
     /// `cred.euid`.
@@ -97,6 +99,8 @@ offsets! {
     signal_process_group,
     /// `signal_struct.pids[PIDTYPE_SID]`.
     signal_session,
+    /// `signal_struct.rlim`.
+    signal_rlimits,
     /// `signal_struct.tty`.
     signal_tty,
     /// `tty_struct.name`.
@@ -177,14 +181,26 @@ offsets! {
     task_files,
     /// `files_struct.fdt`.
     files_fdt,
+    /// `files_struct.next_fd`: all descriptors below are in use.
+    files_next,
     /// `fdtable.fd`.
     fdtable_fd,
+    /// `fdtable.max_fds`.
+    fdtable_size,
+    /// `fdtable.open_fds`, a bitmap.
+    fdtable_open,
     /// `file.f_path.mnt`.
     file_mount,
     /// `file.f_path.dentry`.
     file_dentry,
     /// `dentry.d_parent`, with `d_name` behind it.
     dentry_parent,
+    /// `dentry.d_sb`.
+    dentry_super_block,
+    /// `super_block.s_type`.
+    super_block_type,
+    /// `file_system_type.name`.
+    file_system_name,
     /// `mount.mnt`, the `vfsmount` inside it.
     mount_vfsmount,
     /// `mount.mnt_parent`, with `mnt_mountpoint` and `mnt.mnt_root` behind it.
@@ -220,22 +236,30 @@ pub const SYSCALL_NUMBERS: usize = 512;
 
 /// Values of [`SyscallTable::class`].
 pub mod syscall_class {
-    /// Not looked at.
+    /// Only its errors are looked at, as those of all up to [`SETRLIMIT`].
     pub const NONE: u8 = 0;
+    /// write(2), or another call that begins with a descriptor, an address and a length.
+    pub const WRITE: u8 = 1;
+    /// writev(2), or another call that begins with a descriptor and a vector.
+    pub const WRITEV: u8 = 2;
+    /// prlimit64(2).
+    pub const PRLIMIT: u8 = 3;
+    /// setrlimit(2).
+    pub const SETRLIMIT: u8 = 4;
     /// execve(2).
-    pub const EXECVE: u8 = 1;
+    pub const EXECVE: u8 = 5;
     /// execveat(2).
-    pub const EXECVEAT: u8 = 2;
+    pub const EXECVEAT: u8 = 6;
     /// wait4(2).
-    pub const WAIT4: u8 = 3;
+    pub const WAIT4: u8 = 7;
     /// waitid(2).
-    pub const WAITID: u8 = 4;
+    pub const WAITID: u8 = 8;
     /// exit(2), which never returns.
-    pub const EXIT: u8 = 5;
+    pub const EXIT: u8 = 9;
     /// exit_group(2), likewise.
-    pub const EXIT_GROUP: u8 = 6;
+    pub const EXIT_GROUP: u8 = 10;
     /// First of the calls of [`mount_call`](crate::mount_call), which follow in its order.
-    pub const MOUNTS: u8 = 7;
+    pub const MOUNTS: u8 = 11;
 }
 
 /// Values of [`SyscallTable::failure`].
@@ -244,14 +268,21 @@ pub mod call_failure {
     pub const IGNORED: u8 = 0;
     /// An error is kept.
     pub const KEPT: u8 = 1;
-    /// The same, and EAGAIN is one: a fork that was refused.
+    /// The same, and EAGAIN is one: a limit was hit.
     pub const KEPT_EAGAIN: u8 = 2;
-    /// An error is kept; with EBUSY also the end of the path of the file behind the first argument, a
+    /// An error is kept; a weighty one with the end of the path of the file behind the first argument, a
     /// descriptor.
     pub const KEPT_FILE: u8 = 3;
     /// An error is kept together with a path, which is the first argument; the second with this number
     /// plus one, the third with this plus two.
     pub const PATH: u8 = 4;
+    /// An error is kept together with a socket address: the second argument, of the length that the third
+    /// says.
+    pub const ADDRESS: u8 = 7;
+    /// The same; the fifth argument, of an Internet address.
+    pub const SEND_TO: u8 = 8;
+    /// The same; the one in the `struct msghdr` that is the second argument.
+    pub const MESSAGE: u8 = 9;
 }
 
 /// Which system calls the programs look at, by number on this architecture.
@@ -286,6 +317,8 @@ pub mod scope_flags {
     pub const MARK_VICTIM_PID: u32 = 4;
     /// `sched_process_exit` has the argument `bool group_dead`.
     pub const EXIT_GROUP_DEAD: u32 = 8;
+    /// Keep what processes write to their standard error.
+    pub const STDERR_TAIL: u32 = 16;
 }
 
 /// Which tasks the programs report on.

@@ -8,21 +8,25 @@
 mod cgroup;
 mod config;
 mod failure;
+mod limit;
 mod mount;
 mod oom;
 mod process;
 mod sender;
 mod signal;
+mod stderr;
 mod task;
 
 pub use cgroup::*;
 pub use config::*;
 pub use failure::*;
+pub use limit::*;
 pub use mount::*;
 pub use oom::*;
 pub use process::*;
 pub use sender::*;
 pub use signal::*;
+pub use stderr::*;
 pub use task::*;
 
 /// Kinds of record, the values of [`Header::kind`]. Loss is counted per kind.
@@ -57,8 +61,12 @@ pub mod kind {
     pub const SENDER: u32 = 13;
     /// [`FailedCalls`](crate::FailedCalls).
     pub const FAILED_CALLS: u32 = 14;
+    /// [`StderrTail`](crate::StderrTail).
+    pub const STDERR_TAIL: u32 = 15;
+    /// [`LimitChanged`](crate::LimitChanged).
+    pub const LIMIT_CHANGED: u32 = 16;
     /// How many kinds there are.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 17;
 }
 
 /// What every record begins with.
@@ -114,22 +122,25 @@ macro_rules! records {
 
 records! {
     Header = HEADER,
-    Fork = HEADER + TASK,
-    Exec = HEADER + 32,
+    SignalSets = 16,
+    Fork = HEADER + TASK + 16,
+    Exec = HEADER + 40,
     ExecFailed = HEADER + 16 + PATH_LEN,
-    Exit = HEADER + TASK + 72,
+    Exit = HEADER + 2 * TASK + 72,
     Reap = HEADER + 16,
     Wait = HEADER + 8,
     Free = HEADER + TASK,
-    SignalGenerated = HEADER + TASK + 72,
+    SignalGenerated = HEADER + TASK + 96,
     SignalDelivered = HEADER + 32,
     Sender = HEADER + 16 + 20 * SENDER_PARENTS + 32
         + SENDER_NAME_LEN * (SENDER_EXE_NAMES + SENDER_CGROUP_NAMES) + SENDER_ARGV_LEN,
     UserFrame = 32,
     OomKill = HEADER + TASK + 80 + 8 * KERNEL_FRAMES + USER_FRAMES * size_of::<UserFrame>()
         + MEMCG_LEVELS * size_of::<MemcgLevel>(),
-    FailedCall = 64 + FAILED_PATH_LEN,
-    FailedCalls = HEADER + 8 + FAILED_CALLS * size_of::<FailedCall>(),
+    FailedCall = 104 + FAILED_PATH_LEN,
+    FailedCalls = HEADER + 8,
+    StderrTail = HEADER + 16 + STDERR_TAIL_LEN,
+    LimitChanged = HEADER + 24,
     OomReap = HEADER + 8,
     Mount = HEADER + 72 + 3 * PATH_LEN,
     Cgroup = HEADER + TASK + 16 + PATH_LEN,

@@ -5,6 +5,20 @@ use crate::{Header, PATH_LEN, Task};
 /// Most bytes of argument strings that an [`Exec`] record carries.
 pub const ARGV_LEN: usize = 4096;
 
+/// What a task does with signals 1 to 31: bit 0 stands for signal 1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalSets {
+    /// Signals that it blocks.
+    pub blocked: u32,
+    /// Signals that its process ignores: SIG_IGN.
+    pub ignored: u32,
+    /// Signals that its process has handlers for.
+    pub caught: u32,
+    /// 1 if the sets are known.
+    pub known: u32,
+}
+
 /// `sched_process_fork`: `header.task` made `child`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +27,8 @@ pub struct Fork {
     pub header: Header,
     /// The new task. A thread when `pid` differs from `tid`.
     pub child: Task,
+    /// What it begins with.
+    pub signals: SignalSets,
 }
 
 /// `sched_process_exec`: the program of `header.task` was replaced.
@@ -34,8 +50,8 @@ pub struct Exec {
     pub reserved: u32,
     /// Length of all argument strings of the process; more than `argv_len` when they were cut.
     pub argv_total_len: u64,
-    /// Zero.
-    pub reserved2: u64,
+    /// What the new program begins with.
+    pub signals: SignalSets,
 }
 
 /// A failed `execve` or `execveat`.
@@ -64,6 +80,8 @@ pub struct Exit {
     pub header: Header,
     /// The process that will be told (`real_parent`), at that instant.
     pub parent: Task,
+    /// Who traces it (ptrace(2)) at that instant; zeros for nobody.
+    pub tracer: Task,
     /// `task_struct.exit_code` of this thread: `code << 8`, or the signal, with 0x80 for a core dump.
     pub exit_code: i32,
     /// `signal_struct.group_exit_code`.

@@ -2,6 +2,9 @@
 
 use crate::{Header, Task};
 
+/// Bytes of the program at a fault: the longest instruction of x86-64 has 15.
+pub const CODE_LEN: usize = 16;
+
 /// Bits of [`SignalGenerated::flags`].
 pub mod signal_flags {
     /// Sent to the thread group, not to one thread.
@@ -44,6 +47,12 @@ pub struct SignalGenerated {
     pub instruction: u64,
     /// Its stack pointer, likewise.
     pub stack_pointer: u64,
+    /// The bytes at `instruction`, for the signal of a fault; else zeros.
+    pub code_bytes: [u8; CODE_LEN],
+    /// How many of them could be read.
+    pub code_len: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// `signal_deliver`: `header.task` takes a signal.

@@ -10,6 +10,7 @@ use procjail_common::{ARGV_LEN, Exec, PATH_LEN, kind};
 
 use crate::{
     config::offset,
+    disposition,
     emit::{self, Skip},
     read, scope,
 };
@@ -72,7 +73,7 @@ fn try_exec(ctx: &RawTracePointContext) -> Result<(), Skip> {
         (*exec).argv_len = argv_len as u32;
         (*exec).reserved = 0;
         (*exec).argv_total_len = total;
-        (*exec).reserved2 = 0;
+        disposition::fill(&raw mut (*exec).signals, task);
         let len = size_of::<Exec>() + filename_len + argv_len;
         emit::bytes(
             kind::EXEC,

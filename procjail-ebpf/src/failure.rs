@@ -1,8 +1,14 @@
-//! System calls that fail: kept in the kernel, and told only of a process that ends badly.
+//! System calls that fail: kept in the kernel, and told of a process that ends badly, or that met an error
+//! which is seldom an ordinary answer.
 
-use aya_ebpf::{macros::map, maps::Array};
+use aya_ebpf::{
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray},
+};
 use procjail_common::{
-    FAILED_CALLS, FAILED_DIRECTORY_LEN, FAILED_PATH_LEN, FailedCalls, NO_PATH, call_failure, kind,
+    ADDRESS_LEN, FAILED_CALLS, FAILED_DIRECTORY_LEN, FAILED_PATH_LEN, FailedCall, FailedCalls,
+    NO_RESOURCE, UNKNOWN_CALL, call_failure, failed_text, is_weighty, kind,
 };
 
 use crate::{
@@ -11,19 +17,52 @@ use crate::{
     read, scope, task,
 };
 
-/// How many processes are kept at a time; a power of two.
+/// How many processes are kept at a time, with errors of any weight; a power of two.
 const PROCESSES: u32 = 512;
+/// With weighty ones.
+const WEIGHTY_PROCESSES: u32 = 256;
 
-/// By process ID, the rest of which is ignored: a process takes the place of another that has the same
-/// one. Each is the record that will be handed over.
+/// The last calls of a process that failed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ring {
+    pid: u32,
+    /// How many failed in all. The last is at this number less one, modulo [`FAILED_CALLS`].
+    count: u32,
+    calls: [FailedCall; FAILED_CALLS],
+}
+
+/// Ordinary errors. By process ID, the rest of which is ignored: a process takes the place of another that
+/// has the same one, which may still end well, so that nobody would have asked.
 #[map]
-static FAILURES: Array<FailedCalls> = Array::with_max_entries(PROCESSES, 0);
+static ORDINARY: Array<Ring> = Array::with_max_entries(PROCESSES, 0);
+
+/// Weighty errors, by process ID.
+#[map]
+static WEIGHTY: HashMap<u32, Ring> = HashMap::with_max_entries(WEIGHTY_PROCESSES, 0);
+
+/// What a new entry of [`WEIGHTY`] begins as.
+#[map]
+static NO_FAILURES: Array<Ring> = Array::with_max_entries(1, 0);
+
+/// The record, and the calls that follow it.
+#[repr(C)]
+struct Scratch {
+    record: FailedCalls,
+    calls: [FailedCall; 2 * FAILED_CALLS],
+}
+
+/// Where a record is put together.
+#[map]
+static FAILURES: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// `EINTR`, `ENOTTY` and `EINPROGRESS`: ordinary answers. `EAGAIN` is one of most calls.
 const EINTR: i64 = 4;
 /// See [`call_failure::KEPT_EAGAIN`].
 pub const EAGAIN: i64 = 11;
-const EBUSY: i64 = 16;
+const ENOMEM: i64 = 12;
+const EMFILE: i64 = 24;
+const EFBIG: i64 = 27;
 const ENOTTY: i64 = 25;
 const EINPROGRESS: i64 = 115;
 /// The greatest error number that a program can see; those behind it are the kernel's own (ERESTART…).
@@ -41,107 +80,327 @@ pub fn is_kept(how: u8, result: i64) -> bool {
     how != call_failure::IGNORED && (result != -EAGAIN || how == call_failure::KEPT_EAGAIN)
 }
 
+/// The ring that a call of that process goes to.
 #[inline(always)]
-fn slot(pid: u32) -> Result<*mut FailedCalls, Skip> {
-    FAILURES.get_ptr_mut(pid & (PROCESSES - 1)).ok_or(Skip)
+fn ring(pid: u32, weighty: bool) -> Result<*mut Ring, Skip> {
+    if !weighty {
+        return ORDINARY.get_ptr_mut(pid & (PROCESSES - 1)).ok_or(Skip);
+    }
+    if let Some(ring) = WEIGHTY.get_ptr_mut(pid) {
+        return Ok(ring);
+    }
+    let empty = NO_FAILURES.get(0).ok_or(Skip)?;
+    // If another thread was quicker, its entry is found.
+    let _ = WEIGHTY.insert(pid, empty, read::BPF_NOEXIST);
+    WEIGHTY.get_ptr_mut(pid).ok_or_else(|| {
+        emit::lost(kind::FAILED_CALLS);
+        Skip
+    })
 }
 
 /// Keeps a failed call of the running task, if it is the jail's. `how` is one of [`call_failure`].
+// The name as the compiler makes it would differ with the folder that it is built in. A function of its own,
+// as the verifier's work grows faster than the length of one.
+#[unsafe(export_name = "note_failure")]
+#[inline(never)]
+pub fn note(regs: u64, number: u32, how: u8, result: i64) -> i32 {
+    let _ = try_note(regs, number, how, result);
+    0
+}
+
 #[inline(always)]
-pub fn note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
+fn try_note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
     let task = scope::require_current()?;
     let (tid, pid) = task::ids(task);
-    let slot = slot(pid)?;
-    // SAFETY: the slot is valid for writing. Other threads may write to it at the same time; what comes
+    let weighty = is_weighty(-result as u32);
+    let ring = ring(pid, weighty)?;
+    // SAFETY: the ring is valid for writing. Other threads may write to it at the same time; what comes
     // of that is found out by the two times.
     unsafe {
-        if (*slot).pid != pid {
-            // The other process may still end well, and then nobody would have asked: no event is lost.
-            (*slot).pid = pid;
-            (*slot).count = 0;
+        if (*ring).pid != pid {
+            (*ring).pid = pid;
+            (*ring).count = 0;
         }
-        let count = (*slot).count;
-        (*slot).count = count.wrapping_add(1);
-        let call = &raw mut (*slot).calls[count as usize & (FAILED_CALLS - 1)];
+        let count = (*ring).count;
+        (*ring).count = count.wrapping_add(1);
+        let call = &raw mut (*ring).calls[count as usize & (FAILED_CALLS - 1)];
         let now = emit::now();
         (&raw mut (*call).time_ns).write_volatile(now);
         (*call).number = number;
         (*call).errno = -result as i32;
         (*call).tid = tid;
-        let args: [u64; 4] = [
-            read::kernel(regs, offset!(regs_arg0)),
-            read::kernel(regs, offset!(regs_arg1)),
-            read::kernel(regs, offset!(regs_arg2)),
-            read::kernel(regs, offset!(regs_arg3)),
-        ];
-        (*call).args = args;
-        (*call).path_len = NO_PATH;
-        if how >= call_failure::PATH {
-            let path = match how - call_failure::PATH {
-                0 => args[0],
-                1 => args[1],
-                _ => args[2],
-            };
-            let to = (&raw mut (*call).path).cast();
-            (*call).path_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
-        } else if how == call_failure::KEPT_FILE && result == -EBUSY && present(offset!(task_files))
+        for (to, offset) in [
+            offset!(regs_arg0),
+            offset!(regs_arg1),
+            offset!(regs_arg2),
+            offset!(regs_arg3),
+        ]
+        .into_iter()
+        .enumerate()
         {
-            (*call).path_len = file(&raw mut (*call).path, task, args[0]);
+            (*call).args[to] = read::kernel(regs, offset);
+        }
+        (*call).text_kind = failed_text::NONE;
+        (*call).text_len = 0;
+        (*call).resource = NO_RESOURCE;
+        read::zero::<2>((&raw mut (*call).fs_type).cast());
+        if task::is_compat(task) {
+            (*call).number = UNKNOWN_CALL;
+        } else if how >= call_failure::ADDRESS {
+            address(call, regs, how);
+        } else if how >= call_failure::PATH {
+            path(call, how);
+        } else if how == call_failure::KEPT_FILE && weighty {
+            file(call, task);
+        }
+        if present(offset!(signal_rlimits)) {
+            limit(call, task);
         }
         (&raw mut (*call).time_again_ns).write_volatile(now);
     }
     Ok(())
 }
 
-/// Writes the name of a descriptor's file, after that of its directory and a slash; returns their length. Both
-/// are the file system's own, whatever the program called them.
+/// Writes the path that a call was given.
 ///
 /// # Safety
 ///
-/// `to` is valid for writing.
+/// `call` is valid for writing.
 #[inline(always)]
-unsafe fn file(to: *mut [u8; FAILED_PATH_LEN], task: u64, descriptor: u64) -> u32 {
+unsafe fn path(call: *mut FailedCall, how: u8) {
+    // SAFETY: the caller vouches for `call`.
+    unsafe {
+        let path = match how - call_failure::PATH {
+            0 => (*call).args[0],
+            1 => (*call).args[1],
+            _ => (*call).args[2],
+        };
+        let to = (&raw mut (*call).text).cast();
+        (*call).text_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
+        (*call).text_kind = failed_text::PATH;
+    }
+}
+
+/// Writes the socket address that a call was given.
+///
+/// # Safety
+///
+/// `call` is valid for writing.
+#[unsafe(export_name = "note_address")]
+#[inline(never)]
+unsafe fn address(call: *mut FailedCall, regs: u64, how: u8) -> i32 {
+    /// `sizeof(struct sockaddr_in6)`, the longer of the two Internet addresses.
+    const INTERNET: u64 = 28;
+    // SAFETY: the caller vouches for `call`; the length is at most that of the array.
+    unsafe {
+        let (place, length) = match how {
+            // sendto(fd, buffer, length, flags, address, address_length)
+            call_failure::SEND_TO => (read::kernel(regs, offset!(regs_arg4)), INTERNET),
+            // sendmsg(fd, message, flags): its first members are the address and the length
+            call_failure::MESSAGE => {
+                let [place, length]: [u64; 2] = read::user((*call).args[1]);
+                (place, length & 0xffff_ffff)
+            }
+            // connect(fd, address, length), bind(fd, address, length)
+            _ => ((*call).args[1], (*call).args[2]),
+        };
+        let length = if length > ADDRESS_LEN as u64 {
+            ADDRESS_LEN as u64
+        } else {
+            length
+        };
+        let to = (&raw mut (*call).text).cast();
+        if place != 0 && bpf_probe_read_user(to, length as u32, place as *const _) == 0 {
+            (*call).text_len = length as u32;
+            (*call).text_kind = failed_text::ADDRESS;
+        }
+    }
+    0
+}
+
+/// Writes the name of a descriptor's file, after that of its directory and a slash, and the type of its file
+/// system. The names are the file system's own, whatever the program called them.
+///
+/// # Safety
+///
+/// `call` is valid for writing.
+#[unsafe(export_name = "note_file")]
+#[inline(never)]
+unsafe fn file(call: *mut FailedCall, task: u64) -> i32 {
     const { assert!(FAILED_DIRECTORY_LEN.is_power_of_two() && FAILED_DIRECTORY_LEN < FAILED_PATH_LEN) };
     const REST: usize = FAILED_PATH_LEN - FAILED_DIRECTORY_LEN;
+    if !present(offset!(task_files)) {
+        return 0;
+    }
+    // SAFETY: the caller vouches for `call`.
+    let descriptor = unsafe { (*call).args[0] };
     let files: u64 = read::kernel(task, offset!(task_files));
     let table: u64 = read::kernel(files, offset!(files_fdt));
     let array: u64 = read::kernel(table, offset!(fdtable_fd));
-    // A descriptor that was written to is no greater than the table, and whatever is read is checked.
-    let file: u64 = read::kernel(array.wrapping_add(descriptor.wrapping_mul(8)), 0);
+    // The call's number of a descriptor is checked by what lies there.
+    let file: u64 = read::kernel(array.wrapping_add((descriptor & 0xffff_ffff) * 8), 0);
     let dentry: u64 = read::kernel(file, offset!(file_dentry));
+    if dentry == 0 {
+        return 0;
+    }
     // Side by side on all kernels; user space made sure of it.
     let [parent, _, name]: [u64; 3] = read::kernel(dentry, offset!(dentry_parent));
     let [_, _, directory]: [u64; 3] = read::kernel(parent, offset!(dentry_parent));
-    // SAFETY: the caller vouches for `to`; a directory's name ends below its part, the slash and the file's
-    // name come behind it.
+    // SAFETY: the caller vouches for `call`; a directory's name ends below its part, the slash and the
+    // file's name come behind it.
     unsafe {
-        let to = to.cast::<u8>();
+        let to = (&raw mut (*call).text).cast::<u8>();
         let length = read::kernel_str(to, FAILED_DIRECTORY_LEN as u32, directory);
         // Changes nothing; it is for the verifier.
         let length = length & (FAILED_DIRECTORY_LEN as u32 - 1);
         let slash = to.add(length as usize);
         slash.write(b'/');
-        length + 1 + read::kernel_str(slash.add(1), REST as u32 - 1, name)
+        (*call).text_len = length + 1 + read::kernel_str(slash.add(1), REST as u32 - 1, name);
+        (*call).text_kind = failed_text::FILE;
+        if present(offset!(dentry_super_block)) {
+            let block: u64 = read::kernel(dentry, offset!(dentry_super_block));
+            let system: u64 = read::kernel(block, offset!(super_block_type));
+            let name: u64 = read::kernel(system, offset!(file_system_name));
+            read::kernel_str((&raw mut (*call).fs_type).cast(), 16, name);
+        }
+    }
+    0
+}
+
+/// Writes the resource limit that an error may come of, and how much of the resource is in use.
+///
+/// # Safety
+///
+/// `call` is valid for writing.
+#[unsafe(export_name = "note_limit")]
+#[inline(never)]
+unsafe fn limit(call: *mut FailedCall, task: u64) -> i32 {
+    const RLIMIT_FSIZE: u32 = 1;
+    const RLIMIT_NPROC: u32 = 6;
+    const RLIMIT_NOFILE: u32 = 7;
+    const RLIMIT_AS: u32 = 9;
+    // SAFETY: the caller vouches for `call`.
+    unsafe {
+        let resource = match i64::from((*call).errno) {
+            EAGAIN => RLIMIT_NPROC,
+            ENOMEM => RLIMIT_AS,
+            EMFILE => RLIMIT_NOFILE,
+            EFBIG => RLIMIT_FSIZE,
+            _ => return 0,
+        };
+        (*call).resource = resource;
+        (*call).used = match resource {
+            RLIMIT_AS => {
+                let mm: u64 = read::kernel(task, offset!(task_mm));
+                task::pages(read::kernel(mm, offset!(mm_total_vm)))
+            }
+            RLIMIT_NOFILE => open_files(task),
+            _ => u64::MAX,
+        };
+        let signal: u64 = read::kernel(task, offset!(task_signal));
+        // `struct rlimit` is the soft and the hard limit.
+        (*call).limit = read::kernel(signal, offset!(signal_rlimits) + 16 * resource);
+    }
+    0
+}
+
+/// How many descriptors a process has open: exactly if they are below 1024, else at least so many.
+#[unsafe(export_name = "open_files")]
+#[inline(never)]
+fn open_files(task: u64) -> u64 {
+    const WORDS: usize = 16;
+    if !present(offset!(files_next)) || !present(offset!(fdtable_open)) {
+        return u64::MAX;
+    }
+    let files: u64 = read::kernel(task, offset!(task_files));
+    let table: u64 = read::kernel(files, offset!(files_fdt));
+    let size: u32 = read::kernel(table, offset!(fdtable_size));
+    let bitmap: u64 = read::kernel(table, offset!(fdtable_open));
+    let mut words = [0u64; WORDS];
+    let bytes = if size / 8 > 8 * WORDS as u32 {
+        8 * WORDS as u32
+    } else {
+        size / 8
+    };
+    // SAFETY: the length is at most the array's.
+    unsafe { bpf_probe_read_kernel((&raw mut words).cast(), bytes, bitmap as *const _) };
+    let mut count = 0;
+    for word in words {
+        count += u64::from(word.count_ones());
+    }
+    // All below this one are in use.
+    let next: u32 = read::kernel(files, offset!(files_next));
+    if u64::from(next) > count {
+        u64::from(next)
+    } else {
+        count
     }
 }
 
-/// Tells the failed calls of a process that has ended, if it ended `badly`, and forgets them.
+/// Tells the failed calls of a process that has ended, and forgets them. Of one that did not end `badly`,
+/// only those of weighty errors.
+#[unsafe(export_name = "tell_failures")]
+#[inline(never)]
+pub fn tell(process: u64, badly: bool) -> i32 {
+    let _ = try_tell(process, badly);
+    0
+}
+
 #[inline(always)]
-pub fn tell(process: u64, badly: bool) -> Result<(), Skip> {
+fn try_tell(process: u64, badly: bool) -> Result<(), Skip> {
     let pid = task::ids(process).1;
-    let slot = slot(pid)?;
-    // SAFETY: the slot is valid for writing, and no thread of its process is left.
+    let ordinary = ORDINARY.get_ptr_mut(pid & (PROCESSES - 1)).ok_or(Skip)?;
+    let scratch = FAILURES.get_ptr_mut(0).ok_or(Skip)?;
+    // SAFETY: the rings are valid, and no thread of their process is left; the scratch belongs to this
+    // processor while the program runs.
     unsafe {
-        if (*slot).pid != pid {
+        let calls = (&raw mut (*scratch).calls).cast::<FailedCall>();
+        let mut kept = 0;
+        if let Some(weighty) = WEIGHTY.get_ptr_mut(pid) {
+            kept = copy(calls, weighty);
+            let _ = WEIGHTY.remove(pid);
+        }
+        if (*ordinary).pid == pid {
+            if badly {
+                // Changes nothing; it is for the verifier.
+                let first = kept as usize & (2 * FAILED_CALLS - 1);
+                if first <= FAILED_CALLS {
+                    kept += copy(calls.add(first), ordinary);
+                }
+            }
+            (*ordinary).pid = 0;
+            (*ordinary).count = 0;
+        }
+        if kept == 0 || kept > 2 * FAILED_CALLS as u32 {
             return Err(Skip);
         }
-        if badly {
-            emit::header(&raw mut (*slot).header, kind::FAILED_CALLS, process);
-            let bytes = core::slice::from_raw_parts(slot.cast::<u8>(), size_of::<FailedCalls>());
-            let _ = emit::bytes(kind::FAILED_CALLS, bytes);
-        }
-        (*slot).pid = 0;
-        (*slot).count = 0;
+        let record = &raw mut (*scratch).record;
+        emit::header(&raw mut (*record).header, kind::FAILED_CALLS, process);
+        (*record).calls = kept;
+        (*record).reserved = 0;
+        let length = size_of::<FailedCalls>() + kept as usize * size_of::<FailedCall>();
+        let bytes = core::slice::from_raw_parts(scratch.cast::<u8>(), length);
+        emit::bytes(kind::FAILED_CALLS, bytes)
     }
-    Ok(())
+}
+
+/// Copies what a ring holds, in its own order, and returns how many calls that are.
+///
+/// # Safety
+///
+/// `to` is valid for writing [`FAILED_CALLS`] calls, and `ring` for reading.
+#[inline(always)]
+unsafe fn copy(to: *mut FailedCall, ring: *const Ring) -> u32 {
+    // SAFETY: the caller vouches for both; not more is copied than the ring's array holds.
+    unsafe {
+        let count = (*ring).count;
+        let kept = if count > FAILED_CALLS as u32 {
+            FAILED_CALLS as u32
+        } else {
+            count
+        };
+        let bytes = kept * size_of::<FailedCall>() as u32;
+        bpf_probe_read_kernel(to.cast(), bytes, (&raw const (*ring).calls).cast());
+        kept
+    }
 }

@@ -9,6 +9,7 @@
 
 mod cgroup;
 mod config;
+mod disposition;
 mod emit;
 mod exec;
 mod failure;
@@ -18,6 +19,7 @@ mod read;
 mod scope;
 mod sender;
 mod signal;
+mod stderr;
 mod syscall;
 mod task;
 

@@ -6,12 +6,13 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::RawTracePointContext,
 };
-use procjail_common::{Exit, Fork, Free, Wait, kind, scope_flags, syscall_class};
+use procjail_common::{Exit, Fork, Free, Task, Wait, kind, scope_flags, syscall_class};
 
 use crate::{
     config::{flag, offset, present},
+    disposition,
     emit::{self, Skip},
-    failure, read, scope, syscall, task,
+    failure, read, scope, stderr, syscall, task,
 };
 
 /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
@@ -51,7 +52,10 @@ fn try_fork(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     emit::record(kind::FORK, parent, |to: *mut Fork| {
         // SAFETY: `to` is the reserved record.
-        unsafe { task::fill(&raw mut (*to).child, child) };
+        unsafe {
+            task::fill(&raw mut (*to).child, child);
+            disposition::fill(&raw mut (*to).signals, child);
+        }
     })
 }
 
@@ -92,11 +96,12 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     // A process is known by its leader, whichever thread was the last.
     let subject = if group_dead { leader } else { thread };
-    emit::record(kind::EXIT, subject, |to: *mut Exit| {
+    let told = emit::record(kind::EXIT, subject, |to: *mut Exit| {
         let parent: u64 = read::kernel(leader, offset!(task_real_parent));
         // SAFETY: `to` is the reserved record; every field is written.
         unsafe {
             task::fill(&raw mut (*to).parent, parent);
+            tracer(&raw mut (*to).tracer, subject);
             (*to).exit_code = read::kernel(thread, offset!(task_exit_code));
             (*to).group_exit_code = read::kernel(signal, offset!(signal_group_exit_code));
             (*to).leader_exit_code = read::kernel(leader, offset!(task_exit_code));
@@ -110,13 +115,39 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).stime_ns = optional(thread, offset!(task_stime));
             argument(to, thread, signal);
         }
-    })?;
+    });
     if group_dead {
         // Its address may be another process's soon.
         let _ = ARGUMENTS.remove(signal);
-        failure::tell(leader, status(signal, leader) != 0)?;
+        let badly = status(signal, leader) != 0;
+        if flag(scope_flags::STDERR_TAIL) {
+            stderr::tell(leader, badly);
+        }
+        failure::tell(leader, badly);
     }
-    Ok(())
+    told
+}
+
+/// Writes who traces a task; zeros for nobody.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn tracer(to: *mut Task, task: u64) {
+    let mut traced = 0u32;
+    if present(offset!(task_ptrace)) && present(offset!(task_parent)) {
+        traced = read::kernel(task, offset!(task_ptrace));
+    }
+    // SAFETY: the caller vouches for `to`.
+    unsafe {
+        if traced == 0 {
+            read::zero::<{ size_of::<Task>() / 8 }>(to.cast());
+        } else {
+            // `real_parent` remains who made it.
+            task::fill(to, read::kernel(task, offset!(task_parent)));
+        }
+    }
 }
 
 /// Whether a thread that ends leaves a process behind that is not what it was: its leader is gone, which
@@ -191,8 +222,9 @@ fn is_last(thread: u64, signal: u64) -> bool {
             return true;
         }
     }
-    const BPF_NOEXIST: u64 = 1;
-    ENDED.insert(signal, 0, BPF_NOEXIST).is_ok()
+    const EEXIST: i32 = 17;
+    // If there was no room, an end told twice is better than none.
+    ENDED.insert(signal, 0, read::BPF_NOEXIST) != Err(-EEXIST)
 }
 
 /// A word that this kernel may not have.

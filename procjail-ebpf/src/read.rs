@@ -11,6 +11,9 @@ use aya_ebpf::helpers::generated::{
 
 use crate::config::offset;
 
+/// For an insert into a map: only if there is no such entry.
+pub const BPF_NOEXIST: u64 = 1;
+
 /// A type that may be read from the kernel: any bit pattern is a valid value.
 ///
 /// # Safety

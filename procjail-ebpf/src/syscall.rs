@@ -9,14 +9,14 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use procjail_common::{
-    ExecFailed, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, call_failure, kind, mount_call,
-    mount_stage, syscall_class,
+    ExecFailed, LimitChanged, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, call_failure, kind, mount_call,
+    mount_stage, scope_flags, syscall_class,
 };
 
 use crate::{
-    config::{SYSCALLS, offset, present},
+    config::{SYSCALLS, flag, offset, present},
     emit::{self, Skip},
-    failure, read, scope, task,
+    failure, read, scope, stderr, task,
 };
 
 /// No child to wait for.
@@ -82,7 +82,12 @@ fn try_enter(ctx: &RawTracePointContext) -> Result<(), Skip> {
         class: u64::from(class),
         args: args(regs),
     };
-    let _ = CALLS.insert(tid, call, 0);
+    if task::is_compat(task) {
+        return Err(Skip);
+    }
+    if CALLS.insert(tid, call, 0).is_err() {
+        emit::lost(kind::MOUNT);
+    }
     Ok(())
 }
 
@@ -98,17 +103,26 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     let result: i64 = ctx.arg(1);
     let number: u32 = read::kernel(regs, offset!(regs_syscall));
     let class = class(u64::from(number));
-    if class == syscall_class::NONE {
-        if !failure::is_error(result) {
-            return Err(Skip);
+    if class < syscall_class::EXECVE {
+        if failure::is_error(result) {
+            let how = entry(&raw const SYSCALLS.failure, u64::from(number));
+            if failure::is_kept(how, result) {
+                failure::note(regs, number, how, result);
+            }
+            return Ok(());
         }
-        let how = entry(&raw const SYSCALLS.failure, u64::from(number));
-        if !failure::is_kept(how, result) {
-            return Err(Skip);
-        }
-        return failure::note(regs, number, how, result);
+        return match class {
+            syscall_class::WRITE | syscall_class::WRITEV => try_written(regs, class, result),
+            syscall_class::PRLIMIT | syscall_class::SETRLIMIT => {
+                try_limit_changed(regs, class, result)
+            }
+            _ => Err(Skip),
+        };
     }
     let task = scope::require_current()?;
+    if task::is_compat(task) {
+        return Err(Skip);
+    }
     if class >= syscall_class::MOUNTS {
         let (tid, _) = task::ids(task);
         let call = take(tid).ok_or(Skip)?;
@@ -119,7 +133,8 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     if result == -ECHILD {
         // Nobody to wait for: perhaps another took the child's status first.
-        return failure::note(regs, number, call_failure::KEPT, result);
+        failure::note(regs, number, call_failure::KEPT, result);
+        return Ok(());
     }
     let waitid = class == syscall_class::WAITID;
     let reaped = if waitid {
@@ -134,6 +149,42 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).waitid = u32::from(waitid);
             (*to).options = reaped.options;
             (*to).reserved = 0;
+        }
+    })
+}
+
+#[inline(always)]
+fn try_written(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
+    if flag(scope_flags::STDERR_TAIL) && result > 0 && stderr::is_meant(regs) {
+        stderr::note(regs, class == syscall_class::WRITEV, result as u64);
+    }
+    Ok(())
+}
+
+fn try_limit_changed(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
+    let [first, second, third, ..] = args(regs);
+    // prlimit64(pid, resource, new, old) or setrlimit(resource, new)
+    let (ns_pid, resource, place) = if class == syscall_class::PRLIMIT {
+        (first, second, third)
+    } else {
+        (0, first, second)
+    };
+    if result != 0 || place == 0 {
+        return Err(Skip);
+    }
+    let task = scope::require_current()?;
+    if task::is_compat(task) {
+        return Err(Skip);
+    }
+    emit::record(kind::LIMIT_CHANGED, task, |to: *mut LimitChanged| {
+        // `struct rlimit64`
+        let [soft, hard]: [u64; 2] = read::user(place);
+        // SAFETY: `to` is the reserved record; every field is written.
+        unsafe {
+            (*to).ns_pid = ns_pid as u32;
+            (*to).resource = resource as u32;
+            (*to).soft = soft;
+            (*to).hard = hard;
         }
     })
 }

@@ -72,6 +72,19 @@ pub fn ns_pid(pid: u64, level: u32) -> u32 {
     )
 }
 
+/// Whether the running task is in a system call of a 32-bit program, which numbers them otherwise.
+///
+/// Known on x86-64 alone: `TS_COMPAT` of arch/x86/include/asm/thread_info.h.
+#[inline(always)]
+pub fn is_compat(task: u64) -> bool {
+    const TS_COMPAT: u32 = 2;
+    if !present(offset!(task_status)) {
+        return false;
+    }
+    let status: u32 = read::kernel(task, offset!(task_status));
+    status & TS_COMPAT != 0
+}
+
 /// The number of the system call that the running task is in; -1 for none.
 ///
 /// It lies in the registers that were saved when user mode was left, on the task's kernel stack.

@@ -88,6 +88,10 @@ pub struct Args {
     #[arg(long, help_heading = "Trace", display_order = 107)]
     no_syscalls: bool,
 
+    /// Don't record what processes that end badly wrote last to their standard error.
+    #[arg(long, help_heading = "Trace", display_order = 108)]
+    no_stderr_tail: bool,
+
     /// Size of the kernel's ring buffer, a power of two.
     #[arg(
         long,
@@ -95,7 +99,7 @@ pub struct Args {
         default_value = "8M",
         value_parser = ring_bytes,
         help_heading = "Trace",
-        display_order = 108
+        display_order = 109
     )]
     ring_size: u32,
 }
@@ -230,6 +234,7 @@ impl Args {
             threads: self.threads,
             syscalls: !self.no_syscalls,
             mounts: !self.no_mounts && !self.no_syscalls,
+            stderr_tail: !self.no_stderr_tail && !self.no_syscalls,
         }
     }
 

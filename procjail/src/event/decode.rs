@@ -22,7 +22,9 @@ pub enum Record {
     SignalGenerated(common::SignalGenerated),
     SignalDelivered(common::SignalDelivered),
     Sender(Box<common::Sender>),
-    FailedCalls(Box<common::FailedCalls>),
+    FailedCalls(Box<Failures>),
+    StderrTail(Box<common::StderrTail>),
+    LimitChanged(common::LimitChanged),
     OomKill(Box<common::OomKill>),
     OomReap(common::OomReap),
     Mount(Box<common::Mount>),
@@ -40,6 +42,15 @@ pub struct Exec {
     pub argv: Vec<String>,
 }
 
+/// The failed calls of a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failures {
+    /// The fixed part.
+    pub record: common::FailedCalls,
+    /// The calls, in no order.
+    pub calls: Vec<common::FailedCall>,
+}
+
 impl Record {
     /// What every record begins with.
     pub fn header(&self) -> &Header {
@@ -54,7 +65,9 @@ impl Record {
             Self::SignalGenerated(record) => &record.header,
             Self::SignalDelivered(record) => &record.header,
             Self::Sender(record) => &record.header,
-            Self::FailedCalls(record) => &record.header,
+            Self::FailedCalls(failures) => &failures.record.header,
+            Self::StderrTail(record) => &record.header,
+            Self::LimitChanged(record) => &record.header,
             Self::OomKill(record) => &record.header,
             Self::OomReap(record) => &record.header,
             Self::Mount(record) => &record.header,
@@ -129,22 +142,20 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind::REAP => Record::Reap(fixed(kind, bytes)?),
         kind::WAIT => Record::Wait(fixed(kind, bytes)?),
         kind::FREE => Record::Free(fixed(kind, bytes)?),
-        kind::SIGNAL_GENERATED => Record::SignalGenerated(fixed(kind, bytes)?),
+        kind::SIGNAL_GENERATED => {
+            let record: common::SignalGenerated = fixed(kind, bytes)?;
+            within(kind, "code", record.code_len as usize, common::CODE_LEN)?;
+            Record::SignalGenerated(record)
+        }
         kind::SIGNAL_DELIVERED => Record::SignalDelivered(fixed(kind, bytes)?),
         kind::SENDER => {
             let record: common::Sender = fixed(kind, bytes)?;
             within(kind, "argv", record.argv_len as usize, record.argv.len())?;
             Record::Sender(Box::new(record))
         }
-        kind::FAILED_CALLS => {
-            let record: Box<common::FailedCalls> = Box::new(fixed(kind, bytes)?);
-            for call in &record.calls {
-                if call.path_len != common::NO_PATH {
-                    within(kind, "path", call.path_len as usize, call.path.len())?;
-                }
-            }
-            Record::FailedCalls(record)
-        }
+        kind::FAILED_CALLS => Record::FailedCalls(Box::new(failures(bytes)?)),
+        kind::STDERR_TAIL => Record::StderrTail(Box::new(fixed(kind, bytes)?)),
+        kind::LIMIT_CHANGED => Record::LimitChanged(fixed(kind, bytes)?),
         kind::OOM_KILL => {
             let record: common::OomKill = fixed(kind, bytes)?;
             let levels = record.levels as usize;
@@ -203,6 +214,31 @@ fn within(kind: u32, field: &'static str, length: usize, limit: usize) -> Result
         });
     }
     Ok(())
+}
+
+fn failures(bytes: &[u8]) -> Result<Failures, DecodeError> {
+    let kind = kind::FAILED_CALLS;
+    let record: common::FailedCalls = fixed(kind, bytes)?;
+    let count = record.calls as usize;
+    within(kind, "calls", count, 2 * common::FAILED_CALLS)?;
+    let rest = bytes.get(size_of_val(&record)..).unwrap_or_default();
+    let size = size_of::<common::FailedCall>();
+    let calls: Vec<_> = rest
+        .chunks_exact(size)
+        .take(count)
+        .filter_map(read_record::<common::FailedCall>)
+        .collect();
+    if calls.len() < count {
+        return Err(DecodeError::Short {
+            kind,
+            got: bytes.len(),
+            needed: size_of_val(&record) + count * size,
+        });
+    }
+    for call in &calls {
+        within(kind, "text", call.text_len as usize, call.text.len())?;
+    }
+    Ok(Failures { record, calls })
 }
 
 fn exec(bytes: &[u8]) -> Result<Exec, DecodeError> {
@@ -264,7 +300,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{fixture, story};
+    use crate::event::fixture::{self, task};
+    use crate::event::story;
 
     /// Records of all kinds.
     fn all() -> Vec<Record> {
@@ -272,6 +309,9 @@ mod tests {
         let sender = fixture::sender(1, fixture::outside(9, "kill"), &["kill", "bin"], &["kill"]);
         all.push(Record::Sender(Box::new(sender)));
         all.push(Record::FailedCalls(Box::new(fixture::failed_calls(1, 9))));
+        let tail = fixture::stderr_tail(1, task(1, "app"), "no such host\n");
+        all.push(Record::StderrTail(Box::new(tail)));
+        all.push(fixture::limit_changed(1, task(1, "app"), 0, 7, 64));
         all
     }
 
@@ -313,7 +353,7 @@ mod tests {
             Err(DecodeError::Short {
                 kind: kind::EXIT,
                 got: 100,
-                needed: 200
+                needed: 256
             })
         );
         let Record::Mount(mut mount) = story::records().remove(0) else {

@@ -1,60 +1,76 @@
-//! The last system calls that failed, oldest first, from the ring that the kernel side kept.
+//! The last system calls that failed, oldest first, from what the kernel side kept.
 
-use procjail_common::{self as common, FAILED_CALLS, NO_PATH};
+use procjail_common::{self as common, UNKNOWN_CALL, failed_text};
 
 use super::{
-    decode::text_of,
+    address::address,
+    decode::{Failures, text, text_of},
     evidence::{FailedCall, FailedCalls},
     model::{Errno, Syscall},
 };
 
-impl From<&common::FailedCalls> for FailedCalls {
-    fn from(record: &common::FailedCalls) -> Self {
-        let kept = record.count.min(FAILED_CALLS as u32);
-        let oldest = record.count - kept;
-        let calls = (0..kept)
-            .filter_map(|index| {
-                let place = oldest.wrapping_add(index) as usize % FAILED_CALLS;
-                record.calls.get(place)
-            })
+impl From<&Failures> for FailedCalls {
+    fn from(failures: &Failures) -> Self {
+        let now = failures.record.header.time_ns;
+        let mut calls: Vec<_> = failures
+            .calls
+            .iter()
             // Two threads failed at the same instant, and wrote to the same place.
             .filter(|call| call.time_ns == call.time_again_ns)
-            .map(|call| FailedCall {
-                syscall: Syscall::new(call.number.into()),
-                error: Errno::new(call.errno),
-                path: (call.path_len != NO_PATH)
-                    .then(|| text_of(&call.path, call.path_len as usize)),
-                args: call.args.to_vec(),
-                tid: call.tid,
-                before_ns: record.header.time_ns.saturating_sub(call.time_ns),
-                address: None,
-                fs_type: None,
-                open_files: None,
-                nofile_limit: None,
-            })
             .collect();
-        Self { calls }
+        calls.sort_by_key(|call| call.time_ns);
+        Self {
+            calls: calls.into_iter().map(|call| failed(call, now)).collect(),
+        }
+    }
+}
+
+fn failed(call: &common::FailedCall, now: u64) -> FailedCall {
+    let length = call.text_len as usize;
+    let path = match call.text_kind {
+        failed_text::PATH => Some(text_of(&call.text, length)),
+        // A pipe or a socket has no name.
+        failed_text::FILE => Some(text_of(&call.text, length)).filter(|name| name != "/"),
+        _ => None,
+    };
+    let bytes = call.text.get(..length).unwrap_or_default();
+    let nofile = call.resource == libc::RLIMIT_NOFILE;
+    let known = |value: u64| (nofile && value != u64::MAX).then_some(value);
+    FailedCall {
+        syscall: match call.number {
+            UNKNOWN_CALL => Syscall::new(-1),
+            number => Syscall::new(number.into()),
+        },
+        error: Errno::new(call.errno),
+        path,
+        args: call.args.to_vec(),
+        tid: call.tid,
+        before_ns: now.saturating_sub(call.time_ns),
+        address: (call.text_kind == failed_text::ADDRESS)
+            .then(|| address(bytes))
+            .flatten(),
+        fs_type: Some(text(&call.fs_type)).filter(|name| !name.is_empty()),
+        open_files: known(call.used),
+        nofile_limit: known(call.limit),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::fixture::{GATE_NS, failed_calls};
+    use crate::event::fixture::{GATE_NS, bytes, failed_calls};
 
-    fn paths(record: &common::FailedCalls) -> Vec<String> {
-        let calls = FailedCalls::from(record).calls;
+    fn paths(failures: &Failures) -> Vec<String> {
+        let calls = FailedCalls::from(failures).calls;
         calls.into_iter().filter_map(|call| call.path).collect()
     }
 
     #[test]
-    fn the_last_ones_are_told_oldest_first() {
-        assert_eq!(paths(&failed_calls(GATE_NS, 2)), ["/lib/0.so", "/lib/1.so"]);
-        let many = paths(&failed_calls(GATE_NS, 21));
-        assert_eq!(many.len(), FAILED_CALLS);
-        assert_eq!(many.first().map(String::as_str), Some("/lib/5.so"));
-        assert_eq!(many.last().map(String::as_str), Some("/lib/20.so"));
-        let calls = FailedCalls::from(&failed_calls(GATE_NS, 21)).calls;
+    fn they_are_told_oldest_first() {
+        let mut failures = failed_calls(GATE_NS, 3);
+        failures.calls.swap(0, 2);
+        assert_eq!(paths(&failures), ["/lib/0.so", "/lib/1.so", "/lib/2.so"]);
+        let calls = FailedCalls::from(&failures).calls;
         let last = calls.last().expect("calls");
         assert_eq!(
             (last.syscall.name.as_str(), last.error.name.as_str()),
@@ -65,12 +81,45 @@ mod tests {
 
     #[test]
     fn a_call_without_a_path_and_one_that_was_written_twice() {
-        let mut record = failed_calls(GATE_NS, 2);
-        record.calls[0].path_len = NO_PATH;
-        assert_eq!(paths(&record), ["/lib/1.so"]);
-        record.calls[1].time_again_ns += 1;
-        let calls = FailedCalls::from(&record).calls;
+        let mut failures = failed_calls(GATE_NS, 2);
+        failures.calls[0].text_kind = failed_text::NONE;
+        assert_eq!(paths(&failures), ["/lib/1.so"]);
+        failures.calls[1].time_again_ns += 1;
+        let calls = FailedCalls::from(&failures).calls;
         assert_eq!(calls.len(), 1);
         assert_eq!(calls[0].path, None);
+    }
+
+    #[test]
+    fn addresses_files_and_limits_are_told() {
+        let mut failures = failed_calls(GATE_NS, 3);
+        let [connect, write, open] = &mut failures.calls[..] else {
+            panic!("three calls");
+        };
+        connect.text_kind = failed_text::ADDRESS;
+        connect.text = [0; _];
+        connect.text[..8].copy_from_slice(&[2, 0, 0x15, 0x38, 127, 0, 0, 1]);
+        connect.text_len = 16;
+        write.text_kind = failed_text::FILE;
+        write.fs_type = bytes("tmpfs");
+        (open.resource, open.used, open.limit) = (libc::RLIMIT_NOFILE, 64, 64);
+        let calls = FailedCalls::from(&failures).calls;
+        assert_eq!(calls[0].address.as_deref(), Some("127.0.0.1:5432"));
+        assert_eq!((&calls[0].path, &calls[0].fs_type), (&None, &None));
+        assert_eq!(calls[1].path.as_deref(), Some("/lib/1.so"));
+        assert_eq!(calls[1].fs_type.as_deref(), Some("tmpfs"));
+        let limits = (calls[2].open_files, calls[2].nofile_limit);
+        assert_eq!(limits, (Some(64), Some(64)));
+        assert_eq!((calls[1].open_files, calls[1].nofile_limit), (None, None));
+    }
+
+    #[test]
+    fn a_socket_has_no_path_and_a_strange_program_no_call() {
+        let mut failures = failed_calls(GATE_NS, 1);
+        let call = &mut failures.calls[0];
+        (call.text_kind, call.text, call.text_len) = (failed_text::FILE, bytes("/"), 1);
+        call.number = UNKNOWN_CALL;
+        let call = &FailedCalls::from(&failures).calls[0];
+        assert_eq!((&call.path, call.syscall.number), (&None, -1));
     }
 }

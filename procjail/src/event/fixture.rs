@@ -2,7 +2,7 @@
 
 use procjail_common::*;
 
-use super::{ExecRecord, Record};
+use super::{ExecRecord, Failures, Record};
 
 /// When the trace of [`story`] begins.
 pub(crate) const START_NS: u64 = 93_784_000_000_000;
@@ -70,6 +70,7 @@ pub(crate) fn fork(time_ns: u64, parent: Task, child: Task) -> Record {
     Record::Fork(Fork {
         header: header(kind::FORK, time_ns, parent),
         child,
+        signals: SignalSets::default(),
     })
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn exec(time_ns: u64, task: Task, filename: &str, argv: &[&str]) -> R
             argv_len: length,
             reserved: 0,
             argv_total_len: length.into(),
-            reserved2: 0,
+            signals: SignalSets::default(),
         },
         filename: filename.to_owned(),
         argv,
@@ -110,6 +111,7 @@ pub(crate) fn exit(time_ns: u64, task: Task, parent: Task, status: i32) -> Exit 
     Exit {
         header: header(kind::EXIT, time_ns, exiting(task)),
         parent,
+        tracer: Task::default(),
         exit_code: status,
         group_exit_code: status,
         leader_exit_code: status,
@@ -169,6 +171,9 @@ pub(crate) fn sent(time_ns: u64, sender: Task, target: Task, signal: i32) -> Sig
         fault_address: 0,
         instruction: 0,
         stack_pointer: 0,
+        code_bytes: [0; CODE_LEN],
+        code_len: 0,
+        reserved: 0,
     }
 }
 
@@ -229,39 +234,62 @@ pub(crate) fn sender(time_ns: u64, task: Task, path: &[&str], argv: &[&str]) -> 
 }
 
 /// `count` calls that failed before PID 1 of the jail ended: openat, each of another file.
-pub(crate) fn failed_calls(time_ns: u64, count: u32) -> FailedCalls {
+pub(crate) fn failed_calls(time_ns: u64, count: u32) -> Failures {
     let process = task(1, "app");
-    let blank = FailedCall {
-        time_ns: 0,
-        number: 0,
-        errno: 0,
-        tid: 0,
-        path_len: 0,
-        args: [0; 4],
-        path: [0; FAILED_PATH_LEN],
-        time_again_ns: 0,
-    };
-    let mut calls = [blank; FAILED_CALLS];
-    for index in 0..count {
+    let call = |index| {
         let path = format!("/lib/{index}.so");
         let at = time_ns.saturating_sub(u64::from(count - index) * 1_000);
-        calls[index as usize % FAILED_CALLS] = FailedCall {
+        FailedCall {
             time_ns: at,
             number: libc::SYS_openat as u32,
             errno: libc::ENOENT,
             tid: process.tid,
-            path_len: path.len() as u32,
+            text_kind: failed_text::PATH,
+            text_len: path.len() as u32,
+            resource: NO_RESOURCE,
+            used: 0,
+            limit: 0,
             args: [libc::AT_FDCWD as u64, 0x5555_0000, 0, 0],
-            path: bytes(&path),
+            fs_type: [0; 16],
+            text: bytes(&path),
             time_again_ns: at,
-        };
+        }
+    };
+    Failures {
+        record: FailedCalls {
+            header: header(kind::FAILED_CALLS, time_ns, process),
+            calls: count,
+            reserved: 0,
+        },
+        calls: (0..count).map(call).collect(),
     }
-    FailedCalls {
-        header: header(kind::FAILED_CALLS, time_ns, process),
-        pid: process.pid,
-        count,
-        calls,
+}
+
+/// What a process wrote to its standard error, at most as much as is kept.
+pub(crate) fn stderr_tail(time_ns: u64, task: Task, text: &str) -> StderrTail {
+    StderrTail {
+        header: header(kind::STDERR_TAIL, time_ns, task),
+        written: text.len() as u64,
+        last_ns: time_ns.saturating_sub(2_000),
+        bytes: bytes(text),
     }
+}
+
+/// A soft limit that was set for `ns_pid`; there is no hard one.
+pub(crate) fn limit_changed(
+    time_ns: u64,
+    task: Task,
+    ns_pid: u32,
+    resource: u32,
+    soft: u64,
+) -> Record {
+    Record::LimitChanged(LimitChanged {
+        header: header(kind::LIMIT_CHANGED, time_ns, task),
+        ns_pid,
+        resource,
+        soft,
+        hard: u64::MAX,
+    })
 }
 
 pub(crate) fn level(id: u64, name: &str, usage_bytes: u64, limit_bytes: u64) -> MemcgLevel {
@@ -364,7 +392,13 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         Record::SignalGenerated(record) => raw(record),
         Record::SignalDelivered(record) => raw(record),
         Record::Sender(record) => raw(&**record),
-        Record::FailedCalls(record) => raw(&**record),
+        Record::FailedCalls(failures) => {
+            let mut bytes = raw(&failures.record);
+            bytes.extend(failures.calls.iter().flat_map(raw));
+            bytes
+        }
+        Record::StderrTail(record) => raw(&**record),
+        Record::LimitChanged(record) => raw(record),
         Record::OomKill(record) => raw(&**record),
         Record::OomReap(record) => raw(record),
         Record::Mount(record) => raw(&**record),

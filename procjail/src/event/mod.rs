@@ -2,6 +2,7 @@
 //!
 //! [`decode()`] makes a checked [`Record`] of bytes; the [`Enricher`] makes an [`Event`] of it.
 
+mod address;
 mod alike;
 mod decode;
 mod enrich;
@@ -17,11 +18,12 @@ mod line;
 mod model;
 mod processes;
 mod senders;
+mod stderr;
 #[cfg(test)]
 pub(crate) mod story;
 
 pub use alike::Recent;
-pub use decode::{DecodeError, Exec as ExecRecord, Record, decode};
+pub use decode::{DecodeError, Exec as ExecRecord, Failures, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
 pub use executed::{ExecutedFile, FileForm, inspect};

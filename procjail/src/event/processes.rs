@@ -198,6 +198,14 @@ impl Processes {
         Reaped::Child(child.task.clone(), Some(at_ns.saturating_sub(died_ns)))
     }
 
+    /// The process that is `ns_pid` in the PID namespace of `caller`, if the trace knows it.
+    pub(super) fn named(&self, caller: &common::Task, ns_pid: u32) -> Option<Task> {
+        if ns_pid == caller.ns_pid {
+            return Some(self.describe(caller));
+        }
+        self.find(self.host_pid(caller, ns_pid)?)
+    }
+
     /// The host PID of the process that is `ns_pid` in the PID namespace of `reaper`.
     fn host_pid(&self, reaper: &common::Task, ns_pid: u32) -> Option<u32> {
         if reaper.ns_level == 0 {

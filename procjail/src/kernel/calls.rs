@@ -77,12 +77,70 @@ const PATHS: &[(u8, &[&str])] = &[
     (2, &["symlinkat"]),
 ];
 
-/// Calls that make a process: EAGAIN is a limit that was hit.
-const FORKS: &[&str] = &["clone", "clone3", "fork", "vfork"];
+/// Calls that EAGAIN of means a limit: most of them make a process.
+const LIMITED: &[&str] = &[
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+    "setuid",
+    "setreuid",
+    "setresuid",
+    "mlock",
+    "mlock2",
+    "mlockall",
+];
 
-/// Calls that write to a descriptor. The kernel's own files answer EBUSY, and what that means depends on the
-/// file.
-const WRITES: &[&str] = &["write", "pwrite64", "writev"];
+/// Calls on a descriptor whose file says what a weighty error is about: a full or broken file system, or one
+/// of the kernel's own files, which answer EBUSY.
+const FILES: &[&str] = &[
+    "write",
+    "pwrite64",
+    "writev",
+    "pwritev",
+    "pwritev2",
+    "read",
+    "pread64",
+    "readv",
+    "preadv",
+    "preadv2",
+    "fallocate",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "syncfs",
+    "close",
+    "sendfile",
+    "fchmod",
+    "fchown",
+    "fchdir",
+    "fstat",
+    "fstatfs",
+    "fsetxattr",
+    "getdents64",
+    "flock",
+    "ioctl",
+    "lseek",
+];
+
+/// Calls with a socket address.
+const ADDRESSES: &[(&str, u8)] = &[
+    ("connect", call_failure::ADDRESS),
+    ("bind", call_failure::ADDRESS),
+    ("sendto", call_failure::SEND_TO),
+    ("sendmsg", call_failure::MESSAGE),
+];
+
+/// Calls that write to a descriptor, by what follows it.
+const WRITES: &[(&str, u8)] = &[
+    ("write", syscall_class::WRITE),
+    ("pwrite64", syscall_class::WRITE),
+    ("sendto", syscall_class::WRITE),
+    ("writev", syscall_class::WRITEV),
+    ("pwritev", syscall_class::WRITEV),
+    ("pwritev2", syscall_class::WRITEV),
+];
 
 /// Calls whose errors say nothing: a wait that timed out, and what the kernel returns to restore the
 /// registers.
@@ -107,11 +165,17 @@ pub fn table(mounts: bool) -> SyscallTable {
             );
         }
     }
-    for name in FORKS {
+    for name in LIMITED {
         set(&mut table.failure, number(name), call_failure::KEPT_EAGAIN);
     }
-    for name in WRITES {
+    for name in FILES {
         set(&mut table.failure, number(name), call_failure::KEPT_FILE);
+    }
+    for (name, how) in ADDRESSES {
+        set(&mut table.failure, number(name), *how);
+    }
+    for (name, class) in WRITES {
+        set(&mut table.class, number(name), *class);
     }
     for name in IGNORED {
         set(&mut table.failure, number(name), call_failure::IGNORED);
@@ -119,6 +183,8 @@ pub fn table(mounts: bool) -> SyscallTable {
     let mut class = |number: libc::c_long, class: u8| {
         set(&mut table.class, usize::try_from(number).ok(), class);
     };
+    class(libc::SYS_prlimit64, syscall_class::PRLIMIT);
+    class(libc::SYS_setrlimit, syscall_class::SETRLIMIT);
     class(libc::SYS_execve, syscall_class::EXECVE);
     class(libc::SYS_execveat, syscall_class::EXECVEAT);
     class(libc::SYS_wait4, syscall_class::WAIT4);
@@ -167,7 +233,8 @@ mod tests {
         assert_eq!(failure(libc::SYS_symlinkat), call_failure::PATH + 2);
         assert_eq!(failure(libc::SYS_chdir), call_failure::PATH);
         assert_eq!(failure(libc::SYS_futex), call_failure::IGNORED);
-        assert_eq!(failure(libc::SYS_connect), call_failure::KEPT);
+        assert_eq!(failure(libc::SYS_connect), call_failure::ADDRESS);
+        assert_eq!(failure(libc::SYS_accept4), call_failure::KEPT);
         assert_eq!(failure(libc::SYS_write), call_failure::KEPT_FILE);
         assert_eq!(failure(libc::SYS_clone3), call_failure::KEPT_EAGAIN);
         let unshare = libc::SYS_unshare as usize;
@@ -176,6 +243,8 @@ mod tests {
             procjail_common::mount_call::UNSHARE
         );
         assert_eq!(table(false).class[unshare], syscall_class::NONE);
+        let writev = with.class[libc::SYS_writev as usize];
+        assert_eq!(writev, syscall_class::WRITEV);
     }
 
     #[test]
@@ -183,7 +252,8 @@ mod tests {
         // Those of other architectures and of newer kernels; a slip of the pen is none of them.
         let elsewhere = ["fstatat"];
         let names = PATHS.iter().flat_map(|(_, names)| *names);
-        let names = names.chain(FORKS).chain(IGNORED);
+        let names = names.chain(LIMITED).chain(IGNORED).chain(FILES);
+        let names = names.chain(ADDRESSES.iter().chain(WRITES).map(|(name, _)| name));
         for name in names {
             if cfg!(target_arch = "x86_64") && !elsewhere.contains(name) {
                 assert!(number(name).is_some(), "{name}");

@@ -52,6 +52,7 @@ impl Layout {
             task_start_boottime: "task_struct"."start_boottime";
             task_flags: "task_struct"."flags";
             task_stack: "task_struct"."stack";
+            task_status: "task_struct"."thread_info"."status";
             task_cred: "task_struct"."cred";
             cred_euid: "cred"."euid";
             task_utime: "task_struct"."utime";
@@ -64,6 +65,7 @@ impl Layout {
             signal_nr_threads: "signal_struct"."nr_threads";
             signal_process_group: "signal_struct"."pids";
             signal_session: "signal_struct"."pids";
+            signal_rlimits: "signal_struct"."rlim";
             signal_tty: "signal_struct"."tty";
             tty_name: "tty_struct"."name";
             sighand_action: "sighand_struct"."action";
@@ -97,10 +99,16 @@ impl Layout {
             mm_exe_file: "mm_struct"."exe_file";
             task_files: "task_struct"."files";
             files_fdt: "files_struct"."fdt";
+            files_next: "files_struct"."next_fd";
             fdtable_fd: "fdtable"."fd";
+            fdtable_size: "fdtable"."max_fds";
+            fdtable_open: "fdtable"."open_fds";
             file_mount: "file"."f_path"."mnt";
             file_dentry: "file"."f_path"."dentry";
             dentry_parent: "dentry"."d_parent";
+            dentry_super_block: "dentry"."d_sb";
+            super_block_type: "super_block"."s_type";
+            file_system_name: "file_system_type"."name";
             mount_vfsmount: "mount"."mnt";
             mount_parent: "mount"."mnt_parent";
             mm_total_vm: "mm_struct"."total_vm";

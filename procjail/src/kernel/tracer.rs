@@ -42,6 +42,8 @@ pub struct Options {
     pub syscalls: bool,
     /// Record the calls that change mounts and namespaces. Needs `syscalls`, and taxes them twice.
     pub mounts: bool,
+    /// Record what processes that end badly wrote last to their standard error. Needs `syscalls`.
+    pub stderr_tail: bool,
 }
 
 impl Default for Options {
@@ -53,6 +55,7 @@ impl Default for Options {
             threads: false,
             syscalls: true,
             mounts: true,
+            stderr_tail: true,
         }
     }
 }
@@ -261,6 +264,8 @@ const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "wait",
     "sender",
     "failed-calls",
+    "stderr-tail",
+    "limit-changed",
 ];
 
 /// The offsets of the running kernel: from the cache, or else from its type information.
@@ -305,6 +310,9 @@ fn scope(cgroup_id: u64, cgroup_level: u32, options: &Options, layout: &Layout) 
     }
     if options.all_signals {
         flags |= scope_flags::ALL_SIGNALS;
+    }
+    if options.syscalls && options.stderr_tail {
+        flags |= scope_flags::STDERR_TAIL;
     }
     let (pid_ns, pid_ns_level) = host::pid_namespace(options.pid).unwrap_or((0, 0));
     Scope {

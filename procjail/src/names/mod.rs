@@ -5,11 +5,13 @@
 
 mod errno;
 mod flags;
+mod limit;
 mod si_code;
 mod signal;
 
 pub use errno::{errno, errno_meaning, io_error};
 pub use flags::{mount_call, mount_flags};
+pub use limit::{RESOURCE_LIMITS, resource_limit};
 pub use si_code::si_code;
 pub use signal::{signal, signal_number};
 

@@ -10,7 +10,7 @@ mod tests;
 use procjail_common::{self as common, cgroup_change, mount_stage};
 
 use super::decode::{Record, text, text_of};
-use super::evidence::{FailedCalls, Sender};
+use super::evidence::{FailedCalls, Sender, StderrTail};
 use super::identify::identify;
 use super::model::*;
 use super::processes::Processes;
@@ -90,7 +90,7 @@ impl Enricher {
                     argv_bytes: exec.record.argv_total_len,
                     filename: exec.filename,
                     argv: exec.argv,
-                    signals: None,
+                    signals: process::signal_sets(&exec.record.signals),
                 })
             }
             Record::ExecFailed(record) => What::ExecFailed(ExecFailed {
@@ -125,7 +125,14 @@ impl Enricher {
                 }
                 What::Sender(Sender::from(&*record))
             }
-            Record::FailedCalls(record) => What::FailedCalls(FailedCalls::from(&*record)),
+            Record::FailedCalls(failures) => What::FailedCalls(FailedCalls::from(&*failures)),
+            Record::StderrTail(record) => What::StderrTail(StderrTail::from(&*record)),
+            Record::LimitChanged(record) => {
+                if header.task.jail_pid == 1 && !self.app_executes {
+                    return None;
+                }
+                What::LimitChanged(self.limit_changed(&record))
+            }
             Record::OomKill(record) => What::OomKill(self.oom_kill(&record)),
             Record::OomReap(record) => What::OomReap(self.oom_reap(&record)),
             Record::Mount(record) => {

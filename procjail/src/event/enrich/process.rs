@@ -5,6 +5,7 @@ use procjail_common::{self as common, task_flags};
 use super::{Enricher, SIGNAL_GROUP_EXIT};
 use crate::event::model::*;
 use crate::event::processes::Reaped;
+use crate::names;
 
 /// `WNOWAIT` of waitid(2): the child stays a zombie.
 pub(super) const WNOWAIT: u32 = 0x0100_0000;
@@ -19,7 +20,7 @@ impl Enricher {
         Fork {
             child: self.processes.describe(&record.child),
             thread,
-            signals: None,
+            signals: signal_sets(&record.signals),
         }
     }
 
@@ -57,7 +58,7 @@ impl Enricher {
             status,
             process_group: record.process_group,
             session: record.session,
-            tracer: None,
+            tracer: (record.tracer.pid != 0).then(|| self.processes.describe(&record.tracer)),
         }
     }
 
@@ -97,6 +98,36 @@ impl Enricher {
             zombie_ns,
         })
     }
+
+    pub(super) fn limit_changed(&mut self, record: &common::LimitChanged) -> LimitChanged {
+        let caller = &record.header.task;
+        let target = match record.ns_pid {
+            0 => self.processes.describe(caller),
+            ns_pid => self.processes.named(caller, ns_pid).unwrap_or_default(),
+        };
+        let limit = |value: u64| (value != u64::MAX).then_some(value);
+        LimitChanged {
+            target,
+            resource: names::resource_limit(record.resource),
+            soft: limit(record.soft),
+            hard: limit(record.hard),
+        }
+    }
+}
+
+/// Signals by their bits, of which the lowest is signal 1.
+pub(super) fn signal_sets(sets: &common::SignalSets) -> Option<SignalSets> {
+    let signals = |bits: u32| {
+        (1..32)
+            .filter(|signal| bits >> (signal - 1) & 1 != 0)
+            .map(Signal::new)
+            .collect()
+    };
+    (sets.known != 0).then(|| SignalSets {
+        ignored: signals(sets.ignored),
+        caught: signals(sets.caught),
+        blocked: signals(sets.blocked),
+    })
 }
 
 /// What ended the process by exit_group(2), or by exit(2) of its only thread, was called with.

@@ -98,7 +98,11 @@ fn fault(record: &common::SignalGenerated) -> Option<Fault> {
         },
         instruction: record.instruction,
         stack_pointer: record.stack_pointer,
-        code: Vec::new(),
+        code: record
+            .code_bytes
+            .get(..record.code_len as usize)
+            .unwrap_or_default()
+            .to_vec(),
     })
 }
 

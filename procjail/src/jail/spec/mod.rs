@@ -16,6 +16,7 @@ use std::str::FromStr;
 pub use parse::{cgroup_path, inside_path, parse_limit, parse_size, plain_path, workdir_path};
 
 use super::{Limits, StopOptions};
+use crate::names;
 
 /// A jail to be made.
 #[derive(Clone, Debug)]
@@ -260,24 +261,7 @@ pub struct Rlimit {
 }
 
 impl Rlimit {
-    const ALL: [(&'static str, libc::__rlimit_resource_t); 16] = [
-        ("as", libc::RLIMIT_AS),
-        ("core", libc::RLIMIT_CORE),
-        ("cpu", libc::RLIMIT_CPU),
-        ("data", libc::RLIMIT_DATA),
-        ("fsize", libc::RLIMIT_FSIZE),
-        ("locks", libc::RLIMIT_LOCKS),
-        ("memlock", libc::RLIMIT_MEMLOCK),
-        ("msgqueue", libc::RLIMIT_MSGQUEUE),
-        ("nice", libc::RLIMIT_NICE),
-        ("nofile", libc::RLIMIT_NOFILE),
-        ("nproc", libc::RLIMIT_NPROC),
-        ("rss", libc::RLIMIT_RSS),
-        ("rtprio", libc::RLIMIT_RTPRIO),
-        ("rttime", libc::RLIMIT_RTTIME),
-        ("sigpending", libc::RLIMIT_SIGPENDING),
-        ("stack", libc::RLIMIT_STACK),
-    ];
+    const ALL: [(&'static str, libc::__rlimit_resource_t); 16] = names::RESOURCE_LIMITS;
 
     /// The soft limits of this process, none for no limit.
     pub(super) fn inherited() -> BTreeMap<String, Option<u64>> {

@@ -1,0 +1,145 @@
+//! What processes write to their standard error: the last of it, told of one that ends badly.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use procjail_common::{STDERR_TAIL_LEN, StderrTail, kind};
+
+use crate::{
+    config::offset,
+    emit::{self, Skip},
+    read, scope, task,
+};
+
+/// How many processes are kept at a time.
+const PROCESSES: u32 = 256;
+
+/// Parts of a vector that are looked at. The C library writes two.
+const PARTS: usize = 8;
+
+/// The end of what a process wrote.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tail {
+    record: StderrTail,
+    /// A write that begins before the ring's end may be as long as the ring.
+    overflow: [u8; STDERR_TAIL_LEN],
+}
+
+/// By process ID.
+#[map]
+static TAILS: HashMap<u32, Tail> = HashMap::with_max_entries(PROCESSES, 0);
+
+/// What a new entry of [`TAILS`] begins as.
+#[map]
+static NO_TAIL: Array<Tail> = Array::with_max_entries(1, 0);
+
+/// Whether a call that begins with a descriptor is about standard error.
+#[inline(always)]
+pub fn is_meant(regs: u64) -> bool {
+    let descriptor: u64 = read::kernel(regs, offset!(regs_arg0));
+    descriptor as u32 == 2
+}
+
+/// Keeps the `written` bytes that the running task has written, if it is the jail's.
+#[unsafe(export_name = "note_stderr")]
+#[inline(never)]
+pub fn note(regs: u64, vector: bool, written: u64) -> i32 {
+    let _ = try_note(regs, vector, written);
+    0
+}
+
+#[inline(always)]
+fn try_note(regs: u64, vector: bool, written: u64) -> Result<(), Skip> {
+    let task = scope::require_current()?;
+    let tail = tail(task::ids(task).1)?;
+    let place: u64 = read::kernel(regs, offset!(regs_arg1));
+    if !vector {
+        // SAFETY: the entry is valid for writing. Threads that write at the same time may spoil the text.
+        unsafe { append(tail, place, written) };
+        return Ok(());
+    }
+    let parts: u64 = read::kernel(regs, offset!(regs_arg2));
+    let mut left = written;
+    for index in 0..PARTS as u64 {
+        if index >= parts || left == 0 {
+            break;
+        }
+        let [part, length]: [u64; 2] = read::user(place + 16 * index);
+        let length = if length > left { left } else { length };
+        // SAFETY: as above.
+        unsafe { append(tail, part, length) };
+        left -= length;
+    }
+    Ok(())
+}
+
+/// The entry of a process.
+#[inline(always)]
+fn tail(pid: u32) -> Result<*mut Tail, Skip> {
+    if let Some(tail) = TAILS.get_ptr_mut(pid) {
+        return Ok(tail);
+    }
+    let empty = NO_TAIL.get(0).ok_or(Skip)?;
+    // If another thread was quicker, its entry is found.
+    let _ = TAILS.insert(pid, empty, read::BPF_NOEXIST);
+    TAILS.get_ptr_mut(pid).ok_or_else(|| {
+        emit::lost(kind::STDERR_TAIL);
+        Skip
+    })
+}
+
+/// Appends bytes of the running process.
+///
+/// # Safety
+///
+/// `tail` is valid for writing.
+#[unsafe(export_name = "append_stderr")]
+#[inline(never)]
+unsafe fn append(tail: *mut Tail, place: u64, length: u64) -> i32 {
+    const LEN: u64 = STDERR_TAIL_LEN as u64;
+    const { assert!(STDERR_TAIL_LEN.is_power_of_two()) };
+    let kept = if length > LEN { LEN } else { length };
+    let skipped = length - kept;
+    let place = place + skipped;
+    // SAFETY: the caller vouches for `tail`. The first read ends in the overflow at the latest, and what
+    // comes to lie there is no longer than the ring.
+    unsafe {
+        let start = (*tail).record.written + skipped;
+        let ring = (&raw mut (*tail).record.bytes).cast::<u8>();
+        let at = start & (LEN - 1);
+        if bpf_probe_read_user(ring.add(at as usize).cast(), kept as u32, place as *const _) != 0 {
+            return 0;
+        }
+        if at + kept > LEN {
+            let rest = (at + kept) & (LEN - 1);
+            bpf_probe_read_user(ring.cast(), rest as u32, (place + LEN - at) as *const _);
+        }
+        (*tail).record.written = start + kept;
+        (*tail).record.last_ns = emit::now();
+    }
+    0
+}
+
+/// Tells what a process that has ended wrote last, if it ended `badly`, and forgets it.
+#[unsafe(export_name = "tell_stderr")]
+#[inline(never)]
+pub fn tell(process: u64, badly: bool) -> i32 {
+    let pid = task::ids(process).1;
+    let Some(tail) = TAILS.get_ptr_mut(pid) else {
+        return 0;
+    };
+    // SAFETY: the entry is valid, and no thread of its process is left.
+    unsafe {
+        if badly && (*tail).record.written > 0 {
+            emit::header(&raw mut (*tail).record.header, kind::STDERR_TAIL, process);
+            let record = (&raw const (*tail).record).cast::<u8>();
+            let bytes = core::slice::from_raw_parts(record, size_of::<StderrTail>());
+            let _ = emit::bytes(kind::STDERR_TAIL, bytes);
+        }
+    }
+    let _ = TAILS.remove(pid);
+    0
+}
