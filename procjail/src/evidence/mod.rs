@@ -15,6 +15,7 @@ mod memory;
 mod pace;
 pub(crate) mod procfs;
 mod reread;
+mod sockets;
 mod stall;
 mod tasks;
 mod witness;

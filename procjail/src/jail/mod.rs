@@ -46,7 +46,7 @@ pub use error::Error;
 pub use features::{Feature, check};
 pub use guard::Guard;
 pub use outcome::{Observer, Outcome, StopOptions};
-pub use plan::{Facts, Plan, Step};
+pub use plan::{Facts, INIT, Plan, Step};
 pub use signals::Signals;
 pub use spec::Spec;
 

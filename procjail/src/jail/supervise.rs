@@ -129,7 +129,7 @@ impl<'a> Window<'a> {
         Window {
             jail,
             observer,
-            forwarder: Forwarder::default(),
+            forwarder: Forwarder::new(jail.plan.stop.as_is),
             stop: None,
             next_heartbeat: Instant::now() + HEARTBEAT,
         }
@@ -180,6 +180,7 @@ impl<'a> Window<'a> {
         if stop_signal == libc::SIGKILL {
             return Some("stop-signal");
         }
+        self.observer.before_stop();
         if stop_signal == received.signal {
             self.forward(received, ends);
         } else {

@@ -20,6 +20,7 @@ use crate::event::{
     Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, SignalForwarded, Snapshot,
     StopRequested, Task, What,
 };
+use crate::jail::INIT;
 use crate::trace::{Footer, Header};
 
 /// Position of an event in [`Case::events`].
@@ -133,6 +134,33 @@ impl Case {
     /// PID 1 of the jail.
     pub fn pid1(&self) -> Option<ProcessId> {
         self.pid1
+    }
+
+    /// APP: PID 1, or with `--init` the first child of procjail's own PID 1.
+    pub fn main_process(&self) -> Option<ProcessId> {
+        let pid1 = self.pid1?;
+        match self.has_init() {
+            true => self.process(pid1).children.first().copied(),
+            false => Some(pid1),
+        }
+    }
+
+    /// PID 1 is procjail's own (`--init`), and APP its child.
+    pub fn has_init(&self) -> bool {
+        self.header.jail.plan.iter().any(|step| step == INIT)
+    }
+
+    /// The memory controller is one of cgroup v1, as on nearly all hosts but those with v2 alone: its files are
+    /// `memory.usage_in_bytes` and the like, and there is no `memory.events`, `memory.low` or `--oom-group`.
+    pub fn cgroup_v1(&self) -> bool {
+        const V2: [&str; 4] = [
+            "memory.max",
+            "memory.high",
+            "memory.swap.max",
+            "memory.oom.group",
+        ];
+        let limits = &self.header.jail.limits;
+        self.header.host.cgroup_mode != "v2" && !V2.iter().any(|file| limits.contains_key(*file))
     }
 
     /// The process that a task belongs to, if the trace has anything about it.

@@ -234,17 +234,20 @@ fn exited(task: &Task, exit: &Exit) -> Words {
     if !exit.process {
         return Words::new(Tone::Dim, format!("thread {}: {text}", task.tid));
     }
-    let mut detail = format!("after {}", duration(exit.lifetime_ns));
+    let mut parts = Vec::new();
+    // PID 1 waited at the gate for most of a short life: the time since then is in the first column.
+    if task.jail_pid != Some(1) {
+        parts.push(format!("after {}", duration(exit.lifetime_ns)));
+    }
     if cpu > 0 {
-        detail += &format!(", cpu {}", duration(cpu));
+        parts.push(format!("cpu {}", duration(cpu)));
     }
     if exit.max_rss_bytes > 0 {
-        detail += &format!(", peak {}", bytes(exit.max_rss_bytes));
+        parts.push(format!("peak {}", bytes(exit.max_rss_bytes)));
     }
-    if let Some(hint) = hint(&exit.status) {
-        detail += &format!("; {hint}");
-    }
-    Words::new(tone_of(&exit.status), text).detail(detail)
+    let parts = Some(parts.join(", ")).filter(|parts| !parts.is_empty());
+    let detail: Vec<String> = parts.into_iter().chain(hint(&exit.status)).collect();
+    Words::new(tone_of(&exit.status), text).detail(detail.join("; "))
 }
 
 /// What an exit code may mean besides itself: shells pass a child's signal on as 128+n.
