@@ -22,7 +22,7 @@ use crate::session::{Recorder, stand_back};
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// Longest time that a stop signal waits for the look at what the jail does without it.
-const LOOK_TIME: Duration = Duration::from_millis(20);
+const LOOK_TIME: Duration = Duration::from_millis(40);
 
 /// How long before the end of the stop window the last snapshot is taken; a tenth of the window if that
 /// is less.
@@ -342,7 +342,11 @@ impl Eyes {
     }
 
     fn snapshot(&self, moment: Moment) {
-        let snapshot = tasks::snapshot(&self.view, self.pid_1, moment);
+        let time = match moment {
+            Moment::StopRequested => LOOK_TIME / 2,
+            _ => LEAD * 4 / 5,
+        };
+        let snapshot = tasks::snapshot(&self.view, self.pid_1, moment, time);
         self.tell(What::Snapshot(snapshot));
     }
 

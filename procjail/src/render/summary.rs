@@ -4,7 +4,6 @@ use super::style::{Look, Painted, Tone};
 use super::text::{bytes, command, count, duration, escape, plural};
 use super::timeline::Totals;
 use super::words::{hint, losses, status, tone_of};
-use crate::event::ExitStatus;
 use crate::exit;
 use crate::trace::{Footer, Header};
 
@@ -242,6 +241,7 @@ fn exit_status(footer: &Footer) -> (Tone, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::ExitStatus;
     use crate::trace::TeardownStep;
 
     fn told(status: i32, exit_code: i32, failed: bool) -> String {

@@ -277,6 +277,15 @@ impl Case {
         .next()
     }
 
+    /// The second request, which ends the wait.
+    pub fn second_request(&self) -> Option<(&Event, &StopRequested)> {
+        self.each(|what| match what {
+            What::StopRequested(stop) => Some(stop),
+            _ => None,
+        })
+        .nth(1)
+    }
+
     /// What the launcher did with the signals that it got.
     pub fn forwards(&self) -> impl Iterator<Item = (&Event, &SignalForwarded)> {
         self.each(|what| match what {

@@ -3,6 +3,7 @@
 pub(super) mod evidence;
 mod leak;
 mod signal;
+pub(crate) use signal::requester;
 
 use super::style::Tone;
 use super::text::{bytes, command, count, duration, escape, plural, quote};
@@ -98,22 +99,14 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
             );
             Words::new(Tone::Launcher, text).detail(format!("cgroup {}", escape(&jail.cgroup)))
         }
-        What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, APP may execute")
-            .detail(format!("set-up took {}", duration(gate.setup_ns))),
+        What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, the gate is open")
+            .detail(format!("after {}", duration(gate.setup_ns))),
         What::SignalForwarded(signal) => signal::forwarded(signal),
-        What::SetupFailed(failed) => Words::new(
-            Tone::Bad,
-            format!("set-up failed: {}", escape(&failed.message)),
-        ),
-        What::StopRequested(stop) => {
-            let text = format!(
-                "stop asked for by {}: {} to PID 1, {} until the kill",
-                escape(&stop.signal.name),
-                escape(&stop.stop_signal.name),
-                duration(stop.timeout_ns)
-            );
-            Words::new(Tone::Launcher, text)
+        What::SetupFailed(failed) => {
+            let text = format!("set-up failed, APP never ran: {}", escape(&failed.message));
+            Words::new(Tone::Bad, text)
         }
+        What::StopRequested(stop) => signal::stop_requested(stop),
         What::Kill(kill) => {
             let text = format!("everything in the jail is killed: {}", escape(&kill.reason));
             Words::new(Tone::Bad, text).detail(format!("by {}", escape(&kill.method)))
