@@ -186,3 +186,17 @@ fn what_the_parent_left_changes_nothing() {
     jail.signal(libc::SIGTERM);
     assert_eq!(jail.code(), 9);
 }
+
+#[test]
+fn as_it_is_a_signal_without_a_handler_is_lost() {
+    let app = "echo ready; sleep 0.2; trap 'echo term; exit 9' TERM; \
+               for i in $(seq 20); do sleep 0.01; done; exit 5";
+    for (option, code) in [(&["--stop-as-is"][..], 5), (&[], 9)] {
+        let arguments = [option, &["--", "sh", "-c", app]].concat();
+        let jail = Running::start(command(arguments));
+        jail.expect("ready");
+        jail.signal(libc::SIGTERM);
+        let (status, _, lines) = jail.finish();
+        assert_eq!(status.code(), Some(code), "{option:?}: {lines:?}");
+    }
+}

@@ -143,6 +143,8 @@ kinds! {
     cgroups: Cgroup(procjail::event::Cgroup),
     /// Kills by the launcher.
     kills: Kill(procjail::event::Kill),
+    /// Set-ups that failed.
+    setup_failures: SetupFailed(procjail::event::SetupFailed),
     /// Stop windows.
     stops: StopRequested(procjail::event::StopRequested),
     /// Memory at moments.

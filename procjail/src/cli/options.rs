@@ -123,6 +123,11 @@ pub struct JailOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", help_heading = "Stopping")]
     stop_timeout: Duration,
 
+    /// Pass signals on at once, as docker does: one for which PID 1 has no handler yet is lost
+    /// [default: held until it has one]
+    #[arg(long, help_heading = "Stopping")]
+    stop_as_is: bool,
+
     /// Time that the kernel has to remove the rest
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s", help_heading = "Stopping")]
     teardown_timeout: Duration,
@@ -179,6 +184,7 @@ impl JailOptions {
                 signal: self.stop_signal,
                 timeout: self.stop_timeout,
                 teardown_timeout: self.teardown_timeout,
+                as_is: self.stop_as_is,
             },
         })
     }

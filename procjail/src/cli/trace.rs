@@ -338,6 +338,7 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<String>) ->
             limits: plan.limits(),
             plan: plan.steps(),
             stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
+            stop_as_is: plan.stop().as_is,
             environment: runtime_settings(plan.environment()),
             rlimits: plan.rlimits(),
         },

@@ -75,6 +75,16 @@ pub struct Sender {
     pub parents: Vec<Ancestor>,
 }
 
+impl Sender {
+    /// It is a thread of the kernel, which sends what a key at the terminal stands for.
+    pub fn is_kernel_thread(&self) -> bool {
+        let parent = self.parents.first();
+        self.exe.is_empty()
+            && self.argv.is_empty()
+            && parent.is_some_and(|parent| parent.comm == "kthreadd")
+    }
+}
+
 /// A process among another's ancestors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ancestor {

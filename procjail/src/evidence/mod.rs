@@ -4,6 +4,7 @@
 //! All of it is read by threads of its own, the [`Witness`] of a trace and the [`Lookout`] of a teardown
 //! that stalls, so that neither the jail nor its launcher ever waits for a file that doesn't answer. Nothing here stops, traces or signals a process.
 
+mod activity;
 mod counters;
 mod environment;
 mod file_systems;
@@ -15,6 +16,7 @@ mod memory;
 mod pace;
 pub(crate) mod procfs;
 mod reread;
+mod sockets;
 mod stall;
 mod tasks;
 mod witness;

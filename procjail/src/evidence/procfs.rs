@@ -54,6 +54,11 @@ impl<'a> Status<'a> {
         self.text(key).parse().unwrap_or_default()
     }
 
+    /// A count that may be large; 0 if there is none.
+    pub fn count(&self, key: &str) -> u64 {
+        self.text(key).parse().unwrap_or_default()
+    }
+
     /// A size, which the file has in kB, in bytes.
     pub fn bytes(&self, key: &str) -> u64 {
         let number = self.text(key).split_whitespace().next();
@@ -93,13 +98,19 @@ pub fn signals(mask: u64) -> Vec<Signal> {
 
 /// When the process started, CLOCK_BOOTTIME nanoseconds, cut to a tick; 0 if it can't be told.
 pub fn start_ns(stat: &str) -> u64 {
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks: u64 = fields
-        .split_whitespace()
-        .nth(19)
-        .and_then(|ticks| ticks.parse().ok())
-        .unwrap_or_default();
-    ticks.saturating_mul(TICK_NS)
+    ticks(stat, 19).unwrap_or_default()
+}
+
+/// Time on a processor, in user space and in the kernel, nanoseconds, cut to ticks.
+pub fn cpu_ns(stat: &str) -> Option<u64> {
+    Some(ticks(stat, 11)?.saturating_add(ticks(stat, 12)?))
+}
+
+/// A time of proc_pid_stat(5), by its place behind the name, which may hold anything.
+fn ticks(stat: &str, place: usize) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(place)?.parse().ok()?;
+    Some(ticks.saturating_mul(TICK_NS))
 }
 
 #[cfg(test)]
@@ -124,6 +135,9 @@ mod tests {
         assert_eq!(status.bytes("VmRSS"), 0);
         assert_eq!(status.task(0).jail_pid, Some(1));
         assert_eq!(start_ns("12 (x) S 1"), 0);
+        assert_eq!(cpu_ns("12 (x) S 1"), None);
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0";
+        assert_eq!(cpu_ns(stat), Some(420_000_000));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the jail's tasks are doing, from /proc. Nothing is stopped or traced for it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use super::activity::activity;
 use super::procfs::{self, Status};
 use super::stall::Inquiry;
 use super::{counters, procfs::signals};
@@ -14,9 +16,16 @@ const THREADS: usize = 256;
 /// Calls of a stack.
 const FRAMES: usize = 32;
 
-/// Reads what all threads of the jail are doing. `pid_1` belongs to it wherever it is.
-pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
-    look(view, pid_1, moment, view.pids(), None)
+/// Reads what the jail's threads are doing and have done, as far as there is time. `pid_1` belongs to it
+/// wherever it is.
+pub fn snapshot(view: &View, pid_1: u32, moment: Moment, time: Duration) -> Snapshot {
+    let until = Instant::now() + time;
+    let pids = pid_1_first(pid_1, view.pids());
+    let snapshot = look(view, moment, &pids, Some(until), None);
+    Snapshot {
+        processes: activity(&pids, until),
+        ..snapshot
+    }
 }
 
 /// Reads what is left of a jail whose teardown makes no progress, and what may hold it.
@@ -24,34 +33,38 @@ pub fn snapshot(view: &View, pid_1: u32, moment: Moment) -> Snapshot {
 /// May take its time: the `stack` and `syscall` of a task wait for the end of an execve(2) of it.
 pub fn stall_snapshot(view: &View, pid_1: u32, waited_ns: u64) -> Snapshot {
     let mut inquiry = Inquiry::new(view, pid_1);
-    let pids = inquiry.pids();
-    let snapshot = look(view, pid_1, Moment::Stall, pids, Some(&mut inquiry));
+    let pids = pid_1_first(pid_1, inquiry.pids());
+    let snapshot = look(view, Moment::Stall, &pids, None, Some(&mut inquiry));
     Snapshot {
         waited_ns: Some(waited_ns),
         ..snapshot
     }
 }
 
-fn look(
-    view: &View,
-    pid_1: u32,
-    moment: Moment,
-    mut pids: Vec<u32>,
-    mut inquiry: Option<&mut Inquiry<'_>>,
-) -> Snapshot {
+/// Its state is what a stop waits for: it is read first.
+fn pid_1_first(pid_1: u32, mut pids: Vec<u32>) -> Vec<u32> {
     pids.push(pid_1);
     pids.sort_unstable();
     pids.dedup();
-    let (mut threads, mut truncated) = (Vec::new(), false);
-    // Its state first: it is what a stop waits for.
     pids.sort_by_key(|&pid| pid != pid_1);
-    for pid in pids {
+    pids
+}
+
+fn look(
+    view: &View,
+    moment: Moment,
+    pids: &[u32],
+    until: Option<Instant>,
+    mut inquiry: Option<&mut Inquiry<'_>>,
+) -> Snapshot {
+    let (mut threads, mut truncated) = (Vec::new(), false);
+    for &pid in pids {
         let Some(stat) = procfs::read(&format!("/proc/{pid}/stat")) else {
             continue;
         };
         let start_ns = procfs::start_ns(&stat);
         for tid in tids(pid) {
-            if threads.len() == THREADS {
+            if threads.len() == THREADS || until.is_some_and(|until| until <= Instant::now()) {
                 truncated = true;
                 break;
             }
@@ -131,9 +144,18 @@ fn thread(
         core_dumping: status.number("CoreDumping") != 0,
         stall,
         state,
-        cpu_ns: None,
-        switches: None,
+        cpu_ns: cpu_ns(directory),
+        switches: Some(
+            status.count("voluntary_ctxt_switches") + status.count("nonvoluntary_ctxt_switches"),
+        ),
     })
+}
+
+/// CPU time of a thread: `schedstat` has nanoseconds, but not every kernel has it; `stat` has ticks.
+fn cpu_ns(directory: &str) -> Option<u64> {
+    let exact = procfs::read(&format!("{directory}/schedstat"));
+    let exact = exact.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    exact.or_else(|| procfs::cpu_ns(&procfs::read(&format!("{directory}/stat"))?))
 }
 
 /// The functions of a `stack` file: `[<0>] do_wait+0x5f/0x110`.
@@ -198,7 +220,13 @@ mod tests {
         };
         let found = (0..1000).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(1));
-            let snapshot = snapshot(&view, std::process::id(), Moment::StopHalf);
+            let snapshot = snapshot(
+                &view,
+                std::process::id(),
+                Moment::StopHalf,
+                Duration::from_secs(10),
+            );
+            assert_eq!(snapshot.processes.len(), 1);
             let mut threads = snapshot.threads.into_iter();
             threads.find(|thread| thread.task.comm == "sleeper" && thread.state == "S")
         });
@@ -206,6 +234,10 @@ mod tests {
         assert_eq!(found.task.pid, std::process::id());
         assert_ne!(found.task.tid, found.task.pid);
         assert!(found.threads >= 2);
+        assert!(
+            found.switches > Some(0) && found.cpu_ns > Some(0),
+            "{found:?}"
+        );
         drop(send);
         assert!(sleeper.join().expect("its end").is_err());
     }

@@ -21,6 +21,9 @@ use crate::session::{Recorder, stand_back};
 /// Longest time that the end of the jail waits for the last evidence, which takes a millisecond.
 const END_TIME: Duration = Duration::from_millis(200);
 
+/// Longest time that a stop signal waits for the look at what the jail does without it.
+const LOOK_TIME: Duration = Duration::from_millis(40);
+
 /// How long before the end of the stop window the last snapshot is taken; a tenth of the window if that
 /// is less.
 const LEAD: Duration = Duration::from_millis(50);
@@ -50,6 +53,8 @@ struct Post {
 #[derive(Default)]
 struct State {
     asked: Asked,
+    /// The snapshot of the stop request was taken.
+    looked: bool,
     /// The thread has ended.
     ended: bool,
 }
@@ -78,6 +83,19 @@ impl Post {
         change(&mut self.lock().asked);
         // Full only if it was never read: then the thread will wake up all the same.
         let _ = self.wake.write(1);
+    }
+
+    /// Waits until the thread got so far, or the time is over.
+    fn wait(&self, limit: Duration, done: impl Fn(&State) -> bool) {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), limit, |state| !done(state));
+        drop(waited);
+    }
+
+    fn looked(&self) {
+        self.lock().looked = true;
+        self.changed.notify_all();
     }
 }
 
@@ -146,14 +164,14 @@ impl Observer for Witness {
         self.recorder.observe(time_ns, what);
     }
 
+    fn before_stop(&self) {
+        self.post
+            .wait(LOOK_TIME, |state| state.looked || state.ended);
+    }
+
     fn before_removal(&self) {
         self.post.ask(|asked| asked.end = true);
-        let guard = self.post.lock();
-        let waited = self
-            .post
-            .changed
-            .wait_timeout_while(guard, END_TIME, |state| !state.ended);
-        drop(waited);
+        self.post.wait(END_TIME, |state| state.ended);
     }
 }
 
@@ -247,7 +265,9 @@ impl Eyes {
                 self.pace.hurry(self.epoch.elapsed());
             }
             // First, as its answer is the first to be outdated.
-            self.snapshots(&asked);
+            if self.snapshots(&asked) {
+                post.looked();
+            }
             if noticed || asked.oom_kill || asked.end {
                 self.read_log();
             }
@@ -293,8 +313,9 @@ impl Eyes {
         fds.iter().skip(1).any(|fd| fd.any().unwrap_or(false))
     }
 
-    /// The snapshots of a stop that are due.
-    fn snapshots(&mut self, asked: &Asked) {
+    /// The snapshots of a stop that are due. Tells whether the first one was taken.
+    fn snapshots(&mut self, asked: &Asked) -> bool {
+        let first = !self.stopping;
         if let Some((start, window)) = asked.stop
             && !self.stopping
         {
@@ -317,10 +338,15 @@ impl Eyes {
             self.due.deadline = None;
             self.snapshot(Moment::StopDeadline);
         }
+        first && self.stopping
     }
 
     fn snapshot(&self, moment: Moment) {
-        let snapshot = tasks::snapshot(&self.view, self.pid_1, moment);
+        let time = match moment {
+            Moment::StopRequested => LOOK_TIME / 2,
+            _ => LEAD * 4 / 5,
+        };
+        let snapshot = tasks::snapshot(&self.view, self.pid_1, moment, time);
         self.tell(What::Snapshot(snapshot));
     }
 

@@ -33,12 +33,29 @@ pub fn explain(plan: &Plan, report: &Report) -> Error {
     let words = Error::errno_words(errno);
     Error::Step {
         step: step.to_string(),
+        path: path(step),
+        errno,
         what: match subject(part) {
             "" => words,
             subject => format!("{subject}: {words}"),
         },
         remedy: remedy(plan, step, part, errno),
     }
+}
+
+/// What a step is about, if that is a path.
+fn path(step: &Step) -> Option<String> {
+    let path = match step {
+        Step::Proc => return Some("/proc".to_owned()),
+        Step::Dev => return Some("/dev".to_owned()),
+        Step::Clone { source: path, .. }
+        | Step::Root { dir: path }
+        | Step::Tmpfs { target: path, .. }
+        | Step::Attach { target: path, .. }
+        | Step::Workdir(path) => path,
+        _ => return None,
+    };
+    Some(path.to_string_lossy().into_owned())
 }
 
 fn subject(part: Part) -> &'static str {

@@ -156,6 +156,8 @@ const OTHER_LOOK: u8 = 1;
 /// Signals that are on their way.
 #[derive(Debug, Default)]
 pub(super) struct Forwarder {
+    /// Nothing is held: what the kernel drops is lost, as under docker.
+    as_is: bool,
     held: VecDeque<Held>,
     pause: Duration,
     next_look: Option<Instant>,
@@ -173,6 +175,14 @@ struct Held {
 }
 
 impl Forwarder {
+    /// Nothing is on its way. `as_is`: nothing will be held either.
+    pub fn new(as_is: bool) -> Forwarder {
+        Forwarder {
+            as_is,
+            ..Forwarder::default()
+        }
+    }
+
     /// Sends a signal, or holds it, at most until `deadline`. `by_terminal`: PID 1 got a copy from the
     /// terminal already.
     pub fn offer(
@@ -185,7 +195,10 @@ impl Forwarder {
     ) {
         let tell =
             |action| observer.observe(clock::boot_ns(), signals::forwarded(&received, action));
-        let reach = target.reach(received.signal);
+        let reach = match self.as_is {
+            true => Reach::Taken,
+            false => target.reach(received.signal),
+        };
         if reach == Reach::Taken || (by_terminal && reach == Reach::Pending) {
             tell(if by_terminal {
                 ForwardAction::SentByTerminal

@@ -25,6 +25,7 @@ mod pidfd;
 mod plan;
 mod proc;
 mod program;
+mod requester;
 mod signals;
 mod spawn;
 pub mod spec;
@@ -46,7 +47,7 @@ pub use error::Error;
 pub use features::{Feature, check};
 pub use guard::Guard;
 pub use outcome::{Observer, Outcome, StopOptions};
-pub use plan::{Facts, Plan, Step};
+pub use plan::{Facts, INIT, Plan, Step};
 pub use signals::Signals;
 pub use spec::Spec;
 
@@ -157,6 +158,14 @@ impl<'plan> Jail<'plan> {
     ///
     /// Why the set-up or the execution failed. Drop the jail then.
     pub fn open_gate(&mut self, observer: &dyn Observer) -> Result<(), Error> {
+        let opened = self.let_through(observer);
+        if let Err(error) = &opened {
+            observer.observe(clock::boot_ns(), What::SetupFailed(error.setup_failed()));
+        }
+        opened
+    }
+
+    fn let_through(&mut self, observer: &dyn Observer) -> Result<(), Error> {
         self.joining.finish()?;
         self.opened = Some(Instant::now());
         let now_ns = clock::boot_ns();

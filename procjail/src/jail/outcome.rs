@@ -10,6 +10,10 @@ pub trait Observer {
     /// The launcher did something, at `time_ns` of [`crate::clock::boot_ns`].
     fn observe(&self, time_ns: u64, what: event::What);
 
+    /// A stop was requested and its signal is not sent yet: the last moment to see the jail as it was.
+    /// Returns within a moment, whatever happens.
+    fn before_stop(&self) {}
+
     /// The jail is empty and its cgroups are about to be removed: the last moment to read them.
     /// Returns within a moment, whatever happens.
     fn before_removal(&self) {}
@@ -29,6 +33,8 @@ pub struct StopOptions {
     pub timeout: Duration,
     /// How long everything after the kill may take.
     pub teardown_timeout: Duration,
+    /// Signals are passed on at once, even those that the kernel drops for want of a handler.
+    pub as_is: bool,
 }
 
 impl Default for StopOptions {
@@ -37,6 +43,7 @@ impl Default for StopOptions {
             signal: None,
             timeout: Duration::from_secs(10),
             teardown_timeout: Duration::from_secs(30),
+            as_is: false,
         }
     }
 }

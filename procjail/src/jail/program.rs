@@ -146,7 +146,11 @@ impl Program {
             }
             Unusable::Denied(errno) => Error::errno_words(errno),
         };
-        self.not_executable(index, reason)
+        let errno = match why {
+            Unusable::Denied(errno) => Some(errno),
+            _ => None,
+        };
+        self.not_executable(index, errno, reason)
     }
 
     /// The error for an execve(2) that failed; `head` is the beginning of the file.
@@ -170,15 +174,16 @@ impl Program {
             (Errno::ENOMEM, _) => "ENOMEM (Cannot allocate memory); raise --memory".to_owned(),
             _ => Error::errno_words(errno),
         };
-        self.not_executable(index, reason)
+        self.not_executable(index, Some(errno), reason)
     }
 
-    fn not_executable(&self, index: usize, reason: String) -> Error {
+    fn not_executable(&self, index: usize, errno: Option<Errno>, reason: String) -> Error {
         let file = self.candidates.get(index);
         Error::NotExecutable {
             file: file
                 .map(|file| file.to_string_lossy().into_owned())
                 .unwrap_or_default(),
+            errno,
             reason,
         }
     }

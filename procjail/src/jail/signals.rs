@@ -6,11 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
 
 use super::outcome::Observer;
+use super::requester;
 use super::terminal::Terminal;
 use crate::event::{self, ForwardAction};
 use crate::{clock, names};
@@ -25,7 +27,7 @@ pub struct Signals {
 }
 
 /// A signal that the launcher got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Number.
     pub signal: i32,
@@ -37,6 +39,8 @@ pub struct Received {
     pub value: u64,
     /// When the launcher read it.
     pub arrived: Instant,
+    /// The sender, as it was then; none for the kernel.
+    pub by: Option<Arc<event::Requester>>,
 }
 
 /// Real-time signals queue one by one; so many are kept for an APP that can't take them, more are
@@ -83,7 +87,7 @@ impl Signals {
     /// readable while the jail is being set up.
     pub fn hold(&mut self, observer: &dyn Observer) {
         for received in self.read() {
-            let kept = keep(&mut self.early, received);
+            let kept = keep(&mut self.early, received.clone());
             let action = if kept {
                 ForwardAction::HeldNotStarted
             } else {
@@ -121,17 +125,27 @@ impl Signals {
 
     /// All signals that wait now.
     pub(super) fn read(&self) -> Vec<Received> {
-        let mut found = Vec::new();
+        let mut found: Vec<Received> = Vec::new();
         // Bounded: a storm of real-time signals must not keep the launcher from everything else.
         while found.len() < MAX_HELD
             && let Some(info) = self.read_one()
         {
+            let arrived = Instant::now();
+            let (signal, code, sender_pid) = (info.ssi_signo as i32, info.ssi_code, info.ssi_pid);
+            let same = found
+                .last()
+                .filter(|last| sender_pid != 0 && last.sender_pid == sender_pid);
+            let by = match same {
+                Some(last) => last.by.clone(),
+                None => requester::of(signal, code, sender_pid, info.ssi_uid).map(Arc::new),
+            };
             let received = Received {
-                signal: info.ssi_signo as i32,
-                code: info.ssi_code,
-                sender_pid: info.ssi_pid,
+                signal,
+                code,
+                sender_pid,
                 value: info.ssi_ptr,
-                arrived: Instant::now(),
+                arrived,
+                by,
             };
             if !self_inflicted(&received) {
                 found.push(received);
@@ -196,12 +210,12 @@ pub(super) fn forwarded(received: &Received, action: ForwardAction) -> event::Wh
     event::What::SignalForwarded(event::SignalForwarded {
         signal: named(received.signal),
         action,
-        sender_pid: received.sender_pid,
+        sender_pid: received.by.as_ref().map_or(0, |by| by.pid),
         held_ns: match action {
             ForwardAction::HeldNotStarted | ForwardAction::HeldNoHandler => 0,
             _ => received.arrived.elapsed().as_nanos() as u64,
         },
-        by: None,
+        by: received.by.as_deref().cloned(),
     })
 }
 
@@ -251,6 +265,7 @@ mod tests {
             sender_pid: 1,
             value: 0,
             arrived: Instant::now(),
+            by: None,
         }
     }
 

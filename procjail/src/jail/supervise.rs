@@ -129,7 +129,7 @@ impl<'a> Window<'a> {
         Window {
             jail,
             observer,
-            forwarder: Forwarder::default(),
+            forwarder: Forwarder::new(jail.plan.stop.as_is),
             stop: None,
             next_heartbeat: Instant::now() + HEARTBEAT,
         }
@@ -137,7 +137,7 @@ impl<'a> Window<'a> {
 
     /// When there is something to do without a signal.
     fn wake(&self) -> Instant {
-        let times = [self.stop.map(|(_, ends)| ends), self.forwarder.next_look()];
+        let times = [self.ends(), self.forwarder.next_look()];
         times
             .into_iter()
             .flatten()
@@ -149,12 +149,15 @@ impl<'a> Window<'a> {
         tracing::debug!(?received, "signal");
         match stop_request(self.stop.as_ref().map(|(first, _)| first), &received) {
             Request::First => return self.open(received),
-            Request::Second => return Some("second-signal"),
+            Request::Second => {
+                self.tell_request(&received, libc::SIGKILL, Duration::ZERO);
+                return Some("second-signal");
+            }
             Request::Copy => {}
             Request::None if received.signal == libc::SIGTSTP => self.suspend(received),
             Request::None if forwardable(received.signal) => {
                 let arrived = received.arrived + self.jail.plan.stop.timeout;
-                let deadline = self.stop.map_or(arrived, |(_, ends)| ends.min(arrived));
+                let deadline = self.ends().map_or(arrived, |ends| ends.min(arrived));
                 self.forward(received, deadline);
             }
             Request::None => {}
@@ -167,18 +170,14 @@ impl<'a> Window<'a> {
         let timeout = self.jail.plan.stop.timeout;
         let ends = received.arrived + timeout;
         let stop_signal = self.jail.plan.stop.signal.unwrap_or(received.signal);
-        self.stop = Some((received, ends));
-        self.observer.observe(
-            clock::boot_ns(),
-            event::What::StopRequested(event::StopRequested {
-                signal: named(received.signal),
-                stop_signal: named(stop_signal),
-                timeout_ns: timeout.as_nanos() as u64,
-                by: None,
-            }),
-        );
+        self.stop = Some((received.clone(), ends));
+        self.tell_request(&received, stop_signal, timeout);
         if stop_signal == libc::SIGKILL {
             return Some("stop-signal");
+        }
+        // A key has reached APP already.
+        if !terminal::sent_to_group(&received, self.jail.spawned.pid) {
+            self.observer.before_stop();
         }
         if stop_signal == received.signal {
             self.forward(received, ends);
@@ -195,10 +194,26 @@ impl<'a> Window<'a> {
         None
     }
 
+    /// When the stop window closes, if it is open.
+    fn ends(&self) -> Option<Instant> {
+        self.stop.as_ref().map(|(_, ends)| *ends)
+    }
+
+    fn tell_request(&self, received: &Received, stop_signal: i32, timeout: Duration) {
+        let request = event::StopRequested {
+            signal: named(received.signal),
+            stop_signal: named(stop_signal),
+            timeout_ns: timeout.as_nanos() as u64,
+            by: received.by.as_deref().cloned(),
+        };
+        self.observer
+            .observe(clock::boot_ns(), event::What::StopRequested(request));
+    }
+
     /// What is due by now. Returns a reason if everything must be killed now.
     fn tick(&mut self, now: Instant) -> Option<&'static str> {
         self.forwarder.look(now, target(self.jail), self.observer);
-        if self.stop.is_some_and(|(_, ends)| ends <= now) {
+        if self.ends().is_some_and(|ends| ends <= now) {
             self.forwarder.flush(target(self.jail), self.observer);
             return Some("stop-timeout");
         }
@@ -293,6 +308,7 @@ mod tests {
             sender_pid,
             value: 0,
             arrived,
+            by: None,
         }
     }
 

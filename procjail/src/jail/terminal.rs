@@ -127,6 +127,7 @@ mod tests {
             sender_pid: 0,
             value: 0,
             arrived: Instant::now(),
+            by: None,
         }
     }
 

@@ -194,6 +194,10 @@ impl Observer for Watch<'_> {
         self.next.observe(time_ns, what);
     }
 
+    fn before_stop(&self) {
+        self.next.before_stop();
+    }
+
     fn before_removal(&self) {
         self.next.before_removal();
     }

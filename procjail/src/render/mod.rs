@@ -24,7 +24,7 @@ pub(crate) use text::{command as command_line_of, count, escape, moment, plural,
 pub(crate) use timeline::Totals;
 pub use timeline::{Timeline, label};
 pub use words::{evidence::kinds as memory_kinds, status};
-pub(crate) use words::{tone_of, words};
+pub(crate) use words::{requester, tone_of, words};
 
 /// Arguments as a shell would take them, in at most `width` columns.
 pub fn command_line(argv: &[String], width: usize) -> String {

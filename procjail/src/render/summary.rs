@@ -4,7 +4,6 @@ use super::style::{Look, Painted, Tone};
 use super::text::{bytes, command, count, duration, escape, plural};
 use super::timeline::Totals;
 use super::words::{hint, losses, status, tone_of};
-use crate::event::ExitStatus;
 use crate::exit;
 use crate::trace::{Footer, Header};
 
@@ -221,20 +220,67 @@ fn exit_status(footer: &Footer) -> (Tone, String) {
             format!("PID 1 did not end in time ({})", footer.exit_code),
         );
     };
-    let mut value = status(ended);
-    if *ended
-        != (ExitStatus {
-            code: Some(footer.exit_code),
-            ..ExitStatus::default()
-        })
-    {
-        value += &format!(" ({})", footer.exit_code);
+    // APP may end with 124 too: then it is not procjail that gave up, unless a step failed.
+    let own = exit::code_of(ended);
+    let gave_up = footer.exit_code == i32::from(exit::TEARDOWN_TIMEOUT)
+        && (own != exit::TEARDOWN_TIMEOUT
+            || footer.teardown.iter().any(|step| step.error.is_some()));
+    let mut value = footer.exit_code.to_string();
+    if gave_up {
+        value += ": the jail could not be removed in time";
+    }
+    if ended.signal.is_some() || i32::from(own) != footer.exit_code {
+        value += &format!(", PID 1 {}", status(ended));
     }
     if let Some(hint) = hint(ended) {
         value += &format!(" ({hint})");
     }
-    if footer.exit_code == i32::from(exit::TEARDOWN_TIMEOUT) {
-        value += ", and the jail could not be removed in time";
-    }
     (tone_of(ended), value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ExitStatus;
+    use crate::trace::TeardownStep;
+
+    fn told(status: i32, exit_code: i32, failed: bool) -> String {
+        let step = TeardownStep {
+            step: "remove the cgroups".into(),
+            duration_ns: 1,
+            error: failed.then(|| "EBUSY".to_owned()),
+        };
+        let footer = Footer {
+            footer: true,
+            end_boot_ns: 0,
+            end_unix_ns: None,
+            status: Some(ExitStatus::from_wait(status)),
+            exit_code,
+            duration_ns: 1,
+            events: 0,
+            lost: Vec::new(),
+            peak_memory_bytes: None,
+            cpu_ns: None,
+            processes: 1,
+            zombies: 0,
+            teardown: vec![step],
+        };
+        exit_status(&footer).1
+    }
+
+    #[test]
+    fn the_exit_status_is_the_number_and_what_it_stands_for() {
+        assert_eq!(told(0, 0, false), "0");
+        assert_eq!(told(7 << 8, 7, false), "7");
+        assert_eq!(told(9, 137, false), "137, PID 1 killed by SIGKILL");
+    }
+
+    #[test]
+    fn a_124_of_app_is_not_procjails() {
+        assert_eq!(told(124 << 8, 124, false), "124");
+        let gave_up = "124: the jail could not be removed in time";
+        assert_eq!(told(124 << 8, 124, true), gave_up);
+        let exited = format!("{gave_up}, PID 1 exited with 0");
+        assert_eq!(told(0, 124, true), exited);
+    }
 }

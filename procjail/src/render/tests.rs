@@ -81,7 +81,7 @@ fn a_quiet_end() {
         ..footer
     };
     let text = text(Look::default(), &[], Some(&footer));
-    assert!(text.contains("exit status exited with 0\n"), "{text}");
+    assert!(text.contains("exit status 0\n"), "{text}");
     assert!(text.contains("complete, but 1 probe is missing"), "{text}");
 }
 

@@ -34,6 +34,7 @@ pub fn label(kind: &str) -> &str {
         "jail-created" => "jail",
         "jail-exited" => "ended",
         "gate-opened" => "gate",
+        "setup-failed" => "set-up",
         "stop-requested" => "stop",
         "memory-sample" => "memory",
         "kernel-message" => "kernel-log",

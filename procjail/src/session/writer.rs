@@ -14,12 +14,15 @@ use crate::{
     evidence::Finding,
     jail::Outcome,
     symbols::Symbols,
-    trace::Footer,
+    trace::{FLUSH_EVERY, Footer},
 };
 
 /// Records of different processors can be a little out of order, and one may still be in the making
 /// when the ring is read. An event is let go once the reader has been this far past it.
 const SLACK_NS: u64 = 1_000_000;
+
+/// How often the outputs are given a chance while nothing happens.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Most PIDs that are remembered: those of a machine, mostly.
 const MEMBERS: usize = 1 << 18;
@@ -77,8 +80,12 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
         members: HashSet::new(),
         files: Files::default(),
     };
+    let mut patience = IDLE;
     loop {
-        match spool.take(Duration::from_millis(500)) {
+        let item = spool.take(patience);
+        // After the last one, soon enough for what the outputs still hold.
+        patience = if item.is_some() { FLUSH_EVERY } else { IDLE };
+        match item {
             Some(Item::Records {
                 bytes,
                 watermark_ns,

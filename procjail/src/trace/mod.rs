@@ -17,4 +17,4 @@ pub use model::*;
 pub use read::{ReadError, Reader, open};
 pub use schema::schema;
 pub(crate) use schema::schema_of;
-pub use write::{WriteError, Writer};
+pub use write::{FLUSH_EVERY, WriteError, Writer};

@@ -88,6 +88,9 @@ pub struct Jail {
     pub plan: Vec<String>,
     /// How long a stop may take, nanoseconds.
     pub stop_timeout_ns: u64,
+    /// Signals were passed on at once, even without a handler (`--stop-as-is`).
+    #[serde(default)]
+    pub stop_as_is: bool,
     /// Variables of APP's environment that set the memory of a language's runtime, and no others.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

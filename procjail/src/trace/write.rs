@@ -13,7 +13,7 @@ use crate::names;
 use crate::render::Output;
 
 /// Longest time that an event stays in memory.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+pub const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 /// Size of the buffer in front of the file.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -25,7 +25,7 @@ const LEVEL: i32 = 1;
 /// Writes a trace.
 ///
 /// The header is written through at once, so that a full disk shows before APP starts. Events are
-/// buffered for at most a second (given that [`Output::tick`] is called), so that a SIGKILL of the
+/// buffered for at most [`FLUSH_EVERY`] (given that [`Output::tick`] is called), so that a SIGKILL of the
 /// writer loses no more than that. Dropped without a footer, it writes what it has.
 #[derive(Debug)]
 pub struct Writer<W: Write> {

@@ -206,7 +206,15 @@ fn a_stop_that_is_not_obeyed_is_looked_at_three_times() {
         let stop = trace.stops()[0].0.time_ns;
         let kill = trace.kills()[0].0.time_ns;
         let (asked, thread) = pid_1(&trace, Moment::StopRequested);
-        assert!(asked.time_ns >= stop && asked.time_ns < stop + 500_000_000);
+        let signal = trace
+            .signals()
+            .into_iter()
+            .find(|(_, sent)| sent.signal.name == "SIGTERM");
+        let (signal, _) = signal.expect("the signal that was passed on");
+        assert!(
+            asked.time_ns >= stop && asked.time_ns < signal.time_ns,
+            "it was looked at before"
+        );
         assert!(thread.caught.iter().any(|signal| signal.name == "SIGTERM"));
         let (half, thread) = pid_1(&trace, Moment::StopHalf);
         assert!(half.time_ns >= stop + 500_000_000 && half.time_ns < stop + 900_000_000);
@@ -222,7 +230,7 @@ fn a_stop_that_is_not_obeyed_is_looked_at_three_times() {
         assert!(deadline.time_ns > half.time_ns && deadline.time_ns <= kill);
         let took = std::time::Duration::from_nanos(kill - stop);
         assert!(
-            took.as_millis() < 1300,
+            took.as_millis() < 1400,
             "the stop was not delayed: {took:?}"
         );
     });

@@ -141,11 +141,26 @@ fn a_killed_trace_leaves_a_readable_file() {
     scene(|scene| {
         let running = scene.trace(&[], &[&misbehave(), "ignore-term"]).spawn();
         running.wait_for_line("ready");
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(150));
         running.signal(libc::SIGKILL);
         running.finish();
         nothing_runs("the tracer was killed");
         let file = scene.path("trace.jsonl").display().to_string();
+        let written = std::fs::read_to_string(&file).expect("the trace");
+        assert!(
+            written.contains("\"kind\":\"exec\""),
+            "what came before is in it: {written}"
+        );
+        let explained = scene.procjail(&["explain", &file]).finish().expect_code(0);
+        let first = explained
+            .stdout
+            .lines()
+            .find(|line| line.contains("(proven)"));
+        assert!(
+            first.is_some_and(|line| line.starts_with("trace-cut-off")),
+            "{}",
+            explained.stdout
+        );
         let shown = scene.procjail(&["show", &file]).finish().expect_code(0);
         assert!(shown.stdout.contains("misbehave"), "{}", shown.stdout);
         let text = format!("{}{}", shown.stdout, shown.stderr);

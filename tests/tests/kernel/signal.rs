@@ -199,6 +199,10 @@ fn a_signal_that_nobody_handles_is_held() {
         );
         assert_eq!(trace.kills().len(), 1);
         assert_eq!(trace.kills()[0].1.reason, "stop-timeout");
+        let asked = trace.stops()[0].1.by.clone().expect("who asked");
+        assert_eq!(asked.pid, std::process::id());
+        assert_eq!(asked.argv.first(), std::env::args().next().as_ref());
+        assert_eq!(trace.forwarded()[0].1.by, Some(asked));
     });
 }
 

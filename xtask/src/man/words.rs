@@ -92,7 +92,7 @@ pub const FILES: [Described; 5] = [
 ];
 
 /// What a command is typed for, and how.
-pub const EXAMPLES: [(&str, &str, &str); 19] = [
+pub const EXAMPLES: [(&str, &str, &str); 20] = [
     (
         "procjail",
         "See what happens to a program, and why it ended:",
@@ -127,6 +127,11 @@ pub const EXAMPLES: [(&str, &str, &str); 19] = [
         "trace",
         "Nothing but the file, and three seconds to stop in:",
         "procjail trace --quiet -o stop.jsonl --stop-timeout 3s -- ./server",
+    ),
+    (
+        "trace",
+        "Whether a stop signal is lost under docker, which passes it on before there is a handler:",
+        "procjail trace --stop-as-is -- ./entrypoint.sh",
     ),
     (
         "show",

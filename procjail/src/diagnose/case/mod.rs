@@ -20,6 +20,7 @@ use crate::event::{
     Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, SignalForwarded, Snapshot,
     StopRequested, Task, What,
 };
+use crate::jail::INIT;
 use crate::trace::{Footer, Header};
 
 /// Position of an event in [`Case::events`].
@@ -135,6 +136,33 @@ impl Case {
         self.pid1
     }
 
+    /// APP: PID 1, or with `--init` the first child of procjail's own PID 1.
+    pub fn main_process(&self) -> Option<ProcessId> {
+        let pid1 = self.pid1?;
+        match self.has_init() {
+            true => self.process(pid1).children.first().copied(),
+            false => Some(pid1),
+        }
+    }
+
+    /// PID 1 is procjail's own (`--init`), and APP its child.
+    pub fn has_init(&self) -> bool {
+        self.header.jail.plan.iter().any(|step| step == INIT)
+    }
+
+    /// The memory controller is one of cgroup v1, as on nearly all hosts but those with v2 alone: its files are
+    /// `memory.usage_in_bytes` and the like, and there is no `memory.events`, `memory.low` or `--oom-group`.
+    pub fn cgroup_v1(&self) -> bool {
+        const V2: [&str; 4] = [
+            "memory.max",
+            "memory.high",
+            "memory.swap.max",
+            "memory.oom.group",
+        ];
+        let limits = &self.header.jail.limits;
+        self.header.host.cgroup_mode != "v2" && !V2.iter().any(|file| limits.contains_key(*file))
+    }
+
     /// The process that a task belongs to, if the trace has anything about it.
     pub fn process_of(&self, task: &Task) -> Option<ProcessId> {
         match task.start_ns {
@@ -247,6 +275,15 @@ impl Case {
             _ => None,
         })
         .next()
+    }
+
+    /// The second request, which ends the wait.
+    pub fn second_request(&self) -> Option<(&Event, &StopRequested)> {
+        self.each(|what| match what {
+            What::StopRequested(stop) => Some(stop),
+            _ => None,
+        })
+        .nth(1)
     }
 
     /// What the launcher did with the signals that it got.

@@ -1,7 +1,7 @@
 //! Names and numbers as verdicts use them.
 
 use super::{Case, ProcessId};
-use crate::event::{Errno, Event, ExitStatus, Task};
+use crate::event::{Errno, Event, ExitStatus, SignalForwarded, StopRequested, Task};
 use crate::render;
 
 /// The name of a program from a path: `sh` of `/bin/sh`.
@@ -30,12 +30,31 @@ impl Case {
         }
     }
 
+    /// Who asked procjail for a stop: `` `kill 4100` (host PID 4121, uid 0, cron.service)``, `Ctrl-C at the
+    /// terminal`.
+    pub fn requester(&self, stop: &StopRequested) -> String {
+        // A trace that doesn't tell has the PID with what became of the signal.
+        let forwarded = self
+            .forwards()
+            .find(|(_, forwarded)| forwarded.signal == stop.signal);
+        let pid = forwarded.map_or(0, |(_, forwarded)| forwarded.sender_pid);
+        render::requester(stop.by.as_ref(), &stop.signal, pid)
+    }
+
+    /// Who sent procjail a signal that it passed on or held, in the same words.
+    pub fn forwarded_by(&self, signal: &SignalForwarded) -> String {
+        render::requester(signal.by.as_ref(), &signal.signal, signal.sender_pid)
+    }
+
     /// A sender from outside with all that is known of it: `bash (host PID 4121, uid 0, pts3, below sshd <
     /// systemd)`; a task of the jail by its name.
     pub fn who(&self, task: &Task) -> String {
         let Some((_, sender)) = self.sender(task).filter(|_| !self.is_launcher(task)) else {
             return self.task_name(task);
         };
+        if sender.is_kernel_thread() {
+            return "the kernel".to_owned();
+        }
         let mut parts = vec![
             format!("host PID {}", task.pid),
             format!("uid {}", sender.uid),

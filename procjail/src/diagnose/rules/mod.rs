@@ -21,6 +21,7 @@ mod memory_tests;
 mod oom;
 mod orphan;
 mod reported;
+mod setup;
 mod signal;
 mod stop;
 mod story;
@@ -45,6 +46,7 @@ pub fn find(id: &str) -> Option<&'static Rule> {
 }
 
 const FAMILIES: &[Family] = &[
+    setup::FAMILY,
     stop::FAMILY,
     oom::FAMILY,
     memory::FAMILY,

@@ -16,7 +16,7 @@ pub struct JailCreated {
     pub pid: u32,
 }
 
-/// APP may execute from here on.
+/// All probes are attached: PID 1 takes the last steps of its set-up and executes APP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateOpened {
     /// From the start of the launcher, nanoseconds.

@@ -91,7 +91,7 @@ pub enum What {
     Leftover(Leftover),
     /// The launcher made the jail; APP is not running yet.
     JailCreated(JailCreated),
-    /// All probes are attached and APP may execute.
+    /// All probes are attached: PID 1 goes on, and executes APP.
     GateOpened(GateOpened),
     /// The launcher got a signal meant for APP.
     SignalForwarded(SignalForwarded),

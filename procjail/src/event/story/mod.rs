@@ -64,6 +64,7 @@ pub(crate) fn header_line() -> trace::Header {
             .into(),
             plan: vec!["create cgroup /sys/fs/cgroup/procjail/web".into()],
             stop_timeout_ns: 1_000 * MS,
+            stop_as_is: false,
             environment: Default::default(),
             rlimits: Default::default(),
         },

@@ -89,6 +89,9 @@ impl Page<'_> {
             };
             option("stop-timeout", Some(time));
         }
+        if jail.stop_as_is {
+            options.push("--stop-as-is".to_owned());
+        }
         if limit("memory.oom.group") == Some("1") {
             options.push("--oom-group".to_owned());
         }

@@ -12,7 +12,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-pub use step::Step;
+pub use step::{INIT, Step};
 
 use super::cgroup::{HostCgroups, LimitPlan, Mode};
 use super::error::Error;

@@ -83,6 +83,9 @@ pub enum Step {
     Execute(String),
 }
 
+/// How [`Step::Init`] reads, by which a trace is known to be of a jail with `--init`.
+pub const INIT: &str = "become procjail-init, go on in its child";
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |path: &CString| path.to_string_lossy().into_owned();
@@ -133,7 +136,7 @@ impl fmt::Display for Step {
             Step::Capabilities => write!(f, "empty the inheritable capabilities"),
             Step::Gate => write!(f, "wait at the gate until the launcher is ready"),
             Step::CgroupNamespace => write!(f, "make a cgroup namespace"),
-            Step::Init => write!(f, "become procjail-init, go on in its child"),
+            Step::Init => f.write_str(INIT),
             Step::User(user) => write!(
                 f,
                 "become user {} and group {}, without further groups",

@@ -19,6 +19,7 @@ pub(super) fn sender(sender: &Sender, width: usize) -> Words {
         .as_ref()
         .map_or_else(String::new, |tty| format!(", on {}", escape(tty)));
     let what = match sender.argv.is_empty() {
+        true if sender.is_kernel_thread() => "a thread of the kernel".to_owned(),
         true => escape(&sender.exe),
         false => command(&sender.argv, false, width.saturating_sub(40).max(20)),
     };

@@ -3,6 +3,7 @@
 pub(super) mod evidence;
 mod leak;
 mod signal;
+pub(crate) use signal::requester;
 
 use super::style::Tone;
 use super::text::{bytes, command, count, duration, escape, plural, quote};
@@ -98,22 +99,14 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
             );
             Words::new(Tone::Launcher, text).detail(format!("cgroup {}", escape(&jail.cgroup)))
         }
-        What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, APP may execute")
-            .detail(format!("set-up took {}", duration(gate.setup_ns))),
+        What::GateOpened(gate) => Words::new(Tone::Launcher, "probes attached, the gate is open")
+            .detail(format!("after {}", duration(gate.setup_ns))),
         What::SignalForwarded(signal) => signal::forwarded(signal),
-        What::SetupFailed(failed) => Words::new(
-            Tone::Bad,
-            format!("set-up failed: {}", escape(&failed.message)),
-        ),
-        What::StopRequested(stop) => {
-            let text = format!(
-                "stop asked for by {}: {} to PID 1, {} until the kill",
-                escape(&stop.signal.name),
-                escape(&stop.stop_signal.name),
-                duration(stop.timeout_ns)
-            );
-            Words::new(Tone::Launcher, text)
+        What::SetupFailed(failed) => {
+            let text = format!("set-up failed, APP never ran: {}", escape(&failed.message));
+            Words::new(Tone::Bad, text)
         }
+        What::StopRequested(stop) => signal::stop_requested(stop),
         What::Kill(kill) => {
             let text = format!("everything in the jail is killed: {}", escape(&kill.reason));
             Words::new(Tone::Bad, text).detail(format!("by {}", escape(&kill.method)))
@@ -234,17 +227,20 @@ fn exited(task: &Task, exit: &Exit) -> Words {
     if !exit.process {
         return Words::new(Tone::Dim, format!("thread {}: {text}", task.tid));
     }
-    let mut detail = format!("after {}", duration(exit.lifetime_ns));
+    let mut parts = Vec::new();
+    // PID 1 waited at the gate for most of a short life: the time since then is in the first column.
+    if task.jail_pid != Some(1) {
+        parts.push(format!("after {}", duration(exit.lifetime_ns)));
+    }
     if cpu > 0 {
-        detail += &format!(", cpu {}", duration(cpu));
+        parts.push(format!("cpu {}", duration(cpu)));
     }
     if exit.max_rss_bytes > 0 {
-        detail += &format!(", peak {}", bytes(exit.max_rss_bytes));
+        parts.push(format!("peak {}", bytes(exit.max_rss_bytes)));
     }
-    if let Some(hint) = hint(&exit.status) {
-        detail += &format!("; {hint}");
-    }
-    Words::new(tone_of(&exit.status), text).detail(detail)
+    let parts = Some(parts.join(", ")).filter(|parts| !parts.is_empty());
+    let detail: Vec<String> = parts.into_iter().chain(hint(&exit.status)).collect();
+    Words::new(tone_of(&exit.status), text).detail(detail.join("; "))
 }
 
 /// What an exit code may mean besides itself: shells pass a child's signal on as 128+n.

@@ -131,12 +131,56 @@ pub(super) fn took(signal: &SignalDelivered) -> String {
         .map_or_else(String::new, |ns| format!("after {}", duration(ns)))
 }
 
+/// Who sent a signal to the launcher. Without `by`, all that is known is the PID, 0 for the kernel.
+pub(crate) fn requester(by: Option<&Requester>, signal: &Signal, pid: u32) -> String {
+    let Some(by) = by else {
+        return match pid {
+            0 if signal.number == libc::SIGHUP => "the kernel (its terminal was closed)".to_owned(),
+            0 => "the kernel".to_owned(),
+            pid => format!("host PID {pid}"),
+        };
+    };
+    if by.terminal_key {
+        return match signal.number {
+            libc::SIGINT => "Ctrl-C at the terminal",
+            libc::SIGQUIT => "Ctrl-\\ at the terminal",
+            libc::SIGTSTP => "Ctrl-Z at the terminal",
+            _ => "a key at the terminal",
+        }
+        .to_owned();
+    }
+    let name = match (by.argv.as_slice(), by.comm.as_str()) {
+        ([], "") if by.pid == 0 => return "an unknown process".to_owned(),
+        ([], "") => "a process that is gone".to_owned(),
+        ([], comm) => escape(comm),
+        (argv, _) => format!("`{}`", super::super::command_line(argv, 60)),
+    };
+    let host_pid = (by.pid != 0).then(|| format!("host PID {}", by.pid));
+    let unit = by.unit.as_deref().map(escape);
+    let known = host_pid
+        .into_iter()
+        .chain([format!("uid {}", by.uid)])
+        .chain(unit);
+    format!("{name} ({})", known.collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn stop_requested(stop: &StopRequested) -> Words {
+    let who = match &stop.by {
+        Some(by) => format!(" by {}", requester(Some(by), &stop.signal, by.pid)),
+        None => String::new(),
+    };
+    let (signal, stop_signal) = (escape(&stop.signal.name), escape(&stop.stop_signal.name));
+    let when = match stop.timeout_ns {
+        0 => "at once".to_owned(),
+        timeout => format!("{} until the kill", duration(timeout)),
+    };
+    let text = format!("stop requested with {signal}{who}: {stop_signal} to PID 1, {when}");
+    Words::new(Tone::Launcher, text)
+}
+
 pub(super) fn forwarded(signal: &SignalForwarded) -> Words {
     let name = escape(&signal.signal.name);
-    let sender = match signal.sender_pid {
-        0 => "the kernel".to_owned(),
-        pid => format!("host PID {pid}"),
-    };
+    let sender = requester(signal.by.as_ref(), &signal.signal, signal.sender_pid);
     let (tone, what) = match signal.action {
         ForwardAction::Forwarded => (Tone::Launcher, "passed on to PID 1"),
         ForwardAction::HeldNotStarted => (Tone::Warning, "held, APP does not execute yet"),
@@ -240,6 +284,40 @@ mod tests {
         for (raw, expected) in cases {
             assert_eq!(told(raw), expected);
         }
+    }
+
+    #[test]
+    fn who_asked_for_a_stop() {
+        let told = |by: Option<Requester>, number, pid| {
+            requester(by.as_ref(), &Signal::new(number), pid)
+        };
+        let key = Requester {
+            terminal_key: true,
+            ..Requester::default()
+        };
+        assert_eq!(told(Some(key.clone()), 2, 0), "Ctrl-C at the terminal");
+        assert_eq!(told(Some(key), 3, 0), "Ctrl-\\ at the terminal");
+        let unknown = told(Some(Requester::default()), 15, 0);
+        assert_eq!(unknown, "an unknown process");
+        let cron = Requester {
+            pid: 4121,
+            comm: "cron".into(),
+            argv: ["kill", "4100"].map(String::from).into(),
+            unit: Some("cron.service".into()),
+            ..Requester::default()
+        };
+        let expected = "`kill 4100` (host PID 4121, uid 0, cron.service)";
+        assert_eq!(told(Some(cron.clone()), 15, 4121), expected);
+        // In a container, whose numbers are not the host's.
+        let inner = Requester {
+            pid: 0,
+            argv: Vec::new(),
+            unit: None,
+            ..cron
+        };
+        assert_eq!(told(Some(inner), 15, 0), "cron (uid 0)");
+        assert_eq!(told(None, 15, 0), "the kernel");
+        assert_eq!(told(None, 15, 4121), "host PID 4121");
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod clock;
 mod kernel_log;
 mod pids;
 
-use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
 use crate::event::What;
 use crate::render;
 
@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "trace-cut-off",
             about: "the trace has no end: its writer was killed, or the disk was full",
-            alternatives: &[],
+            alternatives: &["a full disk", "a copy of an unfinished file"],
         },
         Rule {
             id: "attached-late",
@@ -109,19 +109,27 @@ fn cut_off(case: &Case) -> Vec<Finding> {
     if case.footer.is_some() {
         return Vec::new();
     }
-    let Some(last) = case.events().last() else {
-        return Vec::new();
+    let last = case.events().last();
+    let ends = match last {
+        Some(last) => format!("ends at {}", case.at(last)),
+        None => "has a header and no event".to_owned(),
     };
-    vec![
-        Finding::new(format!(
-            "The trace ends at {} without saying how the run ended: procjail was killed, or the disk was full.",
-            case.at(last)
-        ))
+    let finding = Finding::new(format!("The trace {ends} and has no footer: it does not say how the run ended."))
         .proven()
-        .shown_by(last, "the last event that was written")
+        .cause("procjail was killed before it could write the end", Confidence::Likely)
+        .or("a full disk")
+        .or("a copy of an unfinished file")
         .at(case.end_ns())
-        .remedy("Look for what killed procjail (it takes the jail with it), or for a full disk, and record again."),
-    ]
+        .remedy(
+            "Look for what killed procjail (its end takes the jail with it: the kernel log, an OOM kill outside, \
+             kill -9), or for a full disk, and record again.",
+        );
+    vec![match last {
+        Some(last) => finding
+            .shown_by(last, "the last event that was written")
+            .at(case.end_ns()),
+        None => finding.fact("no event follows the header"),
+    }]
 }
 
 fn late(case: &Case) -> Vec<Finding> {
@@ -148,4 +156,26 @@ fn late(case: &Case) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     pub(super) use crate::diagnose::fixture::{Scene, inside, outside};
+
+    #[test]
+    fn a_trace_without_an_end_says_that_first() {
+        let mut scene = Scene::new(&["app"]);
+        scene.footer = None;
+        assert_eq!(
+            scene.ids().first().map(String::as_str),
+            Some("trace-cut-off")
+        );
+    }
+
+    #[test]
+    fn so_does_one_with_nothing_but_a_header() {
+        let mut builder = crate::diagnose::Builder::new();
+        let header = Scene::new(&["app"]).header;
+        crate::render::Output::header(&mut builder, &header).expect("a builder takes all");
+        let case = builder.finish().expect("there was a header");
+        let explained = crate::diagnose::explain(&case);
+        let first = explained.diagnoses.first().expect("a verdict");
+        assert_eq!(first.id, "trace-cut-off");
+        assert!(first.fact.contains("no event"), "{}", first.fact);
+    }
 }
