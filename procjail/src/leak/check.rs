@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Passing;
 use super::host::{self, Namespace};
-use super::mountinfo::{Table, key};
-use super::seen::Seen;
+use super::identity;
+use super::mountinfo::{Mount, Table, key};
+use super::seen::{Copy, Seen};
 use crate::event::{LeakCheck, LeakedMount, OutputHolder, Pin, PinKind, PinnedNamespace};
 use crate::evidence::procfs;
 
@@ -109,7 +110,7 @@ impl Look<'_> {
     fn namespaces_of(&mut self, pid: u32) {
         for kind in host::KINDS {
             // Where the jail shares all of a kind with the launcher, nothing can be left.
-            if kind != "mnt" && !self.seen.namespaces.iter().any(|(seen, _)| *seen == kind) {
+            if kind != "mnt" && !self.seen.had_kind(kind) {
                 continue;
             }
             let Some(inode) = host::namespace(pid, kind) else {
@@ -118,7 +119,7 @@ impl Look<'_> {
             if kind == "mnt" {
                 self.tables.entry(inode).or_default().push(pid);
             }
-            if self.seen.namespaces.contains(&(kind, inode)) {
+            if self.seen.is_in((kind, inode), pid) {
                 self.pin((kind, inode), PinKind::Process, pid, String::new());
             }
         }
@@ -143,22 +144,53 @@ impl Look<'_> {
         };
         let own = std::process::id();
         let launchers = namespace == self.launchers();
-        let jails = self.seen.namespaces.contains(&("mnt", namespace));
+        let jails = holders
+            .iter()
+            .any(|pid| self.seen.is_in(("mnt", namespace), *pid));
         let before = self.seen.before.keys();
+        let devices = self.seen.before.devices();
+        // Asked for when something looks like the jail's.
+        let mut ids = None;
+        let mut id_of = |mount: &Mount| {
+            let ids = ids.get_or_insert_with(|| {
+                let file = identity::open(format!("/proc/{pid}/ns/mnt"));
+                let id = file.as_ref().and_then(identity::namespace);
+                id.map(identity::mounts).unwrap_or_default()
+            });
+            ids.get(&mount.id).copied()
+        };
         for mount in &table.0 {
             let entry = &mount.entry;
             if entry.fs_type == "nsfs"
-                && let Some(bound) = host::named(&entry.root)
-                && self.seen.namespaces.contains(&bound)
+                && let Some(bound) =
+                    host::named(&entry.root).filter(|bound| self.seen.knows(*bound))
             {
-                self.pin(bound, PinKind::BindMount, pid, entry.target.clone());
+                let copy = Copy {
+                    namespace,
+                    mount,
+                    id: id_of(mount),
+                };
+                let target = || format!("/proc/{pid}/root{}", entry.target);
+                if self.seen.is_mount_of(bound, &copy)
+                    || (table.is_local(&entry.target) && self.seen.is_file_of(bound, &target()))
+                {
+                    self.pin(bound, PinKind::BindMount, pid, entry.target.clone());
+                }
                 continue;
             }
             // The jail's own namespace, if it still exists, is told as such.
             if jails || before.contains(&key(entry)) || self.found.mounts.len() == LEAKS {
                 continue;
             }
-            let seen_in_jail = self.seen.had(entry);
+            // What the host has too, others may have from there.
+            let own_device = launchers || !devices.contains(entry.device.as_str());
+            let seen_in_jail = own_device
+                && self.seen.had_alike(entry)
+                && self.seen.had(&Copy {
+                    namespace,
+                    mount,
+                    id: id_of(mount),
+                });
             if seen_in_jail || (launchers && self.passing == Passing::ToHost) {
                 self.found.mounts.push(LeakedMount {
                     mount: entry.clone(),
@@ -180,7 +212,10 @@ impl Look<'_> {
     fn descriptors_of(&mut self, pid: u32) {
         for (number, link) in host::descriptors(pid) {
             if let Some(namespace) = host::named(&link)
-                && self.seen.namespaces.contains(&namespace)
+                && self.seen.knows(namespace)
+                && self
+                    .seen
+                    .is_file_of(namespace, &format!("/proc/{pid}/fd/{number}"))
             {
                 self.pin(
                     namespace,
@@ -229,7 +264,7 @@ pub fn new_mounts_here(seen: &Seen) -> Vec<LeakedMount> {
         .into_iter()
         .filter(|mount| new.contains(&key(&mount.entry)))
         .map(|mount| LeakedMount {
-            seen_in_jail: seen.had(&mount.entry),
+            seen_in_jail: false,
             mount: mount.entry,
             namespace,
             launchers: true,

@@ -8,6 +8,7 @@
 mod cgroups;
 mod check;
 mod host;
+mod identity;
 mod mountinfo;
 mod notices;
 mod seen;

@@ -42,6 +42,26 @@ impl Table {
         self.0.iter().map(|mount| key(&mount.entry)).collect()
     }
 
+    /// The devices of all.
+    pub fn devices(&self) -> BTreeSet<&str> {
+        self.0
+            .iter()
+            .map(|mount| mount.entry.device.as_str())
+            .collect()
+    }
+
+    /// The way to the path leads through file systems alone that no server and no daemon has to answer for.
+    pub fn is_local(&self, path: &str) -> bool {
+        const LOCAL: [&str; 9] = [
+            "tmpfs", "ramfs", "rootfs", "devtmpfs", "ext4", "xfs", "btrfs", "overlay", "nsfs",
+        ];
+        let on_the_way = |mount: &&Mount| Path::new(path).starts_with(&mount.entry.target);
+        self.0
+            .iter()
+            .filter(on_the_way)
+            .all(|mount| LOCAL.contains(&mount.entry.fs_type.as_str()))
+    }
+
     /// The IDs of all.
     pub fn ids(&self) -> BTreeSet<u64> {
         self.0.iter().map(|mount| mount.id).collect()
@@ -124,6 +144,8 @@ mod tests {
         assert_eq!((first.entry.shared, first.entry.master), (Some(7), Some(1)));
         assert_eq!(table.at("/x").expect("a mount").entry.source, "top");
         assert_eq!(table.at("/y"), None);
+        assert!(table.is_local("/x/y") && !table.is_local("/mnt 2/z"));
+        assert_eq!(table.devices(), BTreeSet::from(["98:0", "0:45", "0:46"]));
         assert_eq!(unescape_text("a\\9\\"), "a\\9\\");
     }
 }

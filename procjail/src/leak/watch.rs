@@ -28,8 +28,9 @@ const QUEUE: usize = 64;
 /// Looks at unmounts that failed: those of one jail that are told.
 const UNMOUNTS: u32 = 64;
 
-/// How often the jail is looked at without a notice. Where mounts are not traced there is none.
-const PERIOD: Duration = Duration::from_secs(1);
+/// How often the jail is looked at without a notice: who takes a copy of its mounts gives none. What comes up
+/// after the last look can't be told from what a stranger makes after the jail.
+const PERIOD: Duration = Duration::from_millis(250);
 
 /// How soon after APP's start the first time.
 const SOON: Duration = Duration::from_millis(20);
@@ -130,6 +131,7 @@ impl<'a> Watch<'a> {
                     recorder,
                     view: for_thread,
                     pid_1,
+                    pid_1_start_ns: host::task(pid_1).start_ns,
                     seen,
                     passing,
                     start_ns: clock::boot_ns(),
@@ -183,6 +185,9 @@ impl<'a> Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn observe(&self, time_ns: u64, what: What) {
+        if let What::StopRequested(_) = &what {
+            self.bell.changed();
+        }
         if let What::JailExited(_) = &what {
             // All of PID 1's namespace are gone with it: these came from elsewhere.
             let joined = self.view.pids().into_iter().take(64).map(host::task);
@@ -207,6 +212,7 @@ struct Thread {
     recorder: Recorder,
     view: View,
     pid_1: u32,
+    pid_1_start_ns: u64,
     seen: Seen,
     passing: Passing,
     start_ns: u64,
@@ -299,8 +305,13 @@ impl Thread {
         told.attached > 0
     }
 
+    /// Processes of the jail, PID 1 first.
     fn pids(&self) -> Vec<u32> {
-        let mut pids = vec![self.pid_1];
+        let mut pids = Vec::new();
+        // Its number may be another one's when it is gone.
+        if host::task(self.pid_1).start_ns == self.pid_1_start_ns {
+            pids.push(self.pid_1);
+        }
         pids.extend(
             self.view
                 .pids()
@@ -311,7 +322,10 @@ impl Thread {
     }
 
     fn look(&mut self) {
-        self.seen.look(&self.pids());
+        let pids = self.pids();
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.look(&pids, || self.pids());
+        self.seen = seen;
     }
 
     fn unmount(&mut self, unmount: &Unmount) {

@@ -45,7 +45,8 @@ fn leave(arguments: &Arguments<'_>) -> i32 {
     0
 }
 
-/// `DIR FILE`: mounts a tmpfs at DIR, waits until FILE exists, unmounts it.
+/// `DIR FILE`: mounts a tmpfs at DIR, waits until FILE exists, and unmounts it when somebody has had time to look
+/// who has a copy.
 fn until(arguments: &Arguments<'_>) -> i32 {
     let (target, file) = (arguments.text(0), arguments.text(1));
     tmpfs(target);
@@ -56,6 +57,7 @@ fn until(arguments: &Arguments<'_>) -> i32 {
         }
         sleep_ms(10);
     }
+    sleep_ms(LOOK_MS);
     match umount2(target, MntFlags::empty()) {
         Ok(()) => 0,
         Err(_) => fail("umount"),

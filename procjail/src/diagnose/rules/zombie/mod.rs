@@ -1,26 +1,32 @@
 //! Zombies: processes that ended and that nobody collected.
 
+mod leader;
 mod outside;
 #[cfg(test)]
 mod tests;
+mod traced;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
-use crate::event::{Disposition, Event, SignalResult, ThreadState};
+use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
+use crate::event::{Disposition, SignalResult};
 use crate::render;
+
+/// What may keep a process from collecting its children.
+const NOW_AND_THEN: &str = "it collects children from time to time only";
+const STUCK: &str = "it was stopped or blocked for all that time";
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "zombie-pid1-not-reaping",
             about: "PID 1 does not collect the children it has or inherits",
-            alternatives: &[],
+            alternatives: &[NOW_AND_THEN, STUCK],
         },
         Rule {
             id: "zombie-parent-not-reaping",
             about: "a process does not collect its children",
-            alternatives: &[],
+            alternatives: &[NOW_AND_THEN, STUCK],
         },
         Rule {
             id: "zombie-leader-live-threads",
@@ -49,34 +55,23 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        below_pid1(case)
-            .into_iter()
-            .map(|one| ("zombie-pid1-not-reaping", one)),
-    );
-    found.extend(
-        below_parent(case)
-            .into_iter()
-            .map(|one| ("zombie-parent-not-reaping", one)),
-    );
-    found.extend(
-        leader(case)
-            .into_iter()
-            .map(|one| ("zombie-leader-live-threads", one)),
-    );
-    found.extend(traced(case).into_iter().map(|one| ("zombie-traced", one)));
-    found.extend(
-        outside::outside_parent(case)
-            .into_iter()
-            .map(|one| ("zombie-outside-parent", one)),
-    );
-    found.extend(
-        outside::pid1_unreaped(case)
-            .into_iter()
-            .map(|one| ("zombie-jail-init-unreaped", one)),
-    );
-    found
+    let (below_pid1, below_others): (Vec<Zombie>, Vec<Zombie>) = lasting(case)
+        .into_iter()
+        .partition(|zombie| Some(zombie.parent) == case.pid1());
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    tag("zombie-pid1-not-reaping", below(case, below_pid1))
+        .chain(tag(
+            "zombie-parent-not-reaping",
+            below_parents(case, below_others),
+        ))
+        .chain(tag("zombie-leader-live-threads", leader::dead(case)))
+        .chain(tag("zombie-traced", traced::held(case)))
+        .chain(tag("zombie-outside-parent", outside::outside_parent(case)))
+        .chain(tag(
+            "zombie-jail-init-unreaped",
+            outside::pid1_unreaped(case),
+        ))
+        .collect()
 }
 
 /// Younger ones are on their way, nanoseconds.
@@ -98,12 +93,18 @@ impl Zombie {
     }
 }
 
-/// The SIGCHLD went to another process than the parent: that one traces it.
-fn tracer_pid(case: &Case, id: ProcessId) -> Option<u32> {
+/// The process that the kernel told of an end. Where that is not the parent at the exit, the parent ended in
+/// between, as when a signal kills both; or the process was traced.
+fn told(case: &Case, id: ProcessId) -> Option<ProcessId> {
     let notice = case.process(id).notice.as_ref()?;
-    let (_, exit) = case.exit(id)?;
-    (notice.parent_pid != exit.parent.pid && notice.parent_pid != 0 && exit.parent.pid != 0)
-        .then_some(notice.parent_pid)
+    let parent = case.last_parent(id)?;
+    if case.process(parent).task.pid == notice.parent_pid {
+        return Some(parent);
+    }
+    let orphaned = case.ended_ns(parent) <= notice.time_ns;
+    orphaned
+        .then(|| case.process_by_pid(notice.parent_pid))
+        .flatten()
 }
 
 /// Zombies that lasted, each with the parent that did not collect it.
@@ -114,11 +115,11 @@ fn lasting(case: &Case) -> Vec<Zombie> {
     let mut found = Vec::new();
     for id in case.deaths() {
         let process = case.process(id);
-        if process.is_pid1() || tracer_pid(case, id).is_some() {
+        if process.is_pid1() || traced::tracer(case, id).is_some() {
             continue;
         }
         // Without a SIGCHLD its parent ignores that: the kernel discards it at once, however late the news.
-        let (Some(mut parent), Some(_)) = (case.last_parent(id), &process.notice) else {
+        let Some(mut parent) = told(case, id) else {
             continue;
         };
         let died = case.ended_ns(id);
@@ -147,6 +148,7 @@ fn lasting(case: &Case) -> Vec<Zombie> {
             found.push(zombie);
         }
     }
+    found.sort_by_key(|zombie| zombie.since_ns);
     found
 }
 
@@ -172,19 +174,14 @@ fn census(case: &Case, zombies: &[Zombie]) -> String {
     told.join(", ") + &more
 }
 
-/// How fast they become more, where there are enough to tell: `, 12 more a minute`.
-fn growth(zombies: &[Zombie]) -> String {
+/// How long it took until there were so many, where that was long: ` within 54.0 s`.
+fn spread(zombies: &[Zombie]) -> String {
     let (Some(first), Some(last)) = (zombies.first(), zombies.last()) else {
         return String::new();
     };
-    let span_ns = last.since_ns.saturating_sub(first.since_ns);
-    match zombies.len() {
-        0..5 => String::new(),
-        _ if span_ns < LASTING_NS => String::new(),
-        count => {
-            let a_minute = (count as u64 - 1).saturating_mul(60_000_000_000) / span_ns;
-            format!(", {} more a minute", render::count(a_minute))
-        }
+    match last.since_ns.saturating_sub(first.since_ns) {
+        0..LASTING_NS => String::new(),
+        span_ns => format!(" within {}", render::duration(span_ns)),
     }
 }
 
@@ -220,6 +217,8 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
         finding = finding.fact(words);
     }
     finding
+        .proven()
+        .about(zombies.iter().map(|zombie| zombie.id))
         .relies_on_all(&["reap", "exit"])
         .not(
             "zombies on their way to being collected",
@@ -229,226 +228,123 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
             "main threads of processes that go on",
             "the last thread of each has ended",
         )
-        .not(
-            "processes that a debugger holds",
-            "their SIGCHLD went to the parent, where it was seen",
-        )
 }
 
-fn below_pid1(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
+/// Something that the process did while it had the zombies: it was neither stopped nor blocked all the time.
+fn awake(case: &Case, parent: ProcessId, zombies: &[Zombie]) -> Option<String> {
+    let since_ns = zombies.first()?.since_ns;
+    let process = case.process(parent);
+    let later = |ns: u64| ns > since_ns + LASTING_NS / 10;
+    let collected = process.collected.iter().find(|child| {
+        case.reap(**child)
+            .is_some_and(|(event, _)| later(event.time_ns))
+    });
+    if let Some(child) = collected {
+        return Some(format!("it collected {} meanwhile", case.name(*child)));
+    }
+    let made = process
+        .children
+        .iter()
+        .find(|child| later(case.born_ns(**child)));
+    made.map(|child| format!("it started {} meanwhile", case.name(*child)))
+}
+
+/// Why a parent leaves these, where what it did with others says so.
+fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], mut finding: Finding) -> Finding {
+    let collected = &case.process(parent).collected;
+    let own = |id: ProcessId| case.process(id).creator == Some(parent);
+    let merged = zombies.iter().any(|zombie| {
+        let notice = case.process(zombie.id).notice.as_ref();
+        notice.is_some_and(|notice| {
+            notice.result == SignalResult::AlreadyPending
+                && notice.disposition == Disposition::Handler
+        })
+    });
+    let cause = match collected.is_empty() {
+        false if !zombies.iter().any(|zombie| own(zombie.id)) => {
+            "It waits only for the children that it started itself, not for orphans."
+        }
+        false if merged => {
+            "It waits for one child per SIGCHLD, but pending SIGCHLDs merge: of children that end together it \
+             collects one."
+        }
+        _ => return finding,
+    };
+    finding = finding.cause(cause, Confidence::Likely).or(NOW_AND_THEN);
+    match awake(case, parent, zombies) {
+        Some(what) => finding.not(STUCK, what),
+        None => finding.or(STUCK),
+    }
+}
+
+/// PID 1's.
+fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
+    let Some(pid1) = case.pid1().filter(|_| !zombies.is_empty()) else {
         return Vec::new();
     };
-    let mut zombies = lasting(case);
-    zombies.retain(|zombie| zombie.parent == pid1);
-    zombies.sort_by_key(|zombie| zombie.since_ns);
-    if zombies.is_empty() {
-        return Vec::new();
-    }
     let own = zombies
         .iter()
         .filter(|zombie| case.process(zombie.id).creator == Some(pid1))
         .count();
     let inherited = zombies.len() - own;
     let count = zombies.len() as u64;
-    let whose = match (own, inherited) {
-        (0, _) => match count {
-            1 => "an orphan that it inherited".to_owned(),
-            _ => "orphans that it inherited".to_owned(),
-        },
-        (_, 0) => match count {
-            1 => "a child of its own".to_owned(),
-            _ => "children of its own".to_owned(),
-        },
+    let whose = match (own, inherited, count) {
+        (0, _, 1) => "an orphan that it inherited".to_owned(),
+        (0, ..) => "orphans that it inherited".to_owned(),
+        (_, 0, 1) => "a child of its own".to_owned(),
+        (_, 0, _) => "children of its own".to_owned(),
         _ => format!("{own} children of its own and {inherited} orphans that it inherited"),
     };
     let finding = Finding::new(format!(
-        "{} never collects its dead children: {} ({}) under it{}, {whose}. Each keeps its PID until PID 1 ends.",
+        "{} did not collect {} ({}){}: {whose}. Each keeps its PID until PID 1 ends.",
         case.name(pid1),
         render::plural(count, "zombie", "zombies"),
         census(case, &zombies),
-        growth(&zombies),
+        spread(&zombies),
     ))
-    .proven()
-    .about(zombies.iter().map(|zombie| zombie.id))
     .remedy(
-        "Put an init that collects orphans at PID 1 (procjail --init, docker run --init, tini, dumb-init); an \
-         application at PID 1 that makes children has to wait for them itself.",
+        "Run an init that collects orphans as PID 1 (procjail --init, docker run --init, tini, dumb-init). An \
+         application that starts children as PID 1 has to wait for them itself.",
     );
+    let finding = reason(case, pid1, &zombies, finding);
     vec![shown(case, finding, &zombies)]
 }
 
-fn below_parent(case: &Case) -> Vec<Finding> {
-    let pid1 = case.pid1();
-    let mut by_parent: BTreeMap<ProcessId, Vec<Zombie>> = BTreeMap::new();
-    for zombie in lasting(case) {
+/// Other processes', by program: five workers that do the same are one finding.
+fn below_parents(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
+    let mut by_program: BTreeMap<&str, Vec<Zombie>> = BTreeMap::new();
+    for zombie in zombies {
+        let parent = case.process(zombie.parent);
         let own = case.process(zombie.id).creator == Some(zombie.parent);
-        if own && Some(zombie.parent) != pid1 && case.process(zombie.parent).in_jail() {
-            by_parent.entry(zombie.parent).or_default().push(zombie);
+        if own && parent.in_jail() {
+            let comm = parent.task.comm.as_str();
+            by_program.entry(comm).or_default().push(zombie);
         }
     }
-    by_parent
-        .into_iter()
-        .map(|(parent, zombies)| {
+    by_program
+        .into_values()
+        .filter_map(|zombies| {
+            let first = zombies.first()?.parent;
+            let mut parents: Vec<ProcessId> = zombies.iter().map(|zombie| zombie.parent).collect();
+            parents.sort();
+            parents.dedup();
             let finding = Finding::new(format!(
-                "{} is alive and does not collect its dead children: {} ({}){}.",
-                case.name(parent),
-                render::plural(zombies.len() as u64, "zombie", "zombies"),
+                "{} did not collect {} ({}){} while alive.",
+                case.names(&parents),
+                render::plural(zombies.len() as u64, "dead child", "dead children"),
                 census(case, &zombies),
-                growth(&zombies),
+                spread(&zombies),
             ))
-            .proven()
-            .about(zombies.iter().map(|zombie| zombie.id))
             .not(
                 "PID 1's neglect",
-                "they are not orphans: the process that made them lives, and only it may collect them",
+                "they are not orphans: the process that started them was alive, and only it may collect them",
             )
             .remedy(
-                "Make that program wait for its children (waitpid, a SIGCHLD handler). An init at PID 1 does \
-                 not help: it gets them only when their parent ends.",
+                "Have that program wait for its children (waitpid, a SIGCHLD handler). An init as PID 1 does \
+                 not help: it inherits them only when their parent ends.",
             );
-            shown(case, finding, &zombies)
-        })
-        .collect()
-}
-
-/// Main threads that snapshots show dead while others live, by host PID.
-fn dead_leaders(case: &Case) -> HashMap<u32, (&Event, &ThreadState)> {
-    let mut found = HashMap::new();
-    for (event, snapshot) in case.snapshots() {
-        for thread in &snapshot.threads {
-            let task = &thread.task;
-            if task.pid == task.tid && thread.state == "Z" && thread.threads > 1 {
-                found.entry(task.pid).or_insert((event, thread));
-            }
-        }
-    }
-    found
-}
-
-/// A thread of the process that the last snapshot shows waiting in the kernel.
-fn stuck(case: &Case, id: ProcessId) -> Option<String> {
-    let pid = case.process(id).task.pid;
-    let (_, snapshot) = case.snapshots().last()?;
-    let thread = snapshot
-        .threads
-        .iter()
-        .find(|thread| thread.task.pid == pid && thread.state == "D")?;
-    Some(format!(
-        "thread {} waits in the kernel in {}",
-        thread.task.tid,
-        render::escape(&thread.wait_channel)
-    ))
-}
-
-fn leader(case: &Case) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let seen = dead_leaders(case);
-    for (id, process) in case.processes().filter(|(_, process)| process.in_jail()) {
-        let left = case
-            .thread_exits(id)
-            .find(|(event, _)| event.task.tid == event.task.pid);
-        let seen = seen.get(&process.task.pid).copied();
-        let Some(event) = left
-            .map(|(event, _)| event)
-            .or(seen.map(|(event, _)| event))
-        else {
-            continue;
-        };
-        let lasted = case.ended_ns(id).saturating_sub(event.time_ns);
-        if lasted < LASTING_NS {
-            continue;
-        }
-        let threads = seen.map_or_else(
-            || "its other threads".to_owned(),
-            |(_, state)| {
-                let others = u64::from(state.threads).saturating_sub(1);
-                render::plural(others, "other thread", "other threads")
-            },
-        );
-        let stuck = stuck(case, id);
-        let reason = stuck.as_ref().map_or_else(
-            || "went on".to_owned(),
-            |stuck| format!("went on ({stuck})"),
-        );
-        let mut finding = Finding::new(format!(
-            "The main thread of {} ended, and {threads} {reason} for {}: tools show a zombie that cannot be \
-             collected, though the process lives.",
-            case.task_name(&process.task),
-            render::duration(lasted),
-        ))
-        .proven()
-        .about([id])
-        .not("a zombie that its parent neglects", "the process has not ended: no wait can return it yet")
-        .remedy(
-            "End the process with exit() or by returning from main, not the main thread alone (pthread_exit, \
-             or a runtime whose main thread panicked); if a thread is stuck, what it waits for is the cause.",
-        );
-        if let Some((event, _)) = left {
-            finding = finding.shown_by(event, "the main thread ended, and was not the last one");
-        }
-        if let Some((event, state)) = seen {
-            finding = finding.shown_by(
-                event,
-                format!("the process in state Z with {} threads", state.threads),
-            );
-        }
-        if let Some((exit, _)) = case.exit(id) {
-            finding = finding.shown_by(exit, "its last thread ended");
-        }
-        findings.push(finding);
-    }
-    findings
-}
-
-fn traced(case: &Case) -> Vec<Finding> {
-    let mut by_tracer: HashMap<u32, Vec<Zombie>> = HashMap::new();
-    for id in case.deaths() {
-        let Some(tracer) = tracer_pid(case, id) else {
-            continue;
-        };
-        let since_ns = case.ended_ns(id);
-        let collected = case.reap(id).map(|(event, _)| event.time_ns);
-        let gone = case
-            .process_by_pid(tracer)
-            .map_or(case.end_ns(), |tracer| case.ended_ns(tracer));
-        let until_ns = gone.min(collected.unwrap_or(u64::MAX));
-        let zombie = Zombie {
-            id,
-            parent: id,
-            since_ns,
-            until_ns,
-        };
-        if zombie.age_ns() >= LASTING_NS {
-            by_tracer.entry(tracer).or_default().push(zombie);
-        }
-    }
-    let mut tracers: Vec<(u32, Vec<Zombie>)> = by_tracer.into_iter().collect();
-    tracers.sort_by_key(|(_, zombies)| zombies.first().map(|zombie| zombie.since_ns));
-    tracers
-        .into_iter()
-        .filter_map(|(tracer, zombies)| {
-            let first = zombies.first()?;
-            let (exit, ended) = case.exit(first.id)?;
-            let name = case
-                .process_by_pid(tracer)
-                .map_or_else(|| format!("host PID {tracer}"), |id| case.name(id));
-            let parent = case.task_name(&ended.parent);
-            Some(
-                Finding::new(format!(
-                    "{} ended, but {name} traces it and has not waited for it in {}: until it does or ends, \
-                     the parent {parent} cannot collect it.",
-                    super::crash::names(case, &zombies.iter().map(|zombie| zombie.id).collect::<Vec<_>>()),
-                    render::duration(first.age_ns()),
-                ))
-                .proven()
-                .about(zombies.iter().map(|zombie| zombie.id))
-                .shown_by(exit, format!("{} {}; its parent is {parent}", case.name(first.id), case.did_end(&ended.status)))
-                .fact(format!("the SIGCHLD for it went to {name}, which is not its parent: that is its tracer"))
-                .not("a parent that does not wait", "the kernel does not give it a child that somebody traces")
-                .relies_on_all(&["reap"])
-                .remedy(format!("End {name} (a debugger, strace, or a crash reporter), or have it wait for what it traces.")),
-            )
+            let finding = reason(case, first, &zombies, finding);
+            Some(shown(case, finding, &zombies))
         })
         .collect()
 }

@@ -42,38 +42,116 @@ fn a_child_that_is_discarded_is_no_zombie_though_the_news_are_late() {
 }
 
 #[test]
-fn zombies_are_counted_and_extrapolated() {
+fn zombies_are_counted_and_not_extrapolated() {
     let pid1 = inside(1, "app");
-    let mut scene = Scene::new(&["/bin/app"]);
-    for number in 0..10 {
-        let child = inside(2 + number, "curl");
-        let ms = u64::from(number) * 6_000;
-        scene
-            .fork(ms, &pid1, &child)
-            .exit_to(ms + 10, &child, &pid1, 0)
-            .notice(ms + 10, &child, &pid1);
-    }
-    scene.end(60_000, &pid1, 0);
-    let found = scene.verdict("zombie-pid1-not-reaping");
+    let scene = |apart_ms: u64| {
+        let mut scene = Scene::new(&["/bin/app"]);
+        for number in 0..10 {
+            let child = inside(2 + number, "curl");
+            let ms = u64::from(number) * apart_ms;
+            scene
+                .fork(ms, &pid1, &child)
+                .exit_to(ms + 10, &child, &pid1, 0)
+                .notice(ms + 10, &child, &pid1);
+        }
+        scene.end(60_000, &pid1, 0);
+        scene.verdict("zombie-pid1-not-reaping").fact
+    };
+    let fact = scene(6_000);
     assert!(
-        found
-            .verdict()
-            .contains("10 zombies (10 curl) under it, 10 more a minute")
+        fact.contains("10 zombies (10 curl) within 54.000 s: children of its own"),
+        "{fact}"
     );
+    let burst = scene(3);
+    assert!(burst.contains("10 zombies (10 curl): children"), "{burst}");
+}
+
+/// A worker ends; the kernel tells the process that it gave it to, or that traced it.
+fn told_elsewhere(change: impl FnOnce(&mut Exit), parent_ends_ms: Option<u64>) -> Scene {
+    let (pid1, parent) = (inside(1, "app"), inside(2, "pool"));
+    let (child, other) = (inside(3, "worker"), inside(4, "strace"));
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .fork(1, &pid1, &parent)
+        .fork(1, &parent, &child)
+        .fork(1, &pid1, &other)
+        .exit_with(10, &child, &parent, 9, change);
+    let told = match parent_ends_ms {
+        Some(ms) => {
+            scene
+                .exit_to(ms, &parent, &pid1, 9)
+                .reap(ms, &pid1, &parent);
+            &pid1
+        }
+        None => &other,
+    };
+    scene.notice(12, &child, told).end(5_000, &pid1, 0);
+    scene
 }
 
 #[test]
-fn who_is_traced_is_not_its_parents_fault() {
-    let (pid1, child, tracer) = (inside(1, "app"), inside(2, "worker"), inside(3, "strace"));
+fn a_tracer_is_known_by_the_kernels_word_alone() {
+    let traced = told_elsewhere(|exit| exit.tracer = Some(inside(4, "strace")), None);
+    let found = traced.verdict("zombie-traced");
+    assert!(
+        found.fact.contains("strace (PID 4) traced it"),
+        "{}",
+        found.fact
+    );
+    assert!(!has(&traced, "zombie-parent-not-reaping"));
+    // A SIGCHLD elsewhere is no proof of one, and whose the zombie is isn't known then.
+    let unknown = told_elsewhere(|_| (), None);
+    for id in [
+        "zombie-traced",
+        "zombie-parent-not-reaping",
+        "zombie-pid1-not-reaping",
+    ] {
+        assert!(!has(&unknown, id), "{id}");
+    }
+}
+
+#[test]
+fn one_that_died_with_its_parent_is_pid_1s() {
+    let scene = told_elsewhere(|_| (), Some(11));
+    assert!(!has(&scene, "zombie-traced") && !has(&scene, "zombie-parent-not-reaping"));
+    let found = scene.verdict("zombie-pid1-not-reaping");
+    assert!(
+        found.fact.contains("1 zombie (1 worker): an orphan"),
+        "{}",
+        found.fact
+    );
+    // It collected the pool, which it had started.
+    let cause = found.cause.expect("a cause");
+    assert!(
+        cause.text.contains("only for the children that it started"),
+        "{}",
+        cause.text
+    );
+    assert_eq!(cause.confidence, Confidence::Likely);
+    assert_eq!(cause.alternatives.len(), 2, "{:?}", cause.alternatives);
+}
+
+#[test]
+fn workers_that_do_the_same_are_one_finding() {
+    let pid1 = inside(1, "app");
     let mut scene = Scene::new(&["/bin/app"]);
-    scene
-        .fork(1, &pid1, &child)
-        .fork(1, &pid1, &tracer)
-        .exit_to(10, &child, &pid1, 0)
-        .notice(10, &child, &tracer)
-        .end(5_000, &pid1, 0);
-    assert!(has(&scene, "zombie-traced"));
-    assert!(!has(&scene, "zombie-pid1-not-reaping"));
+    for number in 0..5 {
+        let (parent, child) = (inside(10 + number, "pool"), inside(20 + number, "curl"));
+        scene
+            .fork(1, &pid1, &parent)
+            .fork(1, &parent, &child)
+            .exit_to(10, &child, &parent, 0)
+            .notice(10, &child, &parent);
+    }
+    scene.end(5_000, &pid1, 0);
+    let ids = scene.ids();
+    let found = ids.iter().filter(|id| *id == "zombie-parent-not-reaping");
+    assert_eq!(found.count(), 1);
+    let fact = scene.verdict("zombie-parent-not-reaping").fact;
+    assert!(
+        fact.contains("and 2 more did not collect 5 dead children (5 curl)"),
+        "{fact}"
+    );
 }
 
 #[test]
