@@ -348,6 +348,13 @@ pub struct ThreadState {
     /// Context switches so far; null if it was not recorded.
     #[serde(default)]
     pub switches: Option<u64>,
+    /// Arguments of that call; empty if there is none or they were not recorded.
+    #[serde(default)]
+    pub arguments: Vec<u64>,
+    /// Stack pointer in user space: the same place in the program has the same. Null while it runs, or if it
+    /// was not recorded.
+    #[serde(default)]
+    pub stack_pointer: Option<u64>,
     /// What else a stall of the teardown asks for; null for any other moment.
     #[serde(default)]
     pub stall: Option<StallState>,

@@ -127,6 +127,7 @@ fn thread(
     } else {
         (Vec::new(), String::new(), None)
     };
+    let place = place(&call);
     let stall =
         inquiry.map(|inquiry| inquiry.state(directory, &status, &call, &stack_text, &stack));
     Some(ThreadState {
@@ -148,6 +149,8 @@ fn thread(
         switches: Some(
             status.count("voluntary_ctxt_switches") + status.count("nonvoluntary_ctxt_switches"),
         ),
+        arguments: place.arguments,
+        stack_pointer: place.stack_pointer,
     })
 }
 
@@ -184,6 +187,29 @@ fn syscall(text: &str) -> Option<Syscall> {
     Syscall::entered(text.split_whitespace().next()?.parse().ok()?)
 }
 
+/// Where in its program a waiting thread is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Place {
+    arguments: Vec<u64>,
+    stack_pointer: Option<u64>,
+}
+
+/// The rest of a `syscall` file: six arguments of a call, then the stack pointer and the program counter.
+fn place(text: &str) -> Place {
+    let mut words = text.split_whitespace();
+    let call: Option<i64> = words.next().and_then(|word| word.parse().ok());
+    let numbers: Option<Vec<u64>> = words
+        .map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+        .collect();
+    match (call, numbers.as_deref()) {
+        (Some(0..), Some([arguments @ .., stack_pointer, _])) if arguments.len() == 6 => Place {
+            arguments: arguments.to_vec(),
+            stack_pointer: Some(*stack_pointer),
+        },
+        _ => Place::default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_has_the_arguments_of_the_call_and_the_stack_pointer() {
+        let text = "202 0x10 0x89 0x0 0x0 0x0 0xffffffff 0x7ffe10 0x7f1234\n";
+        let found = place(text);
+        assert_eq!(found.arguments, [0x10, 0x89, 0, 0, 0, 0xffff_ffff]);
+        assert_eq!(found.stack_pointer, Some(0x7f_fe10));
+        for text in ["running\n", "-1 0x7ffe 0x7f\n", "202 0x10 odd\n", ""] {
+            assert_eq!(place(text), Place::default(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_sleeping_thread_of_this_process_is_seen() {
         let (send, receive) = std::sync::mpsc::channel::<()>();
         let sleeper = std::thread::Builder::new()
@@ -219,7 +256,7 @@ mod tests {
             hierarchies: Vec::new(),
         };
         let found = (0..1000).find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(std::time::Duration::from_millis(1));
             let snapshot = snapshot(
                 &view,
                 std::process::id(),

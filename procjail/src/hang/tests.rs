@@ -28,6 +28,8 @@ pub(crate) fn thread(pid: u32, state: &str, stack: &[&str], stall: StallState) -
         stall: Some(stall),
         cpu_ns: None,
         switches: None,
+        arguments: Vec::new(),
+        stack_pointer: None,
     }
 }
 

@@ -128,20 +128,54 @@ fn a_set_up_that_fails_is_in_the_trace() {
         std::fs::create_dir_all(root.join("dev")).expect("a root");
         let root = root.display().to_string();
         let cases: [(&[&str], &str, &str, u8, &str, &str); 4] = [
-            (&["--workdir", "/nodir"], "/bin/true", "/nodir", 125, "ENOENT", "--workdir"),
-            (&["--user", "65534", "--workdir", "/root"], "/bin/true", "/root", 125, "EACCES", "--workdir"),
-            (&["--root", &root], "/bin/true", "/proc", 125, "ENOENT", "mkdir -p"),
-            (&["--workdir", "/"], "/nosuch", "/nosuch", 127, "ENOENT", "exists"),
+            (
+                &["--workdir", "/nodir"],
+                "/bin/true",
+                "/nodir",
+                125,
+                "ENOENT",
+                "--workdir",
+            ),
+            (
+                &["--user", "65534", "--workdir", "/root"],
+                "/bin/true",
+                "/root",
+                125,
+                "EACCES",
+                "--workdir",
+            ),
+            (
+                &["--root", &root],
+                "/bin/true",
+                "/proc",
+                125,
+                "ENOENT",
+                "mkdir -p",
+            ),
+            (
+                &["--workdir", "/"],
+                "/nosuch",
+                "/nosuch",
+                127,
+                "ENOENT",
+                "exists",
+            ),
         ];
         for (options, app, path, code, error, remedy) in cases {
-            let finished = scene.trace(options, &[app]).finish().expect_refusal(code.into(), &[path]);
+            let finished = scene
+                .trace(options, &[app])
+                .finish()
+                .expect_refusal(code.into(), &[path]);
             let trace = finished.trace();
             let failures = trace.setup_failures();
             let [(_, failed)] = failures.as_slice() else {
                 panic!("one failure: {failures:#?}");
             };
             assert_eq!(failed.path.as_deref(), Some(path));
-            assert_eq!(failed.error.as_ref().map(|error| error.name.as_str()), Some(error));
+            assert_eq!(
+                failed.error.as_ref().map(|error| error.name.as_str()),
+                Some(error)
+            );
             assert!(failed.remedy.contains(remedy), "{failed:#?}");
             let verdicts: Vec<&str> = finished
                 .stderr

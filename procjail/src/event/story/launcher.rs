@@ -35,6 +35,8 @@ fn evidence() -> Vec<(u64, What)> {
         stall: None,
         cpu_ns: None,
         switches: None,
+        arguments: Vec::new(),
+        stack_pointer: None,
     };
     vec![
         (

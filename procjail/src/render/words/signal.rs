@@ -288,9 +288,8 @@ mod tests {
 
     #[test]
     fn who_asked_for_a_stop() {
-        let told = |by: Option<Requester>, number, pid| {
-            requester(by.as_ref(), &Signal::new(number), pid)
-        };
+        let told =
+            |by: Option<Requester>, number, pid| requester(by.as_ref(), &Signal::new(number), pid);
         let key = Requester {
             terminal_key: true,
             ..Requester::default()

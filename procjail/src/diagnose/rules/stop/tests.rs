@@ -111,6 +111,8 @@ fn thread(task: Task, state: &str, call: &str) -> ThreadState {
         stall: None,
         cpu_ns: None,
         switches: None,
+        arguments: Vec::new(),
+        stack_pointer: None,
     }
 }
 
