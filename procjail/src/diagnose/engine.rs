@@ -29,9 +29,10 @@ pub fn explain(case: &Case) -> Explanation {
                 .into_iter()
                 .map(|(id, finding)| Found {
                     id,
-                    rank: match finding.minor {
-                        true => family.rank.max(Rank::Note),
-                        false => family.rank,
+                    rank: match (finding.tells_the_run, finding.minor) {
+                        (true, _) => Rank::Problem,
+                        (false, true) => family.rank.max(Rank::Note),
+                        (false, false) => family.rank,
                     },
                     finding,
                     weakened: Vec::new(),
@@ -76,9 +77,7 @@ fn ended(case: &Case) -> Option<String> {
 
 /// A diagnosis says something of the run.
 fn tells(diagnosis: &Diagnosis) -> bool {
-    rules::families()
-        .filter(|family| family.rank == Rank::Evidence)
-        .all(|family| family.rules.iter().all(|rule| rule.id != diagnosis.id))
+    diagnosis.rank != Rank::Evidence
 }
 
 /// A cause is proven only if each alternative on the rule's list is ruled out by name. Those that are left are

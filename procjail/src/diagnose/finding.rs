@@ -31,6 +31,7 @@ pub struct Finding {
     pub(super) absent: Vec<&'static str>,
     pub(super) remedy: String,
     pub(super) minor: bool,
+    pub(super) tells_the_run: bool,
 }
 
 impl Finding {
@@ -49,6 +50,7 @@ impl Finding {
             absent: Vec::new(),
             remedy: String::new(),
             minor: false,
+            tells_the_run: false,
         }
     }
 
@@ -155,6 +157,12 @@ impl Finding {
     /// What to do about the cause.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
+        self
+    }
+
+    /// It tells how the run ended, although its family is about the evidence.
+    pub fn tells_the_run(mut self) -> Self {
+        self.tells_the_run = true;
         self
     }
 

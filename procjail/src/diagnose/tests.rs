@@ -64,6 +64,6 @@ fn an_empty_trace_is_no_reason_to_panic() {
     let explanation = explain(&case(&header, &[], None));
     assert_eq!(
         explanation.diagnoses.last().map(|one| one.id.as_str()),
-        Some("no-finding")
+        Some("trace-cut-off")
     );
 }

@@ -256,7 +256,7 @@ mod tests {
             hierarchies: Vec::new(),
         };
         let found = (0..1000).find_map(|_| {
-            thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
             let snapshot = snapshot(
                 &view,
                 std::process::id(),

@@ -116,7 +116,7 @@ fn cut_off(case: &Case) -> Vec<Finding> {
     };
     let finding = Finding::new(format!("The trace {ends} and has no footer: it does not say how the run ended."))
         .proven()
-        .cause("procjail was killed before it could write the end", Confidence::Likely)
+        .cause("procjail was killed before it could write the end.", Confidence::Likely)
         .or("a full disk")
         .or("a copy of an unfinished file")
         .at(case.end_ns())
@@ -124,11 +124,16 @@ fn cut_off(case: &Case) -> Vec<Finding> {
             "Look for what killed procjail (its end takes the jail with it: the kernel log, an OOM kill outside, \
              kill -9), or for a full disk, and record again.",
         );
-    vec![match last {
+    let finding = match last {
         Some(last) => finding
             .shown_by(last, "the last event that was written")
             .at(case.end_ns()),
         None => finding.fact("no event follows the header"),
+    };
+    // Where PID 1's end is missing with the rest, this is all there is to say of it.
+    vec![match case.pid1().and_then(|pid1| case.status(pid1)) {
+        Some(_) => finding,
+        None => finding.about(case.pid1()).tells_the_run(),
     }]
 }
 
@@ -161,10 +166,15 @@ mod tests {
     fn a_trace_without_an_end_says_that_first() {
         let mut scene = Scene::new(&["app"]);
         scene.footer = None;
-        assert_eq!(
-            scene.ids().first().map(String::as_str),
-            Some("trace-cut-off")
-        );
+        assert_eq!(scene.ids(), ["trace-cut-off"]);
+    }
+
+    #[test]
+    fn where_the_end_is_in_it_the_run_comes_first() {
+        let mut scene = Scene::new(&["app"]);
+        scene.footer = None;
+        scene.end(5, inside(1, "app"), 0);
+        assert_eq!(scene.ids(), ["exited-by-itself", "trace-cut-off"]);
     }
 
     #[test]
