@@ -357,3 +357,36 @@ impl Case {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::fixture::{Scene, inside};
+    use crate::jail::INIT;
+
+    #[test]
+    fn with_an_init_of_procjails_own_the_main_process_is_its_child() {
+        let (pid1, app) = (inside(1, "procjail-init"), inside(2, "app"));
+        let mut scene = Scene::bare();
+        scene.fork(1, &pid1, &app).exec(2, &app, &["app"]);
+        let case = scene.case();
+        assert_eq!(case.main_process(), case.pid1());
+        scene.header.jail.plan.push(INIT.to_owned());
+        let case = scene.case();
+        assert_eq!(case.main_process(), case.process_of(&app));
+        assert!(case.has_init() && case.main_process() != case.pid1());
+    }
+
+    #[test]
+    fn the_memory_controllers_version_is_known_by_mode_and_limits() {
+        let mut scene = Scene::bare();
+        for (mode, v1) in [("v2", false), ("hybrid", true), ("v1", true)] {
+            scene.header.host.cgroup_mode = mode.into();
+            assert_eq!(scene.case().cgroup_v1(), v1, "{mode}");
+        }
+        // A hybrid host may have this controller in the unified hierarchy.
+        let limits = &mut scene.header.jail.limits;
+        limits.insert("memory.max".into(), "1".into());
+        scene.header.host.cgroup_mode = "hybrid".into();
+        assert!(!scene.case().cgroup_v1());
+    }
+}
