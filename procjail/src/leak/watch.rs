@@ -345,6 +345,7 @@ impl Thread {
     fn end(&mut self, outputs: &[String], ended_ns: Option<u64>, answer: &SyncSender<LeakCheck>) {
         let mut found = check(&self.seen, self.passing, outputs, self.start_ns);
         found.dying = self.seen.dying.more_by_now();
+        found.grown = Some(self.seen.tmpfs.grown(&self.seen.before));
         let left = found
             .namespaces
             .iter()
