@@ -26,6 +26,9 @@ pub struct LeakCheck {
     /// Processes that were in the jail's cgroup when its PID 1, and with it its PID namespace, was gone:
     /// they had joined from outside.
     pub joined: Vec<Task>,
+    /// Processes that were seen in the jail's PID namespace, and not in its cgroup: no event tells what they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entered: Vec<Task>,
     /// Processes that hold the jail's standard output or error open, and that neither were there before
     /// it nor belong to the launcher's session.
     pub output: Vec<OutputHolder>,
