@@ -20,9 +20,15 @@ pub struct LeakCheck {
     pub cgroups: Vec<LeftCgroup>,
     /// Hierarchies that have more removed cgroups which the kernel still keeps than at the start.
     pub dying: Vec<DyingCgroups>,
+    /// File systems in memory (tmpfs) of the host that hold more than before the jail; null where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Vec<GrownTmpfs>>,
     /// Processes that were in the jail's cgroup when its PID 1, and with it its PID namespace, was gone:
     /// they had joined from outside.
     pub joined: Vec<Task>,
+    /// Processes that were seen in the jail's PID namespace, and not in its cgroup: no event tells what they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entered: Vec<Task>,
     /// Processes that hold the jail's standard output or error open, and that neither were there before
     /// it nor belong to the launcher's session.
     pub output: Vec<OutputHolder>,
@@ -131,6 +137,17 @@ pub struct DyingCgroups {
     pub before: u64,
     /// How many now, at most a few milliseconds after the removal.
     pub after: u64,
+}
+
+/// A tmpfs of the host that holds more than before the jail, whoever wrote there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GrownTmpfs {
+    /// Where it is mounted.
+    pub target: String,
+    /// Memory in use before the jail.
+    pub before_bytes: u64,
+    /// Memory in use after its removal.
+    pub after_bytes: u64,
 }
 
 /// A process that holds an output of the jail open.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::host;
-use crate::event::{DyingCgroups, LeftCgroup};
+use super::mountinfo::Table;
+use crate::event::{DyingCgroups, GrownTmpfs, LeftCgroup};
 use crate::jail::cgroup::View;
 
 /// Members of a cgroup that are named.
@@ -29,6 +30,44 @@ pub fn left(view: &View) -> Vec<LeftCgroup> {
             })
         })
         .collect()
+}
+
+/// What the tmpfs of the host hold at one moment, bytes by mount point. They answer at once, all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Tmpfs(BTreeMap<String, u64>);
+
+impl Tmpfs {
+    /// Those of a table.
+    pub fn of(table: &Table) -> Tmpfs {
+        let used = |target: &str| {
+            let data = nix::sys::statvfs::statvfs(target).ok()?;
+            let blocks = data.blocks().saturating_sub(data.blocks_free());
+            // Their types differ between systems.
+            #[allow(clippy::useless_conversion)]
+            Some(u64::from(blocks).saturating_mul(u64::from(data.fragment_size())))
+        };
+        let tmpfs = table
+            .0
+            .iter()
+            .map(|mount| &mount.entry)
+            .filter(|entry| entry.fs_type == "tmpfs" && table.is_local(&entry.target));
+        let held = tmpfs.filter_map(|entry| Some((entry.target.clone(), used(&entry.target)?)));
+        Tmpfs(held.collect())
+    }
+
+    /// Those that hold more now.
+    pub fn grown(&self, table: &Table) -> Vec<GrownTmpfs> {
+        let now = Tmpfs::of(table);
+        let grown = |(target, after_bytes): (String, u64)| {
+            let before_bytes = self.0.get(&target).copied()?;
+            (after_bytes > before_bytes).then_some(GrownTmpfs {
+                target,
+                before_bytes,
+                after_bytes,
+            })
+        };
+        now.0.into_iter().filter_map(grown).collect()
+    }
 }
 
 /// Removed cgroups that the kernel kept at one moment, by controller; the whole host's. On v1 there is no

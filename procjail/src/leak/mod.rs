@@ -7,6 +7,7 @@
 
 mod cgroups;
 mod check;
+mod entered;
 mod host;
 mod identity;
 mod mountinfo;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::os::unix::fs::MetadataExt;
 
-use super::cgroups::Dying;
+use super::cgroups::{Dying, Tmpfs};
 use super::host::{self, KINDS, Namespace};
 use super::identity::{self, Mark};
 use super::mountinfo::{Key, Mount, Table, key};
@@ -32,6 +32,8 @@ pub struct Seen {
     pub launchers: BTreeMap<&'static str, u64>,
     /// Removed cgroups that the kernel kept before the jail.
     pub dying: Dying,
+    /// What the host's tmpfs held before the jail.
+    pub tmpfs: Tmpfs,
     /// Namespaces of the jail that the launcher isn't in.
     namespaces: BTreeMap<Namespace, Life>,
     /// Mounts of the jail that the launcher did not have, by namespace, as last seen.
@@ -104,8 +106,10 @@ impl Seen {
     /// Looks at the host. To be called before the jail is made.
     pub fn before() -> Seen {
         let own = std::process::id();
+        let before = Table::of(own).unwrap_or_default();
         Seen {
-            before: Table::of(own).unwrap_or_default(),
+            tmpfs: Tmpfs::of(&before),
+            before,
             launchers: host::namespaces(own),
             dying: Dying::now(),
             ..Seen::default()

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::check::{TIME, check};
+use super::entered::Entered;
 use super::notices::Notices;
 use super::seen::Seen;
 use super::umount::{Unmount, look};
@@ -139,6 +140,7 @@ impl<'a> Watch<'a> {
                     kernel: None,
                     first_namespace: host::namespace(pid_1, "mnt"),
                     told: Unmounts::default(),
+                    entered: Entered::default(),
                 }
                 .run(&inbox, &wake);
             }
@@ -222,6 +224,7 @@ struct Thread {
     /// That namespace.
     first_namespace: Option<u64>,
     told: Unmounts,
+    entered: Entered,
 }
 
 /// The unmounts that the kernel told of since the last mount.
@@ -326,6 +329,13 @@ impl Thread {
         let mut seen = std::mem::take(&mut self.seen);
         seen.look(&pids, || self.pids());
         self.seen = seen;
+        let cgroup = self
+            .view
+            .unified()
+            .and_then(|unified| unified.levels.first());
+        if let Some(cgroup) = cgroup.filter(|_| pids.first() == Some(&self.pid_1)) {
+            self.entered.look(self.pid_1, &cgroup.path);
+        }
     }
 
     fn unmount(&mut self, unmount: &Unmount) {
@@ -345,6 +355,8 @@ impl Thread {
     fn end(&mut self, outputs: &[String], ended_ns: Option<u64>, answer: &SyncSender<LeakCheck>) {
         let mut found = check(&self.seen, self.passing, outputs, self.start_ns);
         found.dying = self.seen.dying.more_by_now();
+        found.entered = self.entered.told();
+        found.grown = Some(self.seen.tmpfs.grown(&self.seen.before));
         let left = found
             .namespaces
             .iter()

@@ -2,21 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
-use crate::event::{LeakedMount, Moment, Pin, PinKind, Task, What};
+use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
+use crate::event::{Event, GrownTmpfs, LeakCheck, LeakedMount, Moment, Pin, PinKind, Task, What};
 use crate::render;
+
+/// Who else may have made what the jail seems to have left.
+const MOUNTED_BY_OTHERS: &str = "a program of the host mounted it there while the jail ran";
+const OWN_MOUNT: &str = "a process there mounted the same file system itself";
+/// What else may be charged when nobody is left.
+const WRITTEN_BY_OTHERS: &str = "what grew there was written by others";
+const GOES_BY_ITSELF: &str =
+    "shared memory of the jail's own IPC namespace, which the kernel frees a moment later";
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "mount-propagated-to-host",
             about: "a mount made in the jail was passed on to the host and outlived the jail",
-            alternatives: &[],
+            alternatives: &[MOUNTED_BY_OTHERS],
         },
         Rule {
             id: "mount-held-by-other-ns",
             about: "a mount of the jail lives on in another mount namespace",
-            alternatives: &[],
+            alternatives: &[OWN_MOUNT],
         },
         Rule {
             id: "ns-pinned",
@@ -26,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "cgroup-dying-pinned",
             about: "the kernel keeps the removed memory cgroup for memory still charged to it",
-            alternatives: &[],
+            alternatives: &[WRITTEN_BY_OTHERS, GOES_BY_ITSELF],
         },
         Rule {
             id: "leftover-from-previous-run",
@@ -40,28 +48,22 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        propagated(case)
-            .into_iter()
-            .map(|one| ("mount-propagated-to-host", one)),
-    );
-    found.extend(
-        held(case)
-            .into_iter()
-            .map(|one| ("mount-held-by-other-ns", one)),
-    );
-    found.extend(pinned(case).into_iter().map(|one| ("ns-pinned", one)));
-    found.extend(
-        dying(case)
-            .into_iter()
-            .map(|one| ("cgroup-dying-pinned", one)),
-    );
-    found.extend(
-        leftover(case)
-            .into_iter()
-            .map(|one| ("leftover-from-previous-run", one)),
-    );
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    let mut found: Vec<Tagged> = tag("leftover-from-previous-run", leftover(case)).collect();
+    if let Some((event, check)) = case.leak_check() {
+        let (on_host, elsewhere): (Vec<_>, Vec<_>) =
+            check.mounts.iter().partition(|leak| leak.launchers);
+        found.extend(tag(
+            "mount-held-by-other-ns",
+            held(case, event, &on_host, elsewhere),
+        ));
+        found.extend(tag(
+            "mount-propagated-to-host",
+            propagated(case, event, check, on_host),
+        ));
+        found.extend(tag("ns-pinned", pinned(event, check)));
+        found.extend(dying(case, event, check).map(|one| ("cgroup-dying-pinned", one)));
+    }
     found
 }
 
@@ -91,122 +93,219 @@ fn what(leak: &LeakedMount) -> String {
     )
 }
 
+/// How a mount came to the host, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// The jail had the same file system there at the same time.
+    Same,
+    /// The jail mounted something there.
+    SamePlace,
+    /// It came up while the jail ran.
+    Meanwhile,
+}
+
 /// mount_namespaces(7): a mount below a shared one appears in all namespaces of the peer group, and
 /// stays there when the one that it was made in ends.
-fn propagated(case: &Case) -> Vec<Finding> {
-    let Some((event, check)) = case.leak_check() else {
-        return Vec::new();
-    };
-    let on_host: Vec<&LeakedMount> = check.mounts.iter().filter(|leak| leak.launchers).collect();
-    on_host
-        .iter()
-        .map(|leak| {
-            let entry = &leak.mount;
-            let made = case.mounted_at(&entry.target);
-            let group = entry.shared.map_or_else(String::new, |group| {
-                format!(" (it is in peer group {group} itself)")
-            });
-            let copies = check
-                .mounts
-                .iter()
-                .filter(|other| !other.launchers && other.mount.device == entry.device)
-                .count() as u64;
-            let further = match copies {
-                0 => String::new(),
-                count => format!(" and in {}", render::plural(count, "further mount namespace", "further mount namespaces")),
-            };
-            let mut finding = Finding::new(format!(
-                "The mount {}, made inside the jail, was passed on to the host, as it lies below a shared \
-                 mount{group}; it outlived the jail there{further}.",
-                what(leak)
-            ))
-            .remedy(format!(
-                "Unmount it: umount {}. Start the jail with --propagation private or slave, or make the \
-                 mount above it private in there first (mount --make-rprivate); in Kubernetes, use \
-                 HostToContainer instead of Bidirectional.",
-                render::escape(&entry.target)
-            ));
-            if let Some((made, mount)) = made {
-                let by = case.who(&made.task);
-                finding = finding
-                    .shown_by(made, format!("{by} mounted {}", render::escape(&mount.target)));
-            }
-            finding = finding
-                .shown_by(event, "the host has it after the jail's removal")
-                .not("a mount of the host's own", "the host did not have it before the jail");
-            match (made.is_some(), leak.seen_in_jail) {
-                (true, _) | (_, true) => finding.proven(),
-                (false, false) => finding.consistent(),
-            }
-        })
+fn propagated(
+    case: &Case,
+    event: &Event,
+    check: &LeakCheck,
+    on_host: Vec<&LeakedMount>,
+) -> Vec<Finding> {
+    let mut groups: BTreeMap<Origin, Vec<&LeakedMount>> = BTreeMap::new();
+    for leak in on_host {
+        let origin = match (leak.seen_in_jail, case.mounted_at(&leak.mount.target)) {
+            (true, _) => Origin::Same,
+            (false, Some(_)) => Origin::SamePlace,
+            (false, None) => Origin::Meanwhile,
+        };
+        groups.entry(origin).or_default().push(leak);
+    }
+    groups
+        .into_iter()
+        .filter_map(|(origin, leaks)| passed_on(case, event, check, origin, &leaks))
         .collect()
 }
 
-/// A copy of a mount that another namespace made when it was cloned is a mount of its own.
-fn held(case: &Case) -> Vec<Finding> {
-    let Some((event, check)) = case.leak_check() else {
-        return Vec::new();
+fn passed_on(
+    case: &Case,
+    event: &Event,
+    check: &LeakCheck,
+    origin: Origin,
+    leaks: &[&LeakedMount],
+) -> Option<Finding> {
+    let first = leaks
+        .iter()
+        .find(|leak| case.mounted_at(&leak.mount.target).is_some())
+        .or(leaks.first())?;
+    let entry = &first.mount;
+    let made = case.mounted_at(&entry.target);
+    let more = match leaks.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!(
+            " (and {})",
+            render::plural(more, "more mount", "more mounts")
+        ),
     };
-    let on_host: BTreeSet<&str> = check
+    let copies = check
         .mounts
         .iter()
-        .filter(|leak| leak.launchers)
+        .filter(|other| !other.launchers && other.mount.device == entry.device)
+        .count() as u64;
+    let further = match copies {
+        0 => String::new(),
+        count => format!(
+            " So have {}.",
+            render::plural(count, "further mount namespace", "further mount namespaces")
+        ),
+    };
+    let group = entry
+        .shared
+        .map_or_else(String::new, |group| format!(" (peer group {group})"));
+    let fact = match origin {
+        Origin::Same => format!(
+            "The host still has the jail's mount {}{more} after the jail's end.{further}",
+            what(first)
+        ),
+        Origin::SamePlace | Origin::Meanwhile => format!(
+            "The host has the mount {}{more}, which it did not have before the jail.{further}",
+            what(first)
+        ),
+    };
+    let cause = format!(
+        "It lies below a mount that the jail shares with the host{group}: what is mounted on one side is passed \
+         on to the other, and stays there."
+    );
+    let mut finding = Finding::new(fact).proven().remedy(format!(
+        "Unmount it: umount {}. Start the jail with --propagation private or slave, or make the mount above it \
+         private in the jail first (mount --make-rprivate). In Kubernetes, use HostToContainer instead of \
+         Bidirectional.",
+        render::escape(&entry.target)
+    ));
+    if let Some((made, mount)) = made {
+        let by = case.who(&made.task);
+        finding = finding.shown_by(
+            made,
+            format!("{by} mounted {}", render::escape(&mount.target)),
+        );
+    }
+    finding = finding
+        .shown_by(event, "the host has it after the jail's removal")
+        .not(
+            "a mount that was there before",
+            "the host did not have it before the jail",
+        );
+    Some(match origin {
+        Origin::Same => finding.cause(cause, Confidence::Proven).not(
+            MOUNTED_BY_OTHERS,
+            "the jail had the same file system mounted at the same time",
+        ),
+        Origin::SamePlace => finding
+            .cause(cause, Confidence::Likely)
+            .or(MOUNTED_BY_OTHERS),
+        Origin::Meanwhile => finding
+            .cause(cause, Confidence::ConsistentWith)
+            .or(MOUNTED_BY_OTHERS)
+            .note(),
+    })
+}
+
+/// Each mount of such a type is a file system of its own; of others, two mounts of one source are one.
+fn is_own_instance(fs_type: &str) -> bool {
+    matches!(
+        fs_type,
+        "tmpfs" | "ramfs" | "overlay" | "devpts" | "hugetlbfs" | "proc"
+    ) || fs_type == "fuse"
+        || fs_type.starts_with("fuse.")
+}
+
+/// A copy of a mount that another namespace made when it was cloned is a mount of its own.
+fn held(
+    case: &Case,
+    event: &Event,
+    on_host: &[&LeakedMount],
+    elsewhere: Vec<&LeakedMount>,
+) -> Vec<Finding> {
+    let on_host: BTreeSet<&str> = on_host
+        .iter()
         .map(|leak| leak.mount.device.as_str())
         .collect();
     let mut by_namespace: BTreeMap<u64, Vec<&LeakedMount>> = BTreeMap::new();
-    for leak in &check.mounts {
-        if !leak.launchers && !on_host.contains(leak.mount.device.as_str()) {
+    for leak in elsewhere {
+        if !on_host.contains(leak.mount.device.as_str()) {
             by_namespace.entry(leak.namespace).or_default().push(leak);
         }
     }
     by_namespace
         .into_iter()
-        .filter_map(|(namespace, leaks)| {
-            // What the program mounted, rather than what every jail has.
-            let first = leaks
-                .iter()
-                .find(|leak| case.mounted_at(&leak.mount.target).is_some())
-                .or(leaks.first())?;
-            let rest = match (leaks.len() as u64).saturating_sub(1) {
-                0 => String::new(),
-                more => format!(" (and {})", render::plural(more, "more of its mounts", "more of its mounts")),
-            };
-            let holders = who(&first.holders, first.holder_count);
-            let unmounted = case.mounts().find(|(_, mount)| {
-                mount.call == "umount2"
-                    && mount.result == Some(0)
-                    && mount.target.trim_end_matches('/') == first.mount.target
-            });
-            let gone = match unmounted {
-                Some(_) => "was unmounted in the jail",
-                None => "is gone with the jail",
-            };
-            let made = case.mounted_at(&first.mount.target);
-            let mut finding = Finding::new(format!(
-                "The jail's mount {} {gone}, but mount namespace {namespace}, held by {holders}, still has \
-                 its copy{rest}: the file system stays busy and its memory or device in use.",
-                what(first)
-            ))
-            .proven();
-            if let Some((made, _)) = made {
-                let by = case.who(&made.task);
-                finding = finding.shown_by(made, format!("{by} mounted it"));
-            }
-            if let Some((umount, _)) = unmounted {
-                finding = finding.shown_by(umount, "the jail unmounted it");
-            }
-            Some(
-                finding
-                    .shown_by(event, format!("namespace {namespace} has it after the jail's removal"))
-                    .not("a mount passed on to the host", "the host's mount namespace does not have it")
-                    .remedy(format!(
-                        "End or restart {holders}. What must not keep such copies should start before, or \
-                         with mounts of its own made private and emptied (PrivateMounts of systemd.exec(5), \
-                         umount in the new namespace)."
-                    )),
-            )
-        })
+        .filter_map(|(namespace, leaks)| held_by(case, event, namespace, &leaks))
         .collect()
+}
+
+fn held_by(case: &Case, event: &Event, namespace: u64, leaks: &[&LeakedMount]) -> Option<Finding> {
+    // What the program mounted, rather than what every jail has.
+    let first = leaks
+        .iter()
+        .find(|leak| case.mounted_at(&leak.mount.target).is_some())
+        .or(leaks.first())?;
+    let rest = match leaks.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!(
+            " and {}",
+            render::plural(more, "more of its mounts", "more of its mounts")
+        ),
+    };
+    let holders = who(&first.holders, first.holder_count);
+    let unmounted = case.mounts().find(|(_, mount)| {
+        mount.call == "umount2"
+            && mount.result == Some(0)
+            && mount.target.trim_end_matches('/') == first.mount.target
+    });
+    let gone = match unmounted {
+        Some(_) => "The jail unmounted it",
+        None => "The jail is gone",
+    };
+    let mut finding = Finding::new(format!(
+        "Mount namespace {namespace}, held by {holders}, has the jail's mount {}{rest}. {gone}, but the file \
+         system stays in use.",
+        what(first)
+    ))
+    .proven()
+    .cause(
+        "The namespace was made as a copy of the jail's, or the mount was passed on to it.",
+        Confidence::Proven,
+    );
+    if let Some((made, _)) = case.mounted_at(&first.mount.target) {
+        let by = case.who(&made.task);
+        finding = finding.shown_by(made, format!("{by} mounted it"));
+    }
+    if let Some((umount, _)) = unmounted {
+        finding = finding.shown_by(umount, "the jail unmounted it");
+    }
+    if is_own_instance(&first.mount.fs_type) {
+        finding = finding.not(
+            OWN_MOUNT,
+            format!(
+                "each mount of the type {} that is made anew is another file system",
+                render::escape(&first.mount.fs_type)
+            ),
+        );
+    }
+    Some(
+        finding
+            .shown_by(
+                event,
+                format!("namespace {namespace} has it after the jail's removal"),
+            )
+            .not(
+                "a mount passed on to the host",
+                "the host's mount namespace does not have it",
+            )
+            .remedy(format!(
+                "End or restart {holders}. What must not keep such copies should start before the jail, or with \
+                 private mounts of its own (PrivateMounts of systemd.exec(5), umount in the new namespace)."
+            )),
+    )
 }
 
 fn pin_words(pin: &Pin) -> String {
@@ -223,10 +322,7 @@ fn pin_words(pin: &Pin) -> String {
 }
 
 /// namespaces(7): a namespace lives as long as a process, a descriptor or a bind mount of it.
-fn pinned(case: &Case) -> Vec<Finding> {
-    let Some((event, check)) = case.leak_check() else {
-        return Vec::new();
-    };
+fn pinned(event: &Event, check: &LeakCheck) -> Vec<Finding> {
     // One who holds all namespaces is one finding.
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for namespace in &check.namespaces {
@@ -290,93 +386,115 @@ fn leftover(case: &Case) -> Vec<Finding> {
                 1 => format!(", {} old,", render::duration(age)),
                 _ => format!(", up to {} old,", render::duration(age)),
             });
-            let (were, them, they) = match left.process_count {
-                1 => ("was", "it", "it"),
-                _ => ("were", "them", "they"),
+            let (were, them, it) = match left.process_count {
+                1 => ("was", "it", "It"),
+                _ => ("were", "them", "They"),
             };
             let gone = match left.removed {
-                true => format!("procjail killed {them} before it made the jail"),
-                false => format!("procjail killed {them}, but had not seen {them} end when it made the jail"),
+                true => format!("procjail killed {them} before it started the jail"),
+                false => format!("procjail sent {them} SIGKILL, but had not seen {them} end when it started the jail"),
             };
             let names = who(&left.processes, left.process_count);
-            Finding::new(format!(
-                "{names}{age} {were} still here from {whose}, whose launcher had died; {gone}."
+            let finding = Finding::new(format!(
+                "{names}{age} {were} left over from {whose}, whose launcher had died; {gone}."
             ))
             .proven()
             .shown_by(
                 event,
                 format!(
-                    "{} in {}, which no launcher held any more",
+                    "{} in {}, whose lock no launcher held any more",
                     render::plural(left.process_count, "process", "processes"),
                     render::escape(&left.cgroup)
                 ),
             )
             .not(
-                "a jail that runs at the same time",
+                "a jail that is running",
                 "its launcher would hold the lock of that cgroup",
             )
             .remedy(format!(
-                "{} A jail's own processes die with its launcher; {they} had come into its cgroup from outside (an \
-                 exec session, a monitoring agent) and should be ended with the jail. Find out why that launcher \
-                 was killed. Other runtimes: kill what is in the cgroup before a start (cgroup.kill, \
+                "{} A jail's own processes die with its launcher. {it} had joined its cgroup from outside (an exec \
+                 session, a monitoring agent) and should be ended with the jail. Find out why that launcher was \
+                 killed. Other runtimes: kill what is in the cgroup before a start (cgroup.kill, \
                  KillMode=control-group of systemd.kill(5)).",
                 match left.removed {
-                    true => "This run had it out of the way.",
+                    true => "Nothing to do for this run.",
                     false =>
-                        "Look whether it has ended (procjail clean): until then it may hold ports, locks and files \
+                        "Check whether it has ended (procjail clean): until then it may hold ports, locks and files \
                          that this run needs.",
                 }
-            ))
+            ));
+            // Another jail's is not this run's story.
+            match own {
+                true => finding,
+                false => finding.note(),
+            }
         })
         .collect()
 }
 
 /// A removed memory cgroup stays in the kernel as long as a page is charged to it.
-fn dying(case: &Case) -> Vec<Finding> {
-    let Some((event, check)) = case.leak_check() else {
-        return Vec::new();
-    };
-    let sample = case
+fn dying(case: &Case, event: &Event, check: &LeakCheck) -> Option<Finding> {
+    let (sampled, sample) = case
         .memory_samples()
         .filter(|(_, sample)| sample.moment == Moment::End)
-        .last();
-    let Some((sampled, sample)) = sample else {
-        return Vec::new();
-    };
+        .last()?;
     // All processes are gone: what is still charged as shared memory are files of a tmpfs, System V
     // segments or memfds that live elsewhere. A left cgroup is another matter.
     let charged = sample.kinds.shmem;
     if charged < CHARGED_BYTES || !check.cgroups.is_empty() || sample.usage_bytes < CHARGED_BYTES {
-        return Vec::new();
+        return None;
     }
-    let growth: Vec<String> = check
-        .dying
-        .iter()
-        .map(|dying| {
-            let whose = match dying.controller.as_str() {
-                "" => "removed cgroups that the kernel keeps".to_owned(),
-                controller => format!("cgroups of the {} hierarchy", render::escape(controller)),
-            };
-            format!("{whose}: {} before, {} after", dying.before, dying.after)
-        })
-        .collect();
+    // A tmpfs of the host that kept about as much. Where none did, the kernel frees it with the jail's own.
+    let kept = |one: &&GrownTmpfs| one.after_bytes.saturating_sub(one.before_bytes) >= charged / 2;
+    let grown = match &check.grown {
+        Some(grown) => Some(grown.iter().find(kept)?),
+        None => None,
+    };
     let mut finding = Finding::new(format!(
-        "The jail's memory cgroup was removed but stays in the kernel: {} in a tmpfs or shared memory that \
-         outlives the jail are charged to it.",
+        "The jail's memory cgroup was removed with {} of shared memory (tmpfs files, System V segments, memfds) \
+         charged to it. The kernel keeps a removed memory cgroup until such memory is freed.",
         render::bytes(charged)
     ))
+    .proven()
     .shown_by(sampled, "charged when no process was left in it")
     .shown_by(event, "every cgroup directory of the jail is removed")
     .not("page cache", "only shared memory was counted, which reclaim can't drop")
+    .cause(
+        match grown {
+            Some(one) => format!(
+                "Files that the jail wrote to {}, a tmpfs of the host, are still there.",
+                render::escape(&one.target)
+            ),
+            None => "Files that the jail wrote to a tmpfs of the host are still there.".to_owned(),
+        },
+        match grown {
+            Some(_) => Confidence::Likely,
+            None => Confidence::ConsistentWith,
+        },
+    )
+    .or(WRITTEN_BY_OTHERS)
+    .or(GOES_BY_ITSELF)
     .remedy(
-        "Delete the files (/dev/shm, /tmp and other tmpfs that the jail shares with the host), or give the \
-         jail a --tmpfs of its own, which goes with it. Many such cgroups slow the whole host down.",
+        "Delete the files (/dev/shm, /tmp and other tmpfs that the jail shares with the host), or give the jail a \
+         --tmpfs of its own, which goes with it. Many such cgroups slow the whole host down.",
     );
-    for line in &growth {
-        finding = finding.fact(line.clone());
+    if let Some(one) = grown {
+        finding = finding.fact(format!(
+            "{} holds {}; before the jail it was {}",
+            render::escape(&one.target),
+            render::bytes(one.after_bytes),
+            render::bytes(one.before_bytes)
+        ));
     }
-    match growth.is_empty() {
-        false => vec![finding],
-        true => vec![finding.consistent()],
+    for dying in &check.dying {
+        let whose = match dying.controller.as_str() {
+            "" => "removed cgroups that the kernel keeps, of the whole host".to_owned(),
+            controller => format!("cgroups of the {} hierarchy", render::escape(controller)),
+        };
+        finding = finding.fact(format!(
+            "{whose}: {} before, {} after",
+            dying.before, dying.after
+        ));
     }
+    Some(finding)
 }

@@ -1,8 +1,13 @@
 //! What the scenarios don't cover: look-alikes, missing evidence, relative paths.
 
+use std::collections::BTreeMap;
+
 use super::{leak, umount};
-use crate::diagnose::{Builder, Case, Confidence, Finding};
-use crate::event::{Errno, Event, MountEntry, What, story};
+use crate::diagnose::fixture::Scene;
+use crate::diagnose::{Builder, Case, Confidence, Diagnosis, Finding, Rank, explain};
+use crate::event::{
+    Errno, Event, GrownTmpfs, MemoryKinds, MemorySample, Moment, MountEntry, What, story,
+};
 use crate::event::{LeakCheck, LeakedMount, Leftover, Mount, MountUse, MountUser, Task};
 use crate::render::Output;
 
@@ -35,8 +40,20 @@ fn task(jail_pid: u32) -> Task {
     }
 }
 
+fn mount_call(target: &str) -> Mount {
+    Mount {
+        call: "mount".into(),
+        target: target.into(),
+        ..umount_call("", 0)
+    }
+}
+
 fn umount(target: &str, errno: i32) -> What {
-    What::Mount(Mount {
+    What::Mount(umount_call(target, errno))
+}
+
+fn umount_call(target: &str, errno: i32) -> Mount {
+    Mount {
         call: "umount2".into(),
         source: String::new(),
         target: target.into(),
@@ -47,7 +64,7 @@ fn umount(target: &str, errno: i32) -> What {
         result: Some(-i64::from(errno)),
         error: (errno != 0).then(|| Errno::new(errno)),
         duration_ns: 1,
-    })
+    }
 }
 
 fn mount_use(target: &str, errno: i32, users: &[u32]) -> MountUse {
@@ -166,17 +183,111 @@ fn copies_of_what_the_host_has_are_no_further_finding() {
     );
 }
 
+/// What is found of one mount on the host, which the jail also mounted at that place or not.
+fn on_host(seen_in_jail: bool, mounted: bool) -> Diagnosis {
+    let mut whats = Vec::new();
+    if mounted {
+        let mut call = mount_call("/mnt");
+        call.fs_type = "tmpfs".into();
+        whats.push((2, What::Mount(call)));
+    }
+    let check = LeakCheck {
+        mounts: vec![left(true, seen_in_jail, 1)],
+        ..LeakCheck::default()
+    };
+    whats.push((0, What::LeakCheck(check)));
+    let all = explain(&case(whats)).diagnoses;
+    let id = "mount-propagated-to-host";
+    all.into_iter().find(|one| one.id == id).expect("found")
+}
+
 #[test]
-fn a_mount_that_was_never_seen_inside_is_only_consistent() {
-    let case = case(vec![(
-        0,
-        What::LeakCheck(LeakCheck {
-            mounts: vec![left(true, false, 1)],
-            ..LeakCheck::default()
-        }),
-    )]);
-    let found = leak::FAMILY.find("mount-propagated-to-host", &case);
-    assert_eq!(found[0].confidence, Confidence::ConsistentWith);
+fn a_mount_is_the_jails_if_the_jail_had_the_same_file_system() {
+    let same = on_host(true, true);
+    assert_eq!(same.sure(), Confidence::Proven);
+    // Somebody else may have mounted another one at the same place.
+    let place = on_host(false, true);
+    assert_eq!(
+        (place.confidence, place.sure()),
+        (Confidence::Proven, Confidence::Likely)
+    );
+    assert!(
+        place.fact.starts_with("The host has the mount"),
+        "{}",
+        place.fact
+    );
+    let meanwhile = on_host(false, false);
+    assert_eq!(meanwhile.sure(), Confidence::ConsistentWith);
+    assert_eq!(meanwhile.rank, Rank::Note);
+}
+
+/// What is found of a copy in another namespace.
+fn held(fs_type: &str) -> Diagnosis {
+    let mut mount = left(false, true, 7);
+    mount.mount.fs_type = fs_type.into();
+    let check = LeakCheck {
+        mounts: vec![mount],
+        ..LeakCheck::default()
+    };
+    let all = explain(&case(vec![(0, What::LeakCheck(check))])).diagnoses;
+    all.into_iter()
+        .find(|one| one.id == "mount-held-by-other-ns")
+        .expect("found")
+}
+
+#[test]
+fn what_is_mounted_twice_from_one_source_is_no_proven_copy() {
+    assert_eq!(held("tmpfs").sure(), Confidence::Proven);
+    let shared = held("nfs4");
+    assert_eq!(shared.sure(), Confidence::Likely);
+    assert_eq!(shared.cause.expect("a cause").alternatives.len(), 1);
+}
+
+/// The jail ended with 8 MiB of shared memory; what the host's tmpfs hold more.
+fn charged(grown: Option<u64>) -> Option<Diagnosis> {
+    let grown = grown.map(|bytes| GrownTmpfs {
+        target: "/dev/shm".into(),
+        before_bytes: 4096,
+        after_bytes: 4096 + bytes,
+    });
+    let check = LeakCheck {
+        grown: Some(grown.into_iter().collect()),
+        ..LeakCheck::default()
+    };
+    let kinds = MemoryKinds {
+        shmem: 8 << 20,
+        ..MemoryKinds::default()
+    };
+    let mut scene = Scene::new(&["app"]);
+    let sample = MemorySample {
+        moment: Moment::End,
+        usage_bytes: 9 << 20,
+        limit_bytes: None,
+        kinds,
+        swap_bytes: 0,
+        events: BTreeMap::new(),
+        stalled_us: None,
+        processes: Vec::new(),
+    };
+    scene.at(10, task(0), What::MemorySample(sample));
+    scene.at(20, task(0), What::LeakCheck(check));
+    let mut found = scene.found().into_iter();
+    found.find(|one| one.id == "cgroup-dying-pinned")
+}
+
+#[test]
+fn memory_that_goes_with_the_jail_pins_no_cgroup() {
+    let found = charged(Some(8 << 20)).expect("found");
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(found.verdict().contains("/dev/shm"), "{}", found.verdict());
+    assert!(
+        charged(None).is_none(),
+        "System V segments go with the IPC namespace"
+    );
+    assert!(
+        charged(Some(4096)).is_none(),
+        "somebody else wrote a little"
+    );
 }
 
 #[test]
@@ -208,16 +319,33 @@ fn what_a_dead_launcher_left_is_told_with_whose_it_was() {
     assert!(
         found[0]
             .fact
-            .contains("was still here from the previous run of this jail")
+            .contains("was left over from the previous run of this jail")
     );
     let found = leftover("db", 20, false);
     let verdict = &found[0].fact;
     assert!(verdict.contains("and 4 more"), "{verdict}");
     assert!(
-        verdict.contains("were still here from an earlier run of jail db"),
+        verdict.contains("were left over from an earlier run of jail db"),
         "{verdict}"
     );
-    assert!(found[0].remedy.starts_with("Look whether it has ended"));
+    assert!(found[0].remedy.starts_with("Check whether it has ended"));
+}
+
+#[test]
+fn another_jails_leftovers_are_never_the_story() {
+    let name = case(Vec::new()).header.jail.name;
+    let rank = |name: &str| {
+        let what = What::Leftover(Leftover {
+            name: name.to_owned(),
+            processes: vec![task(1)],
+            process_count: 1,
+            removed: true,
+            ..Leftover::default()
+        });
+        explain(&case(vec![(1, what)])).diagnoses[0].rank
+    };
+    assert_eq!(rank(&name), Rank::Problem);
+    assert_eq!(rank("other"), Rank::Note);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::crash::names;
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
+use crate::event::Event;
 use crate::render;
 
 pub(super) const FAMILY: Family = Family {
@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "orphan-exec-session",
-            about: "something is left of a command that was run in the jail from outside",
+            about: "something is left of a command that was run in the jail from outside, or was not watched",
             alternatives: &[],
         },
     ],
@@ -25,18 +25,12 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        outlives(case)
-            .into_iter()
-            .map(|one| ("orphan-outlives-parent", one)),
-    );
-    found.extend(
-        session(case)
-            .into_iter()
-            .map(|one| ("orphan-exec-session", one)),
-    );
-    found
+    let entered = entered(case);
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    tag("orphan-outlives-parent", outlives(case, &entered))
+        .chain(tag("orphan-exec-session", session(case, &entered)))
+        .chain(unwatched(case).map(|one| ("orphan-exec-session", one)))
+        .collect()
 }
 
 /// Who lives on for less is only about to end, nanoseconds.
@@ -45,18 +39,31 @@ const LASTING_NS: u64 = 1_000_000_000;
 /// A process, the one that it outlived, and by how much, nanoseconds.
 type Outliver = (ProcessId, ProcessId, u64);
 
-/// Processes that were started in the jail from outside, each with all below it.
-fn entered(case: &Case) -> Vec<(ProcessId, Vec<ProcessId>)> {
+/// A process that was started in the jail from outside, and all below it.
+type Entry = (ProcessId, Vec<ProcessId>);
+
+/// Who made them is in no PID namespace of the jail, whatever its cgroup: runtimes and nsenter join that first.
+fn entered(case: &Case) -> Vec<Entry> {
     case.processes()
         .filter(|(_, process)| {
-            process.in_jail()
+            process.task.jail_pid.is_some()
+                && !process.is_pid1()
                 && process.creator.is_some_and(|creator| {
-                    let creator = case.process(creator);
-                    !creator.in_jail() && !case.is_launcher(&creator.task)
+                    let creator = &case.process(creator).task;
+                    creator.jail_pid.is_none() && !case.is_launcher(creator)
                 })
         })
         .map(|(id, _)| (id, case.descendants(id)))
         .collect()
+}
+
+/// It was killed as PID 1 had ended.
+fn killed_at_the_end(case: &Case, id: ProcessId) -> bool {
+    let pid1_end = case.pid1().map_or(u64::MAX, |pid1| case.ended_ns(pid1));
+    case.exit(id).is_some_and(|(event, exit)| {
+        let signal = exit.status.signal.as_ref();
+        event.time_ns >= pid1_end && signal.is_some_and(|signal| signal.number == libc::SIGKILL)
+    })
 }
 
 /// How long a process lived on after another one's end, if it was long.
@@ -68,12 +75,12 @@ fn outlived(case: &Case, id: ProcessId, other: ProcessId) -> Option<u64> {
     (case.born_ns(id) <= end.time_ns && ns >= LASTING_NS).then_some(ns)
 }
 
-fn outlives(case: &Case) -> Vec<Finding> {
+fn outlives(case: &Case, entered: &[Entry]) -> Vec<Finding> {
     // By the names of both: a script that does it a thousand times is one verdict.
     let mut alike: BTreeMap<(&str, &str), Vec<Outliver>> = BTreeMap::new();
-    let sessions: HashSet<ProcessId> = entered(case)
-        .into_iter()
-        .flat_map(|(_, below)| below)
+    let sessions: HashSet<ProcessId> = entered
+        .iter()
+        .flat_map(|(_, below)| below.iter().copied())
         .collect();
     for (id, process) in case.processes().filter(|(_, process)| process.in_jail()) {
         let Some(creator) = process.creator.filter(|creator| {
@@ -107,12 +114,12 @@ fn outlives(case: &Case) -> Vec<Finding> {
                 && session(creator) != 0
                 && session(first) == case.process(first).task.pid;
             let meant = match detached {
-                true => ", in a session of its own: it was meant to stay, as a daemon is",
+                true => ", in a session of its own, as daemons do",
                 false => "",
             };
             let mut finding = Finding::new(format!(
-                "{} outlived {}, which made it, by {} and now belongs to {new_parent}{meant}.",
-                names(case, &ids),
+                "{} outlived {}, which started it, by {}{meant}; its parent became {new_parent}.",
+                case.names(&ids),
                 case.name(creator),
                 render::duration(lived_ns),
             ))
@@ -120,10 +127,10 @@ fn outlives(case: &Case) -> Vec<Finding> {
             .shown_by(end, format!("{} {}", case.name(creator), case.did_end(&ended.status)))
             .relies_on_all(&["exit", "fork"])
             .remedy(match detached {
-                true => "If it is not meant to stay: have the one that starts it stop it, or end it with the jail.",
+                true => "If it should not stay: have the process that starts it stop it, or end it with the jail.",
                 false => {
-                    "Have its maker end it (kill the process group, PR_SET_PDEATHSIG) or wait for it, or make \
-                     the maker a subreaper (PR_SET_CHILD_SUBREAPER) that collects such children."
+                    "Have the process that starts it end it (kill the process group, PR_SET_PDEATHSIG) or wait for it, \
+                     or make that one a subreaper (PR_SET_CHILD_SUBREAPER) that collects such children."
                 }
             });
             if let Some((event, _)) = exit {
@@ -137,49 +144,127 @@ fn outlives(case: &Case) -> Vec<Finding> {
                     .not("a child that ends with its parent", "the kernel gave it another parent")
                     .proven();
             }
+            // Where none of them was cut short, nothing went wrong.
+            if !ids.iter().any(|id| killed_at_the_end(case, *id)) {
+                finding = finding.note();
+            }
             Some(finding)
         })
         .collect()
 }
 
-fn session(case: &Case) -> Vec<Finding> {
-    let mut alike: BTreeMap<&str, Vec<Outliver>> = BTreeMap::new();
-    for (entry, below) in entered(case) {
-        let name = case.process(entry).task.comm.as_str();
-        for id in below {
-            if let Some(ns) = outlived(case, id, entry) {
-                alike.entry(name).or_default().push((id, entry, ns));
-            }
-        }
+/// What is left of a session, by the name of its first process.
+#[derive(Default)]
+struct Left {
+    /// Those that outlived it.
+    after: Vec<Outliver>,
+    /// First processes that ran until PID 1's end.
+    running: Vec<ProcessId>,
+}
+
+fn session(case: &Case, entered: &[Entry]) -> Vec<Finding> {
+    let mut alike: BTreeMap<&str, Left> = BTreeMap::new();
+    for (entry, below) in entered {
+        let left = alike
+            .entry(case.process(*entry).task.comm.as_str())
+            .or_default();
+        let outlived = |id: &ProcessId| Some((*id, *entry, outlived(case, *id, *entry)?));
+        left.after.extend(below.iter().filter_map(outlived));
+        left.running
+            .extend(killed_at_the_end(case, *entry).then_some(*entry));
     }
     alike
-        .into_values()
-        .filter_map(|left| {
-            let ids: Vec<ProcessId> = left.iter().map(|(id, ..)| *id).collect();
-            let (_, entry, _) = *left.first()?;
-            let longest = left.iter().map(|(_, _, ns)| *ns).max()?;
-            let (end, ended) = case.exit(entry)?;
-            let forked = case.event(case.process(entry).forked?);
-            let who = case.who(&forked.task);
-            Some(
-                Finding::new(format!(
-                    "{} is left of a command that {who} ran in the jail from outside: its first process {} \
-                     ended, and the rest lived on for {}.",
-                    names(case, &ids),
-                    case.name(entry),
-                    render::duration(longest),
-                ))
-                .proven()
-                .about(ids.clone())
-                .shown_by(forked, format!("{who}, which is not of the jail, started {}", case.name(entry)))
-                .shown_by(end, format!("{} {}", case.name(entry), case.did_end(&ended.status)))
-                .not("a child of PID 1's", "none of the processes that made it is PID 1")
-                .relies_on_all(&["exit", "fork"])
-                .remedy(
-                    "Have the command wait for what it starts or end it (exec sessions and probes get no SIGHUP \
-                     when their client goes), or run each in a cgroup of its own that can be killed.",
-                ),
-            )
-        })
+        .values()
+        .flat_map(|left| [after(case, &left.after), running(case, &left.running)])
+        .flatten()
         .collect()
+}
+
+/// How a command came into the jail.
+fn started(case: &Case, entry: ProcessId) -> Option<(&Event, String)> {
+    let forked = case.event(case.process(entry).forked?);
+    Some((forked, case.who(&forked.task)))
+}
+
+fn after(case: &Case, left: &[Outliver]) -> Option<Finding> {
+    const REMEDY: &str = "Have the command wait for what it starts or end it (exec sessions and probes get no SIGHUP \
+                          when their client goes), or run each in a cgroup of its own that can be killed.";
+    let ids: Vec<ProcessId> = left.iter().map(|(id, ..)| *id).collect();
+    let (_, entry, _) = *left.first()?;
+    let longest = left.iter().map(|(_, _, ns)| *ns).max()?;
+    let (end, ended) = case.exit(entry)?;
+    let (forked, who) = started(case, entry)?;
+    let killed = ids.iter().any(|id| killed_at_the_end(case, *id));
+    let finding = Finding::new(format!(
+        "{} is left of a command that {who} ran in the jail from outside: its first process {} ended, and what it \
+         had started lived on for {}.",
+        case.names(&ids),
+        case.name(entry),
+        render::duration(longest),
+    ))
+    .proven()
+    .about(ids)
+    .shown_by(
+        forked,
+        format!("{who}, which is outside the jail's PID namespace, started {}", case.name(entry)),
+    )
+    .shown_by(end, format!("{} {}", case.name(entry), case.did_end(&ended.status)))
+    .not("a child of PID 1's", "none of the processes that started it is PID 1")
+    .relies_on_all(&["exit", "fork"])
+    .remedy(REMEDY);
+    Some(match killed {
+        true => finding,
+        false => finding.note(),
+    })
+}
+
+fn running(case: &Case, entries: &[ProcessId]) -> Option<Finding> {
+    let first = *entries.first()?;
+    let (end, _) = case.exit(first)?;
+    let (forked, who) = started(case, first)?;
+    Some(
+        Finding::new(format!(
+            "{}, which {who} ran in the jail from outside, was still running when PID 1 ended: the kernel killed it \
+             with the PID namespace.",
+            case.names(entries),
+        ))
+        .proven()
+        .about(entries.iter().copied())
+        .shown_by(
+            forked,
+            format!("{who}, which is outside the jail's PID namespace, started {}", case.name(first)),
+        )
+        .shown_by(end, format!("{} was killed by SIGKILL", case.name(first)))
+        .remedy("Expect it: who enters a jail goes with it. End exec sessions before the jail is stopped.")
+        .note(),
+    )
+}
+
+/// Probes go by the cgroup.
+fn unwatched(case: &Case) -> Option<Finding> {
+    let (event, check) = case.leak_check()?;
+    let first = check.entered.first()?;
+    let more = match check.entered.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!(
+            " and {}",
+            render::plural(more, "other process", "other processes")
+        ),
+    };
+    Some(
+        Finding::new(format!(
+            "{}{more} ran in the jail's PID namespace but outside its cgroup: procjail did not watch it, \
+             and the limits of that cgroup did not apply to it.",
+            case.task_name(first)
+        ))
+        .proven()
+        .shown_by(event, "seen in the PID namespace while the jail ran, in another cgroup")
+        .not("a process that was about to join", "it stayed outside for longer than a fifth of a second")
+        .remedy(format!(
+            "Have what enters the jail join its cgroup first: write its PID to cgroup.procs of {}, or use nsenter \
+             --join-cgroup (util-linux 2.40).",
+            render::escape(&case.header.jail.cgroup)
+        ))
+        .note(),
+    )
 }

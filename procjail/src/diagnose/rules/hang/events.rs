@@ -1,7 +1,7 @@
 //! What the events alone tell: the clocks between a fatal signal, the end, and its notice.
 
 use crate::diagnose::{Case, Finding, Follows, ProcessId};
-use crate::event::{CgroupChange, Event, What};
+use crate::event::{CgroupChange, Event, Signal, What};
 use crate::hang;
 use crate::render;
 
@@ -164,6 +164,18 @@ fn held_otherwise(case: &Case, id: ProcessId) -> bool {
         })
 }
 
+/// The teardown killed it: it had not ended before, and nobody else sent it SIGKILL.
+fn killed_there(case: &Case, id: ProcessId, began_ns: u64) -> bool {
+    let Some((end, exit)) = case.exit(id) else {
+        return true;
+    };
+    let kill = |signal: &Signal| signal.number == libc::SIGKILL;
+    let others = case.received(id).any(|(event, sent)| {
+        kill(&sent.signal) && !case.is_launcher(&event.task) && event.time_ns <= end.time_ns
+    });
+    end.time_ns >= began_ns && exit.status.signal.as_ref().is_some_and(kill) && !others
+}
+
 /// Those that came into the cgroup from outside the PID namespace, and outlived PID 1.
 pub(super) fn straggler(case: &Case) -> Vec<Finding> {
     let killed = case
@@ -172,7 +184,7 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
             _ => None,
         })
         .next();
-    let Some((step, _)) = killed else {
+    let Some((step, killing)) = killed else {
         return Vec::new();
     };
     let joined: Vec<(&Event, ProcessId)> = case
@@ -183,9 +195,8 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
         .filter(|(_, member)| member.jail_pid.is_none())
         .filter_map(|(event, member)| Some((event, case.process_of(member)?)))
         .filter(|(_, id)| {
-            let end = case.exit(*id).map(|(event, _)| event.time_ns);
-            let pid1 = case.pid1().and_then(|pid1| case.exit(pid1));
-            end.is_none_or(|end| pid1.is_none_or(|(pid1, _)| end > pid1.time_ns))
+            let began_ns = step.time_ns.saturating_sub(killing.duration_ns);
+            killed_there(case, *id, began_ns)
         })
         .collect();
     let Some((event, id)) = joined.first().copied() else {

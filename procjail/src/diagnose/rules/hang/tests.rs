@@ -1,9 +1,10 @@
 //! What no scenario plays: servers, disks and drivers that don't answer, and what only looks like a hang.
 
+use crate::diagnose::fixture::{self, Scene};
 use crate::diagnose::{Builder, Case, Confidence, Finding};
 use crate::event::{
-    Event, FileSystem, Moment, Signal, Snapshot, StallState, Task, Teardown, ThreadState, What,
-    story,
+    Cgroup, CgroupChange, Event, FileSystem, Moment, Signal, Snapshot, StallState, Task, Teardown,
+    ThreadState, What, story,
 };
 use crate::hang::tests::{inside, thread};
 use crate::render::Output;
@@ -180,4 +181,38 @@ fn a_cgroup_that_stayed_says_who_is_in_it() {
     let found = find("cgroup-rmdir-ebusy", &[removal("EBUSY (busy)")]);
     assert_eq!(found[0].confidence, Confidence::Likely);
     assert!(find("cgroup-rmdir-ebusy", &[removal("EACCES (denied)")]).is_empty());
+}
+
+/// A process joins the cgroup and ends at 60 ms by such a signal from such a sender; PID 1 is gone at 50 ms, and
+/// the teardown kills what is left from 58 ms on.
+fn straggler(signal: i32, sender: &Task) -> bool {
+    let joined = fixture::outside(900, "agent");
+    let mut scene = Scene::new(&["app"]);
+    let attach = Cgroup {
+        change: CgroupChange::Attach,
+        path: "/procjail/web".into(),
+        member: Some(joined.clone()),
+    };
+    let killing = Teardown {
+        step: "kill what is left".into(),
+        duration_ns: 4_000_000,
+        error: None,
+    };
+    scene
+        .at(5, &joined, What::Cgroup(attach))
+        .end(50, fixture::inside(1, "app"), 0)
+        .signal(59, sender, &joined, signal, 0)
+        .exit_to(60, &joined, fixture::outside(1, "init"), signal)
+        .at(62, fixture::launcher(), What::Teardown(killing));
+    scene.ids().iter().any(|id| id == "hang-cgroup-straggler")
+}
+
+#[test]
+fn one_that_ended_otherwise_did_not_hold_the_teardown_up() {
+    assert!(straggler(libc::SIGKILL, &fixture::launcher()));
+    assert!(
+        !straggler(libc::SIGKILL, &fixture::outside(900, "agent")),
+        "it killed itself"
+    );
+    assert!(!straggler(libc::SIGTERM, &fixture::outside(900, "agent")));
 }

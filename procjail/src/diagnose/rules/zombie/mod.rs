@@ -250,9 +250,7 @@ fn awake(case: &Case, parent: ProcessId, zombies: &[Zombie]) -> Option<String> {
 }
 
 /// Why a parent leaves these, where what it did with others says so.
-fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], mut finding: Finding) -> Finding {
-    let collected = &case.process(parent).collected;
-    let own = |id: ProcessId| case.process(id).creator == Some(parent);
+fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], finding: Finding) -> Finding {
     let merged = zombies.iter().any(|zombie| {
         let notice = case.process(zombie.id).notice.as_ref();
         notice.is_some_and(|notice| {
@@ -260,17 +258,16 @@ fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], mut finding: Findi
                 && notice.disposition == Disposition::Handler
         })
     });
-    let cause = match collected.is_empty() {
-        false if !zombies.iter().any(|zombie| own(zombie.id)) => {
-            "It waits only for the children that it started itself, not for orphans."
-        }
-        false if merged => {
+    if !merged || case.process(parent).collected.is_empty() {
+        return finding;
+    }
+    let finding = finding
+        .cause(
             "It waits for one child per SIGCHLD, but pending SIGCHLDs merge: of children that end together it \
-             collects one."
-        }
-        _ => return finding,
-    };
-    finding = finding.cause(cause, Confidence::Likely).or(NOW_AND_THEN);
+             collects one.",
+            Confidence::Likely,
+        )
+        .or(NOW_AND_THEN);
     match awake(case, parent, zombies) {
         Some(what) => finding.not(STUCK, what),
         None => finding.or(STUCK),
@@ -295,8 +292,15 @@ fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
         (_, 0, _) => "children of its own".to_owned(),
         _ => format!("{own} children of its own and {inherited} orphans that it inherited"),
     };
+    let others = match case.process(pid1).collected.len() as u64 {
+        0 => String::new(),
+        count => format!(
+            ". It collected {}",
+            render::plural(count, "other child", "other children")
+        ),
+    };
     let finding = Finding::new(format!(
-        "{} did not collect {} ({}){}: {whose}. Each keeps its PID until PID 1 ends.",
+        "{} did not collect {} ({}){}: {whose}{others}. Each keeps its PID until PID 1 ends.",
         case.name(pid1),
         render::plural(count, "zombie", "zombies"),
         census(case, &zombies),

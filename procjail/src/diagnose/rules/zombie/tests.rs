@@ -1,8 +1,10 @@
 //! Zombies and orphans that no scenario plays, and what only looks like them.
 
-use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, inside, launcher, outside};
-use crate::event::Exit;
+use crate::diagnose::fixture::{Scene, inside, launcher, outside, sent};
+use crate::diagnose::{Confidence, Rank};
+use crate::event::{
+    Disposition, Exit, LeakCheck, SignalCode, SignalGenerated, SignalResult, Task, What,
+};
 
 fn has(scene: &Scene, id: &str) -> bool {
     scene.ids().iter().any(|found| found == id)
@@ -120,13 +122,40 @@ fn one_that_died_with_its_parent_is_pid_1s() {
         "{}",
         found.fact
     );
-    // It collected the pool, which it had started.
-    let cause = found.cause.expect("a cause");
     assert!(
-        cause.text.contains("only for the children that it started"),
+        found.fact.contains("It collected 1 other child."),
         "{}",
-        cause.text
+        found.fact
     );
+}
+
+#[test]
+fn a_handler_that_waits_once_loses_those_that_end_together() {
+    let (pid1, first, second) = (inside(1, "app"), inside(2, "curl"), inside(3, "curl"));
+    let mut scene = Scene::new(&["/bin/app"]);
+    let pending = SignalGenerated {
+        result: SignalResult::AlreadyPending,
+        disposition: Disposition::Handler,
+        sender_exiting: true,
+        code: SignalCode {
+            number: libc::CLD_EXITED,
+            name: "CLD_EXITED".to_owned(),
+        },
+        ..sent(libc::SIGCHLD, &pid1)
+    };
+    scene
+        .fork(1, &pid1, &first)
+        .fork(1, &pid1, &second)
+        .exit_to(10, &first, &pid1, 0)
+        .notice(10, &first, &pid1)
+        .exit_to(10, &second, &pid1, 0)
+        .send(10, &second, pending)
+        .reap(11, &pid1, &first)
+        .end(5_000, &pid1, 0);
+    let found = scene.verdict("zombie-pid1-not-reaping");
+    assert_eq!(found.confidence, Confidence::Proven);
+    let cause = found.cause.expect("a cause");
+    assert!(cause.text.contains("merge"), "{}", cause.text);
     assert_eq!(cause.confidence, Confidence::Likely);
     assert_eq!(cause.alternatives.len(), 2, "{:?}", cause.alternatives);
 }
@@ -204,6 +233,86 @@ fn what_entered_from_outside_is_a_session_and_no_orphan() {
     assert!(has(&scene, "orphan-exec-session"));
     assert!(!has(&scene, "orphan-outlives-parent"));
     assert!(!has(&scene, "zombie-outside-parent"));
+}
+
+#[test]
+fn who_joined_the_cgroup_first_entered_from_outside_all_the_same() {
+    let pid1 = inside(1, "app");
+    // In the jail's cgroup, and in no PID namespace of it: nsenter, or a runtime's first process.
+    let nsenter = Task {
+        in_jail: true,
+        ..outside(900, "nsenter")
+    };
+    let (entry, left) = (inside(2, "sh"), inside(3, "sleep"));
+    let scene = |left_ends_ms: u64, status: i32| {
+        let mut scene = Scene::new(&["/bin/app"]);
+        scene
+            .fork(1, &nsenter, &entry)
+            .fork(2, &entry, &left)
+            .exit_to(5, &entry, &nsenter, 0)
+            .reap(6, &nsenter, &entry);
+        if left_ends_ms < 5_000 {
+            scene
+                .exit_to(left_ends_ms, &left, &pid1, status)
+                .reap(left_ends_ms, &pid1, &left);
+        }
+        scene.end(5_000, &pid1, 0);
+        if left_ends_ms >= 5_000 {
+            scene.exit_to(left_ends_ms, &left, &pid1, status);
+        }
+        scene.verdict("orphan-exec-session")
+    };
+    let killed = scene(5_001, 9);
+    assert!(
+        killed
+            .fact
+            .contains("nsenter (host PID 900) ran in the jail from outside"),
+        "{}",
+        killed.fact
+    );
+    assert_eq!(killed.rank, Rank::Problem);
+    assert_eq!(scene(3_000, 0).rank, Rank::Note, "it ended by itself");
+}
+
+#[test]
+fn a_session_that_runs_until_the_end_is_a_note() {
+    let (pid1, nsenter, entry) = (inside(1, "app"), outside(900, "nsenter"), inside(2, "sh"));
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .fork(1, &nsenter, &entry)
+        .end(5_000, &pid1, 0)
+        .exit_to(5_001, &entry, &nsenter, 9);
+    let found = scene.verdict("orphan-exec-session");
+    assert_eq!(found.rank, Rank::Note);
+    assert!(
+        found.fact.contains("was still running when PID 1 ended"),
+        "{}",
+        found.fact
+    );
+}
+
+#[test]
+fn who_is_in_the_pid_namespace_alone_was_not_watched() {
+    let mut scene = Scene::new(&["/bin/app"]);
+    let check = LeakCheck {
+        entered: vec![inside(7, "sh"), inside(8, "sleep")],
+        ..LeakCheck::default()
+    };
+    scene
+        .end(5_000, inside(1, "app"), 0)
+        .at(5_002, launcher(), What::LeakCheck(check));
+    let found = scene.verdict("orphan-exec-session");
+    assert_eq!(
+        (found.rank, found.confidence),
+        (Rank::Note, Confidence::Proven)
+    );
+    assert!(
+        found.fact.contains(
+            "sh (PID 7) and 1 other process ran in the jail's PID namespace but outside its cgroup"
+        ),
+        "{}",
+        found.fact
+    );
 }
 
 /// Somebody enters the jail and collects what it started there as the jail's own end tells, which comes
