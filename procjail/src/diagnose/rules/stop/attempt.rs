@@ -2,7 +2,7 @@
 
 use crate::diagnose::{Case, Origin, ProcessId};
 use crate::event::{
-    Event, ForwardAction, Kill, Signal, SignalGenerated, SignalResult, StopRequested,
+    Event, ForwardAction, Kill, Requester, Signal, SignalGenerated, SignalResult, StopRequested,
 };
 use crate::render;
 
@@ -87,7 +87,7 @@ impl<'a> Attempt<'a> {
             false => None,
         };
         let typed = || {
-            // The terminal sends it to everybody, just before the launcher hears of it.
+            // The terminal sends it to everybody, just before procjail hears of it.
             case.received(pid1).rev().find(|(event, got)| {
                 event.seq < asked.seq
                     && got.signal.number == signal.number
@@ -172,8 +172,37 @@ impl<'a> Attempt<'a> {
         (self.asked.time_ns..=self.end_ns(case)).contains(&event.time_ns)
     }
 
-    /// How the attempt ended, for the end of a sentence: `it was killed 500 ms later, when the stop
-    /// window was over`. `who` is the subject.
+    /// Who asked for the stop, if that is known: the sender of the signal, or who asked procjail.
+    fn asker(&self, case: &Case) -> Option<String> {
+        match self.request {
+            None => Some(case.who(&self.asked.task)),
+            Some(request) => requester(request.by.as_ref()?, &request.signal),
+        }
+    }
+
+    /// Who asked for what, as the start of a sentence.
+    pub fn request_in_words(&self, case: &Case) -> String {
+        let name = render::escape(&self.signal.name);
+        let asker = self.asker(case);
+        let Some(request) = self.request else {
+            let who = asker.unwrap_or_else(|| "An unknown process".to_owned());
+            return format!("{who} sent {name} to {}", case.name(self.pid1));
+        };
+        let asked = match asker {
+            Some(who) => format!("{who} asked procjail to stop the jail"),
+            None => "procjail was asked to stop the jail".to_owned(),
+        };
+        match request.signal.number == self.signal.number {
+            true => format!("{asked} ({name})"),
+            false => format!(
+                "{asked} ({}); its stop signal is {name}",
+                render::escape(&request.signal.name)
+            ),
+        }
+    }
+
+    /// How the attempt ended, for the end of a sentence: `it was killed 500 ms later, when the grace period
+    /// expired`. `who` is the subject.
     pub fn killed(&self, case: &Case, who: &str) -> String {
         let lasted = render::duration(self.lasted_ns(case));
         match (self.forced, self.kill) {
@@ -181,12 +210,39 @@ impl<'a> Attempt<'a> {
                 format!("{who} killed {lasted} later, at a second request")
             }
             (Some(_), Some(_)) => {
-                format!("{who} killed {lasted} later, when the stop window was over")
+                format!("{who} killed {lasted} later, when the grace period expired")
             }
             (Some(_), None) => format!("{who} killed {lasted} later"),
             (None, _) => format!("{who} not killed"),
         }
     }
+}
+
+/// Who sent a signal to procjail, for a sentence; none if nobody could be found.
+fn requester(by: &Requester, signal: &Signal) -> Option<String> {
+    if by.terminal_key {
+        let key = match signal.number {
+            libc::SIGQUIT => "Ctrl-\\ at the terminal",
+            libc::SIGHUP => "The hangup of the terminal",
+            _ => "Ctrl-C at the terminal",
+        };
+        return Some(key.to_owned());
+    }
+    let command = match (by.argv.is_empty(), by.comm.as_str()) {
+        (false, _) => format!("`{}`", render::command_line(&by.argv, 60)),
+        (true, "") if by.pid == 0 => return None,
+        (true, "") => "A process that was gone".to_owned(),
+        (true, comm) => render::escape(comm),
+    };
+    let mut parts = vec![format!("host PID {}", by.pid), format!("uid {}", by.uid)];
+    match &by.unit {
+        Some(unit) => parts.push(format!("unit {}", render::escape(unit))),
+        None if !matches!(by.cgroup.as_str(), "" | "/") => {
+            parts.push(format!("cgroup {}", render::escape(&by.cgroup)));
+        }
+        None => {}
+    }
+    Some(format!("{command} ({})", parts.join(", ")))
 }
 
 /// SIGKILL ended PID 1.

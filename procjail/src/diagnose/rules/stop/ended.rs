@@ -1,15 +1,16 @@
 //! PID 1 took the stop signal and ended by itself, too early or too late; and shells whose trap has to
 //! wait.
 
+use super::activity::{Activity, call_of};
 use super::attempt::Attempt;
-use super::fate::{Holdout, survivors, was_asked};
-use super::handled::{passes_on, taken};
+use super::fate::{Holdout, reraised, survivors, was_asked};
+use super::handled::taken;
 use super::programs::{Kind, kind};
-use super::reached::SIGNALS;
+use super::reached::{self, SIGNALS};
 use super::{asked, ends};
 use crate::diagnose::Tagged;
-use crate::diagnose::{Case, Finding, Origin, ProcessId};
-use crate::event::Event;
+use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
+use crate::event::{Disposition, Event, SignalGenerated};
 use crate::render;
 
 /// The shell took the signal; its trap waits for the foreground command.
@@ -21,13 +22,26 @@ pub(super) fn trap_deferred(
 ) -> Tagged {
     let who = case.name(holdout.process);
     let (_, name) = holdout.signal(attempt);
-    let verdict = format!(
-        "{who} took {name} but runs its trap only when {}, its foreground command, ends: that one never got \
-         the signal. {}.",
+    let fact = format!(
+        "{who} ran its handler for {name} and did not end; {}, the last child that it started, never got a signal. {}.",
         case.name(command),
         attempt.killed(case, "Both were")
     );
-    let finding = taken(case, attempt, holdout, verdict);
+    let look = Activity::of(case, attempt, holdout);
+    let mut finding = taken(case, attempt, holdout, fact);
+    if let Some((last, main)) = look
+        .last
+        .as_ref()
+        .and_then(|last| Some((last, last.main()?)))
+    {
+        finding = finding.proven().shown_by(
+            last.event,
+            format!(
+                "{who} waits for a child ({})",
+                render::escape(call_of(main))
+            ),
+        );
+    }
     (
         "term-shell-trap-deferred",
         deferred(case, attempt, holdout.process, finding, command),
@@ -41,11 +55,19 @@ fn deferred(
     finding: Finding,
     command: ProcessId,
 ) -> Finding {
-    let finding = finding.fact(format!(
-        "{} sent no signal to {} meanwhile",
-        case.name(shell),
-        case.name(command)
-    ));
+    let finding = finding
+        .fact(format!(
+            "{} sent no signal to {} meanwhile",
+            case.name(shell),
+            case.name(command)
+        ))
+        .cause(
+            format!(
+                "A shell runs a trap only when its foreground command has ended, and waits for {}.",
+                case.name(command)
+            ),
+            Confidence::Proven,
+        );
     ends(case, attempt, finding)
         .not("a shell without a trap", "its handler ran")
         .relies_on_all(SIGNALS)
@@ -55,91 +77,202 @@ fn deferred(
         )
 }
 
-/// PID 1 ended by itself: too early for those below it, or late because its trap had to wait.
+/// PID 1 ended by itself: too early for those below it, late because its trap had to wait, or with another code
+/// than it meant to.
 pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     let pid1 = attempt.pid1;
     let (exit_event, exit) = case.exit(pid1)?;
-    exit.status.code?;
-    let holdout = Holdout::of(case, attempt);
-    // Whoever it passed the signal on to may be alive still; what counts is PID 1.
-    let took = attempt.sent.and_then(|(sent, _)| {
-        case.delivered(pid1)
-            .find(|(taken, what)| {
-                what.signal.number == attempt.signal.number && taken.time_ns >= sent.time_ns
-            })
-            .map(|(taken, _)| taken)
-    });
-    let passed = passes_on(case, attempt, pid1);
+    let code = exit.status.code?;
+    let took = taken_at(case, attempt)?;
+    let told = told_by(case, attempt, pid1);
     let kind = kind(case, pid1);
-    let killed: Vec<ProcessId> = survivors(case, attempt, pid1)
-        .into_iter()
-        .filter(|id| {
-            case.killing_signal(*id).is_some_and(|(event, signal)| {
-                case.origin(event, signal) == Origin::PidNamespaceEnd
-            })
-        })
-        .collect();
-    let took = took?;
+    if kind == Kind::Shell
+        && told.is_empty()
+        && let Some(late) = late_trap(case, attempt, took, exit_event)
+    {
+        return Some(late);
+    }
+    let killed = killed_with_pid1(case, attempt);
     if killed.is_empty() {
-        return late_trap(case, attempt, took, exit_event)
-            .filter(|_| kind == Kind::Shell && !passed);
+        let (raised, _) = reraised(case, pid1, attempt.signal.number, took)?;
+        let soon = exit_event.time_ns.saturating_sub(raised.time_ns) <= SOON_NS;
+        let holdout = Holdout::of(case, attempt);
+        return (code != 0 && code != 128 + attempt.signal.number && soon)
+            .then(|| reached::reraised(case, attempt, &holdout, took, raised));
     }
     let id = match kind {
         Kind::Shell => "term-shell-wait-interrupted",
         Kind::Wrapper => "term-wrapper-exits-first",
-        Kind::Other if passed => "term-wrapper-exits-first",
+        Kind::Other if !told.is_empty() => "term-wrapper-exits-first",
         Kind::Other => return None,
     };
     let who = case.name(pid1);
     let signal = render::escape(&attempt.signal.name);
     let after = case.between(took, exit_event);
-    let status = case.ended(&exit.status);
-    let victims = case.names(&killed);
-    let verdict = match (kind, passed) {
-        (Kind::Shell, true) => format!(
-            "The trap of {who} passed {signal} on, but interrupted the shell's wait: it {status}, {after} \
-             later, and {victims} was killed in the middle of its shutdown."
-        ),
-        (Kind::Shell, false) => format!(
-            "The trap of {who} ended the shell at {signal} ({status}) without waiting for {victims}, which \
-             was killed with it."
-        ),
-        (_, true) => format!(
-            "{who} passed {signal} on and {status}, {after} later, before {victims}, which was killed with \
-             the PID namespace in the middle of its shutdown."
-        ),
-        (_, false) => format!(
-            "{who} {status} {after} after {signal} without waiting for {victims}, which was killed with the \
-             PID namespace."
-        ),
+    let status = case.did_end(&exit.status);
+    let passed = match told.is_empty() {
+        true => "passed it on to no process".to_owned(),
+        false => format!("passed it on to {}", case.names(&told)),
     };
-    let mut finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
+    let fact = format!(
+        "{who} ran its handler for {signal}, {passed}, and {status} {after} later; {}.",
+        left_to_die(case, attempt, &killed)
+    );
+    let mut finding = asked(case, attempt, Finding::new(fact).about([pid1]))
         .shown_by(took, format!("{who} ran its handler for {signal}"));
-    if let Some((event, _)) = holdout.sent.filter(|_| !holdout.is_pid1()) {
+    for (event, sent) in case
+        .sent(pid1)
+        .filter(|(event, sent)| is_told(case, attempt, pid1, event, sent))
+        .take(3)
+    {
+        let target = case.task_name(&sent.target);
         finding = finding.shown_by(
             event,
-            format!("it passed the signal on to {}", case.name(holdout.process)),
+            format!("it sent {} to {target}", render::escape(&sent.signal.name)),
+        );
+    }
+    for (event, ended) in told
+        .iter()
+        .take(3)
+        .filter_map(|id| case.exit(*id))
+        .filter(|(event, _)| event.seq < exit_event.seq)
+    {
+        finding = finding.shown_by(
+            event,
+            format!(
+                "{} {}",
+                case.task_name(&event.task),
+                case.did_end(&ended.status)
+            ),
         );
     }
     let finding = finding
-        .shown_by(exit_event, format!("{who} {status}; {victims} still runs"))
+        .shown_by(exit_event, format!("{who} {status}; {} still ran", case.names(&killed)))
+        .in_order()
         .proven()
-        .not("the stop window", "PID 1 ended by itself, before it was over")
+        .cause(
+            match kind {
+                Kind::Shell => "The trap interrupts the shell's wait, and the script goes on to its end.",
+                _ => "It does not wait for what runs below it.",
+            },
+            Confidence::Proven,
+        )
+        .not("the end of the grace period", "PID 1 ended by itself, before that")
         .not(
             "an OOM kill of the rest",
             "the SIGKILL comes from the end of PID 1's namespace",
         )
+        .relies_on_all(SIGNALS)
         .remedy(match kind {
             Kind::Shell => {
                 "Wait again after the trap has run, until the program is gone: `while kill -0 $pid; do wait \
                  $pid; done`. Or `exec PROGRAM`, or an init at PID 1."
             }
             _ => {
-                "Run the program itself instead of the wrapper, or put an init at PID 1 that waits for all \
-                 (tini, dumb-init, procjail --init)."
+                "Run the program itself instead of the wrapper, or put an init at PID 1 that signals the whole group \
+                 and waits for all (tini -g, dumb-init)."
             }
         });
     Some((id, finding))
+}
+
+/// An exit so soon after the signal that a process sent itself comes from it, nanoseconds.
+const SOON_NS: u64 = 1_000_000_000;
+
+/// When PID 1's handler for the stop signal ran.
+pub(in crate::diagnose::rules) fn taken_at<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'a>,
+) -> Option<&'a Event> {
+    let (sent, _) = attempt.sent?;
+    case.delivered(attempt.pid1)
+        .find(|(taken, what)| {
+            what.signal.number == attempt.signal.number
+                && what.disposition == Disposition::Handler
+                && taken.time_ns >= sent.time_ns
+        })
+        .map(|(taken, _)| taken)
+}
+
+/// A process sent that signal on to another, within the attempt.
+fn is_told(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    from: ProcessId,
+    event: &Event,
+    sent: &SignalGenerated,
+) -> bool {
+    attempt.spans(case, event)
+        && !matches!(sent.signal.number, libc::SIGCHLD | libc::SIGCONT)
+        && case.process_of(&sent.target) != Some(from)
+        && case.origin(event, sent) == Origin::Process
+}
+
+/// The processes that one passed the signal on to.
+pub(in crate::diagnose::rules) fn told_by(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    from: ProcessId,
+) -> Vec<ProcessId> {
+    let mut told: Vec<ProcessId> = case
+        .sent(from)
+        .filter(|(event, sent)| is_told(case, attempt, from, event, sent))
+        .filter_map(|(_, sent)| case.process_of(&sent.target))
+        .collect();
+    told.sort();
+    told.dedup();
+    told
+}
+
+/// The processes that were there at the request and were killed when PID 1 had ended.
+pub(in crate::diagnose::rules) fn killed_with_pid1(
+    case: &Case,
+    attempt: &Attempt<'_>,
+) -> Vec<ProcessId> {
+    let by_end = |id: &ProcessId| {
+        case.killing_signal(*id)
+            .is_some_and(|(event, signal)| case.origin(event, signal) == Origin::PidNamespaceEnd)
+    };
+    survivors(case, attempt, attempt.pid1)
+        .into_iter()
+        .filter(by_end)
+        .collect()
+}
+
+/// What the processes that PID 1 left had got, for the end of a sentence.
+pub(in crate::diagnose::rules) fn left_to_die(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    killed: &[ProcessId],
+) -> String {
+    let ran = |id: &ProcessId| {
+        case.delivered(*id).any(|(event, what)| {
+            event.time_ns >= attempt.asked.time_ns
+                && what.disposition == Disposition::Handler
+                && what.signal.number != libc::SIGCHLD
+        })
+    };
+    let (running, rest): (Vec<ProcessId>, Vec<ProcessId>) = killed.iter().partition(|id| ran(id));
+    let (got, untold): (Vec<ProcessId>, Vec<ProcessId>) = rest
+        .into_iter()
+        .partition(|id| was_asked(case, attempt, *id));
+    let kinds = [
+        (running, "whose handler had run, "),
+        (got, "which had got a signal, "),
+        (untold, "which never got a signal, "),
+    ];
+    let parts: Vec<String> = kinds
+        .iter()
+        .filter(|(ids, _)| !ids.is_empty())
+        .map(|(ids, what)| {
+            let was = if ids.len() == 1 { "was" } else { "were" };
+            format!(
+                "{}, {what}{was} killed with the PID namespace",
+                case.names(ids)
+            )
+        })
+        .collect();
+    parts.join("; ")
 }
 
 /// The trap ran only after the foreground command had ended: late, but the shell stopped.
@@ -161,8 +294,13 @@ fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> 
     }
     let who = case.name(pid1);
     let signal = render::escape(&attempt.signal.name);
+    let left = killed_with_pid1(case, attempt);
+    let rest = match left.is_empty() {
+        true => String::new(),
+        false => format!(" {}.", left_to_die(case, attempt, &left)),
+    };
     let verdict = format!(
-        "{who} took {signal} but ran its trap only {} later, when {}, its foreground command, had ended.",
+        "{who} took {signal} but ended only {} later, when {}, its foreground command, had ended.{rest}",
         render::duration(waited),
         case.name(command)
     );

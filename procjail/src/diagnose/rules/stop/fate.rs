@@ -3,7 +3,7 @@
 use super::attempt::{Attempt, asks_to_stop};
 use crate::diagnose::{Case, ProcessId};
 use crate::event::{
-    Disposition, Event, Moment, SignalGenerated, SignalResult, Snapshot, ThreadState,
+    Disposition, Event, Exec, Moment, SignalGenerated, SignalResult, Snapshot, ThreadState,
 };
 use crate::render;
 
@@ -15,6 +15,9 @@ pub(super) enum Fate<'a> {
     Ignored,
     /// A handler ran.
     Handled(&'a Event),
+    /// A handler ran; then the process sent itself the same signal with the default action, which the kernel
+    /// drops for PID 1: when each was.
+    Reraised(&'a Event, &'a Event),
     /// Somebody waited for it (sigwait(3), signalfd(2)), and took it.
     Awaited,
     /// It is blocked, and was not taken as far as is known.
@@ -62,6 +65,18 @@ impl<'a> Holdout<'a> {
             path,
             fate,
         }
+    }
+
+    /// The first program that it executed after the signal had come to it.
+    pub fn executed_since(
+        &self,
+        case: &'a Case,
+        attempt: &Attempt<'_>,
+    ) -> Option<(&'a Event, &'a Exec)> {
+        let since = self.since_ns(attempt);
+        let end_ns = attempt.end_ns(case);
+        case.execs(self.process)
+            .find(|(event, _)| event.time_ns > since && event.time_ns < end_ns)
     }
 
     /// It is PID 1 itself.
@@ -136,7 +151,10 @@ fn fate<'a>(
             });
             match taken {
                 Some((taken, what)) if what.disposition == Disposition::Handler => {
-                    Fate::Handled(taken)
+                    match reraised(case, process, number, taken) {
+                        Some((raised, _)) => Fate::Reraised(taken, raised),
+                        None => Fate::Handled(taken),
+                    }
                 }
                 // Unblocked without a handler: dropped only then.
                 Some(_) if case.process(process).is_pid1() => Fate::Dropped,
@@ -154,6 +172,27 @@ fn fate<'a>(
             }
         }
     }
+}
+
+/// The signal that PID 1 sent itself after its handler had run, with the default action: that is how a process
+/// ends by the signal that it has cleaned up after, unless it is PID 1 (`sig_task_ignored()` in
+/// kernel/signal.c).
+pub(super) fn reraised<'a>(
+    case: &'a Case,
+    process: ProcessId,
+    number: i32,
+    taken: &Event,
+) -> Option<(&'a Event, &'a SignalGenerated)> {
+    if !case.process(process).is_pid1() {
+        return None;
+    }
+    case.sent(process).find(|(event, signal)| {
+        event.seq > taken.seq
+            && signal.signal.number == number
+            && signal.disposition == Disposition::Default
+            && case.process_of(&signal.target) == Some(process)
+            && !signal.exiting
+    })
 }
 
 /// A standard signal is queued once: if it was queued again without a handler having run, somebody had

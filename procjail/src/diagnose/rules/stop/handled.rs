@@ -1,17 +1,18 @@
-//! The stop signal was taken, by a handler or by waiting for it, and the process outlived the window
-//! all the same.
+//! The stop signal was taken, by a handler or by waiting for it, and the process outlived the grace
+//! period all the same.
 
+use super::activity::{Activity, CHILD_WAITS, is_in};
 use super::attempt::Attempt;
-use super::fate::{Fate, Holdout, last_look, looks, survivors, threads_of, was_asked};
+use super::fate::{Fate, Holdout, last_look, looks, survivors, was_asked};
 use super::programs::{Kind, kind};
 use super::reached::SIGNALS;
-use super::{ended, ends, finding, target, unsignalled, until};
+use super::{ended, ends, finding, reload, repeats, target, unfinished, unsignalled, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{CpuThrottling, Event, What};
 use crate::render;
 
-/// The process took the signal and outlived the window.
+/// The process took the signal and outlived the grace period.
 pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
     let untold: Vec<ProcessId> = survivors(case, attempt, holdout.process)
         .into_iter()
@@ -27,8 +28,27 @@ pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>
             ends(case, attempt, taken(case, attempt, holdout, verdict))
         });
     }
-    if !told && !untold.is_empty() && kind == Kind::Shell {
-        return ended::trap_deferred(case, attempt, holdout, untold[0]);
+    if let Some(command) = foreground(case, attempt, holdout)
+        && !told
+        && kind == Kind::Shell
+        && untold.contains(&command)
+    {
+        return ended::trap_deferred(case, attempt, holdout, command);
+    }
+    let activity = Activity::of(case, attempt, holdout);
+    let waits = activity.main().is_some_and(|main| is_in(main, CHILD_WAITS));
+    if !told
+        && !untold.is_empty()
+        && holdout.is_pid1()
+        && waits
+        && activity.same_place() == Some(true)
+    {
+        return not_forwarding(case, attempt, &untold, |fact| {
+            ends(case, attempt, taken(case, attempt, holdout, fact))
+        });
+    }
+    if let Some(reloaded) = reload::reloaded(case, attempt, holdout) {
+        return reloaded;
     }
     let steps = progress(case, attempt, holdout);
     let half_ns = attempt.asked.time_ns + attempt.lasted_ns(case) / 2;
@@ -40,9 +60,25 @@ pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>
         return target::missed(case, attempt, holdout, *missed);
     }
     match quiet {
-        true => no_exit(case, attempt, holdout, &steps, &untold),
+        true => unfinished::why(case, attempt, holdout, &steps),
         false => slow(case, attempt, holdout, &steps),
     }
+}
+
+/// The child that a shell waits for: the last that it made, as a background job comes before it. None if the
+/// shell was seen not to wait.
+fn foreground(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<ProcessId> {
+    let activity = Activity::of(case, attempt, holdout);
+    if activity
+        .main()
+        .is_some_and(|main| main.syscall.is_some() && !is_in(main, CHILD_WAITS))
+    {
+        return None;
+    }
+    let end_ns = attempt.end_ns(case);
+    let children = &case.process(holdout.process).children;
+    let left = children.iter().rev().find(|id| case.alive_at(**id, end_ns));
+    left.copied()
 }
 
 /// A process sent signals on, within the attempt, to any other.
@@ -54,8 +90,8 @@ pub(super) fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) 
     })
 }
 
-/// What the jail got done from when the signal was taken until the end: processes and threads that
-/// ended.
+/// What the jail got done from when the signal was taken until the end: processes and threads that were there
+/// before and ended. What came and went since then is no shutdown.
 fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Vec<&'a Event> {
     let from = holdout.since_ns(attempt);
     let to = attempt.end_ns(case);
@@ -63,6 +99,7 @@ fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
     let mut steps: Vec<&Event> = case
         .deaths()
         .into_iter()
+        .filter(|id| case.born_ns(*id) <= from && !repeats::in_rhythm(case, attempt, *id))
         .filter_map(|id| case.exit(id))
         .chain(case.thread_exits(holdout.process))
         .map(|(event, _)| event)
@@ -82,7 +119,7 @@ pub(super) fn taken(
     let (_, name) = holdout.signal(attempt);
     let finding = finding(case, attempt, holdout, verdict, "");
     match &holdout.fate {
-        Fate::Handled(event) => finding.shown_by(
+        Fate::Handled(event) | Fate::Reraised(event, _) => finding.shown_by(
             event,
             format!("{} ran its handler for {name}", case.name(holdout.process)),
         ),
@@ -121,102 +158,6 @@ pub(super) fn not_forwarding(
              or put an init that signals the whole group at PID 1 (tini -g, dumb-init).",
         );
     ("term-wrapper-not-forwarding", finding)
-}
-
-/// A handler that doesn't lead to an end.
-fn no_exit(
-    case: &Case,
-    attempt: &Attempt<'_>,
-    holdout: &Holdout<'_>,
-    steps: &[&Event],
-    untold: &[ProcessId],
-) -> Tagged {
-    let who = case.name(holdout.process);
-    let (_, name) = holdout.signal(attempt);
-    let took = match &holdout.fate {
-        Fate::Handled(event) => format!("{who} ran its handler for {name} at {}", case.at(event)),
-        _ => format!("{who} took {name}"),
-    };
-    let verdict = format!(
-        "{took}, and went on as before: it did not end. {}.",
-        attempt.killed(case, "It was")
-    );
-    let mut finding = taken(case, attempt, holdout, verdict);
-    let same = same_as_before(case, attempt, holdout.process);
-    if let Some((event, text)) = &same {
-        finding = finding
-            .shown_by(event, text)
-            .proven()
-            .not(
-                "a shutdown that needs more time",
-                "nothing ended in the second half of the window, and its threads did the same at the end as \
-                 in its middle",
-            );
-    }
-    if let Some(last) = steps.last() {
-        finding = finding.shown_by(last, "the last that ended before the kill");
-    } else {
-        finding = finding.fact("no process or thread of it ended between the handler and the kill");
-    }
-    if !untold.is_empty() {
-        finding = finding.fact(format!("{} got no signal from it", case.names(untold)));
-    }
-    let finding = ends(case, attempt, finding)
-        .not("an ignored or blocked signal", "it was taken")
-        .relies_on_all(&["exit"])
-        .remedy(
-            "Let the handler end the program's main loop (set a flag that it looks at, wake it, close the \
-             listener), and give its shutdown a deadline of its own. Look for threads that keep the process \
-             alive: non-daemon threads, kept-alive connections.",
-        );
-    ("term-handler-no-exit", finding)
-}
-
-/// The threads do the same at the end of the window as in its middle.
-fn same_as_before<'a>(
-    case: &'a Case,
-    attempt: &Attempt<'_>,
-    process: ProcessId,
-) -> Option<(&'a Event, String)> {
-    let doing = |threads: &[&crate::event::ThreadState]| -> Vec<(u32, String, String)> {
-        threads
-            .iter()
-            .map(|thread| {
-                let call = thread.syscall.as_ref().map(|call| call.name.clone());
-                (
-                    thread.task.tid,
-                    thread.wait_channel.clone(),
-                    call.unwrap_or_default(),
-                )
-            })
-            .collect()
-    };
-    let looks: Vec<_> = looks(case, attempt)
-        .map(|(event, snapshot)| (event, threads_of(case, snapshot, process)))
-        .filter(|(_, threads)| !threads.is_empty())
-        .collect();
-    let [.., (_, before), (event, after)] = looks.as_slice() else {
-        return None;
-    };
-    if doing(before) != doing(after) {
-        return None;
-    }
-    let main = after.first()?;
-    let place = match (&main.syscall, main.wait_channel.as_str()) {
-        (Some(call), _) => format!("in {}", render::escape(&call.name)),
-        (None, "") => format!("running (state {})", render::escape(&main.state)),
-        (None, channel) => format!("waiting in {}", render::escape(channel)),
-    };
-    Some((
-        event,
-        format!(
-            "its {} the same as before: {place}",
-            match after.len() {
-                1 => "thread does".to_owned(),
-                threads => format!("{threads} threads do"),
-            }
-        ),
-    ))
 }
 
 /// A shutdown under way.

@@ -4,6 +4,7 @@
 //! that held the stop up, and what became of it there decides. So there is one verdict at most on why
 //! a stop ended by force, and the kill follows from it.
 
+mod activity;
 pub(super) mod attempt;
 mod ended;
 mod fate;
@@ -12,13 +13,17 @@ mod ignored;
 mod pending;
 mod programs;
 mod reached;
+mod reload;
+mod repeats;
 mod target;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::render;
 use attempt::Attempt;
+pub(super) use ended::{killed_with_pid1, left_to_die, taken_at, told_by};
 use fate::{Fate, Holdout};
 
 pub(super) const FAMILY: Family = Family {
@@ -36,12 +41,12 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-shell-trap-deferred",
             about: "a shell took the stop signal, but runs its trap only when the foreground command ends",
-            alternatives: &[],
+            alternatives: &["a shell without a trap", "a trap that does nothing"],
         },
         Rule {
             id: "term-shell-wait-interrupted",
             about: "the trap interrupted the shell's wait; it ended at once, and the program was killed with it",
-            alternatives: &[],
+            alternatives: &["the end of the grace period", "an OOM kill of the rest"],
         },
         Rule {
             id: "term-blocked",
@@ -61,7 +66,43 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-handler-no-exit",
             about: "the handler ran, and the program went on as before until it was killed",
-            alternatives: &[],
+            alternatives: &[unfinished::ELSEWHERE, unfinished::IN_HAND],
+        },
+        Rule {
+            id: "term-shutdown-unfinished",
+            about: "the signal was taken, and the shutdown was not complete when the grace period expired",
+            alternatives: &[
+                unfinished::DRAIN,
+                unfinished::CHILD,
+                unfinished::FILES,
+                unfinished::SLEEP,
+                unfinished::COMPUTING,
+                unfinished::LOCK,
+                unfinished::NO_END,
+            ],
+        },
+        Rule {
+            id: "term-deadlock",
+            about: "the handler ran, and every thread waits for a lock since then",
+            alternatives: &[unfinished::TIMED, unfinished::RELEASED],
+        },
+        Rule {
+            id: "term-reload",
+            about: "the signal made the program start over, as for a reload: it is not the one that stops it",
+            alternatives: &[
+                "a shutdown that executes a helper",
+                "a supervisor that restarts what ends",
+            ],
+        },
+        Rule {
+            id: "term-reraised-pid1",
+            about: "PID 1 cleaned up and sent itself the signal with the default action, which the kernel drops",
+            alternatives: &["a handler of the program's own"],
+        },
+        Rule {
+            id: "term-lost-before-exec",
+            about: "the stop signal came before the program that handles it was there",
+            alternatives: &["a program without a handler"],
         },
         Rule {
             id: "term-slow-shutdown",
@@ -81,7 +122,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-wrapper-exits-first",
             about: "a wrapper ended before the program below it, which was killed with the PID namespace",
-            alternatives: &[],
+            alternatives: &["the end of the grace period", "an OOM kill of the rest"],
         },
         Rule {
             id: "stop-signal-mismatch",
@@ -146,6 +187,9 @@ fn forced(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     }
     match &holdout.fate {
         Fate::Dropped => Some(reached::dropped(case, attempt)),
+        Fate::Reraised(taken, raised) => {
+            Some(reached::reraised(case, attempt, &holdout, taken, raised))
+        }
         Fate::Ignored => Some(ignored::ignored(case, attempt, &holdout)),
         Fate::Handled(_) | Fate::Awaited if !attempt.waited(case) => None,
         Fate::Handled(_) | Fate::Awaited => Some(handled::outlived(case, attempt, &holdout)),
@@ -214,7 +258,10 @@ fn finding(
         }
     }
     if let Some((event, _)) = attempt.late.filter(|_| own && !fared.is_empty()) {
-        finding = finding.shown_by(event, format!("{name}, sent when the time was up{fared}"));
+        finding = finding.shown_by(
+            event,
+            format!("{name}, sent when the grace period expired{fared}"),
+        );
     }
     if let Some((event, signal)) = holdout.sent.filter(|_| !own) {
         finding = finding.shown_by(
@@ -232,19 +279,11 @@ fn finding(
 
 /// The request, as the first piece of evidence.
 fn asked(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
-    let text = match attempt.request {
-        Some(request) => format!(
-            "procjail was asked to stop the jail ({}); PID 1 has {} to obey",
-            render::escape(&request.signal.name),
-            render::duration(request.timeout_ns)
-        ),
-        None => format!(
-            "{} sent {} to {}",
-            case.who(&attempt.asked.task),
-            render::escape(&attempt.signal.name),
-            case.name(attempt.pid1)
-        ),
+    let grace = match attempt.request {
+        Some(request) => format!("; grace period: {}", render::duration(request.timeout_ns)),
+        None => String::new(),
     };
+    let text = format!("{}{grace}", attempt.request_in_words(case));
     finding.shown_by(attempt.asked, text)
 }
 
@@ -281,6 +320,15 @@ fn until(case: &Case, attempt: &Attempt<'_>, processes: usize) -> String {
     };
     match attempt.forced {
         Some(_) => format!(" {}.", attempt.killed(case, who)),
+        None => String::new(),
+    }
+}
+
+/// With a capital letter at the start.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
         None => String::new(),
     }
 }

@@ -4,10 +4,10 @@ use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
 use super::handled::not_forwarding;
 use super::programs::{Kind, kind};
-use super::{ends, finding, unsignalled, until};
+use super::{asked, capital, ends, finding, unsignalled, until};
 use crate::diagnose::Tagged;
-use crate::diagnose::{Case, Finding, ProcessId};
-use crate::event::{Disposition, Signal};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
+use crate::event::{Disposition, Event, Signal, SignalResult};
 use crate::render;
 
 /// What a verdict relies on that says that nothing was taken or passed on.
@@ -22,6 +22,9 @@ pub(super) fn dropped(case: &Case, attempt: &Attempt<'_>) -> Tagged {
         .filter(|id| !was_asked(case, attempt, *id))
         .collect();
     let caught = caught_instead(case, attempt);
+    if let Some(lost) = lost(case, attempt) {
+        return lost;
+    }
     match kind(case, attempt.pid1) {
         Kind::Shell if !untold.is_empty() => stuck_in_shell(case, attempt, &untold),
         Kind::Wrapper if !untold.is_empty() => not_forwarding(case, attempt, &untold, |verdict| {
@@ -49,6 +52,151 @@ fn at_pid1(case: &Case, attempt: &Attempt<'_>, verdict: String) -> Finding {
     )
 }
 
+/// The signal came while PID 1 was another program, or had not installed its handler yet.
+fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
+    let (sent, signal) = attempt.sent?;
+    let number = signal.signal.number;
+    let name = render::escape(&signal.signal.name);
+    let pid1 = attempt.pid1;
+    let executed = case.execs(pid1).find(|(event, _)| event.seq > sent.seq);
+    let from = executed.map_or(sent.seq, |(event, _)| event.seq);
+    // One that came later met the program that was there then.
+    let again = case.received(pid1).any(|(event, later)| {
+        event.seq > from && later.signal.number == number && later.result == SignalResult::Ignored
+    });
+    if again {
+        return None;
+    }
+    let look = looks(case, attempt)
+        .filter(|(event, _)| event.seq > from)
+        .find(|(_, snapshot)| {
+            threads_of(case, snapshot, pid1)
+                .iter()
+                .any(|thread| has(&thread.caught, number))
+        });
+    let was = render::escape(&sent_to(case, attempt, sent));
+    let fact = match executed {
+        Some((event, exec)) => format!(
+            "{name} came when PID 1 was {was}, which has no handler for it, and the kernel dropped it; {} later \
+             PID 1 executed `{}`, which never got the signal.{}",
+            case.between(sent, event),
+            render::command_line(&exec.argv, 60),
+            until(case, attempt, 1)
+        ),
+        None => {
+            look?;
+            format!(
+                "{name} came before {was} (PID 1) had a handler for it, and the kernel dropped it; it has one since.{}",
+                until(case, attempt, 1)
+            )
+        }
+    };
+    let mut finding = at_pid1(case, attempt, fact).proven();
+    if let Some((event, exec)) = executed {
+        finding = finding.shown_by(
+            event,
+            format!("PID 1 executed `{}`", render::command_line(&exec.argv, 60)),
+        );
+    }
+    finding = finding.cause(
+        "The signal was lost: it came before the program that handles it was ready.",
+        Confidence::Proven,
+    );
+    if let Some((event, _)) = look {
+        finding = finding
+            .shown_by(event, format!("PID 1 has a handler for {name}"))
+            .not("a program without a handler", "it has one at a later look");
+    }
+    let finding = finding
+        .in_order()
+        .not("an ignored signal", "its action was the default one, not SIG_IGN")
+        .relies_on_all(&["signal-generated", "signal-delivered", "exec"])
+        .remedy(format!(
+            "Have PID 1 handle {name} from the start: a trap in the script that runs before the program, an init at \
+             PID 1 (procjail --init, tini, dumb-init), or no script at all. Whoever stops it can send the signal again."
+        ));
+    Some(("term-lost-before-exec", finding))
+}
+
+/// The program that PID 1 ran when a signal came.
+fn sent_to(case: &Case, attempt: &Attempt<'_>, sent: &Event) -> String {
+    let exec = case
+        .execs(attempt.pid1)
+        .rfind(|(event, _)| event.seq < sent.seq);
+    exec.map_or_else(
+        || case.process(attempt.pid1).task.comm.clone(),
+        |(_, exec)| program_of(&exec.filename).to_owned(),
+    )
+}
+
+/// PID 1 ran a handler, and sent itself the signal again with the default action.
+pub(super) fn reraised(
+    case: &Case,
+    attempt: &Attempt<'_>,
+    holdout: &Holdout<'_>,
+    taken: &Event,
+    raised: &Event,
+) -> Tagged {
+    let who = case.name(holdout.process);
+    let (_, name) = holdout.signal(attempt);
+    let own = ended_itself(case, attempt);
+    let then = match &own {
+        Some((exit, how)) => format!("it {how} {} later.", case.between(raised, exit)),
+        None => format!("it went on.{}", until(case, attempt, 1)),
+    };
+    let fact = format!(
+        "{who} ran its handler for {name}, then set the default action and sent itself {name} after {}. The kernel \
+         drops that for PID 1 of a PID namespace: {then}",
+        case.between(taken, raised)
+    );
+    let mut finding = asked(
+        case,
+        attempt,
+        Finding::new(fact).proven().about([holdout.process]),
+    )
+    .shown_by(taken, format!("{who} ran its handler for {name}"))
+    .shown_by(
+        raised,
+        format!("{name} from itself, with the default action: dropped, as it is PID 1"),
+    );
+    if let Some((exit, how)) = &own {
+        finding = finding.shown_by(exit, format!("{who} {how}"));
+    }
+    let runtimes = format!(
+        "the program has no handler of its own for {name}, and the runtime's re-raises the signal to end the process"
+    );
+    let own =
+        "a handler of the program's own re-raises the signal when it has cleaned up".to_owned();
+    // A runtime's handler has little to do.
+    let (cause, other) = match raised.time_ns.saturating_sub(taken.time_ns) < AT_ONCE_NS {
+        true => (runtimes, own),
+        false => (own, runtimes),
+    };
+    let finding = ends(case, attempt, finding)
+        .cause(
+            format!("{}. That works for every process but PID 1.", capital(&cause)),
+            Confidence::Likely,
+        )
+        .or(other)
+        .not("an ignored or blocked signal", "a handler took it")
+        .relies_on_all(&["exit"])
+        .remedy(format!(
+            "Put an init at PID 1 (procjail --init, docker run --init, tini), or install a handler for {name} in the \
+             program that ends it by exit()."
+        ));
+    ("term-reraised-pid1", finding)
+}
+
+/// A handler that re-raises so soon has done nothing before, nanoseconds.
+const AT_ONCE_NS: u64 = 20_000_000;
+
+/// PID 1 ended by an exit code of its own: when, and how.
+fn ended_itself<'a>(case: &'a Case, attempt: &Attempt<'_>) -> Option<(&'a Event, String)> {
+    let (event, exit) = case.exit(attempt.pid1)?;
+    exit.status.code?;
+    Some((event, case.did_end(&exit.status)))
+}
+
 /// How the signal fared, for the start of a verdict.
 fn no_handler(case: &Case, attempt: &Attempt<'_>) -> String {
     format!(
@@ -72,7 +220,7 @@ fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Tagged {
         )
         .not(
             "a handler that came too late",
-            "there still was none at the end of the window",
+            "there still was none when the grace period expired",
         )
         .relies_on_all(SIGNALS)
         .remedy(format!(

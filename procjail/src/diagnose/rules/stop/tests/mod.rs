@@ -1,17 +1,20 @@
 //! Stops that no scenario plays, and the look-alikes.
 
+mod ended;
+mod long;
+
 use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, inside, outside};
 use crate::event::*;
 
-const TERM: i32 = libc::SIGTERM;
+pub(super) const TERM: i32 = libc::SIGTERM;
 
-fn launcher() -> Task {
+pub(super) fn launcher() -> Task {
     outside(4100, "procjail")
 }
 
 /// A signal from kill(2) as the kernel tells of it.
-fn sent(to: Task, number: i32) -> SignalGenerated {
+pub(super) fn sent(to: Task, number: i32) -> SignalGenerated {
     SignalGenerated {
         signal: Signal::new(number),
         code: SignalCode {
@@ -36,11 +39,11 @@ fn sent(to: Task, number: i32) -> SignalGenerated {
     }
 }
 
-fn send(scene: &mut Scene, ms: u64, from: Task, what: SignalGenerated) {
+pub(super) fn send(scene: &mut Scene, ms: u64, from: Task, what: SignalGenerated) {
     scene.at(ms, from, What::SignalGenerated(what));
 }
 
-fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
+pub(super) fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
     let what = SignalDelivered {
         signal: Signal::new(number),
         code: SignalCode {
@@ -56,7 +59,7 @@ fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
 }
 
 /// A request at 100 ms, with a window of 1 s.
-fn asked(scene: &mut Scene) {
+pub(super) fn asked(scene: &mut Scene) {
     scene.header.jail.launcher_pid = launcher().pid;
     let what = StopRequested {
         signal: Signal::new(TERM),
@@ -68,7 +71,7 @@ fn asked(scene: &mut Scene) {
 }
 
 /// The kill when the window is over, at 1100 ms.
-fn killed(scene: &mut Scene, tasks: &[Task]) {
+pub(super) fn killed(scene: &mut Scene, tasks: &[Task]) {
     for (task, at) in tasks.iter().zip(0..) {
         let kill = SignalGenerated {
             group: false,
@@ -90,7 +93,7 @@ fn killed(scene: &mut Scene, tasks: &[Task]) {
     scene.at(1101, launcher(), What::Kill(what));
 }
 
-fn thread(task: Task, state: &str, call: &str) -> ThreadState {
+pub(super) fn thread(task: Task, state: &str, call: &str) -> ThreadState {
     ThreadState {
         task,
         state: state.into(),
@@ -116,7 +119,7 @@ fn thread(task: Task, state: &str, call: &str) -> ThreadState {
     }
 }
 
-fn look(scene: &mut Scene, ms: u64, moment: Moment, threads: Vec<ThreadState>) {
+pub(super) fn look(scene: &mut Scene, ms: u64, moment: Moment, threads: Vec<ThreadState>) {
     let what = Snapshot {
         moment,
         threads,
@@ -129,12 +132,12 @@ fn look(scene: &mut Scene, ms: u64, moment: Moment, threads: Vec<ThreadState>) {
     scene.at(ms, launcher(), What::Snapshot(what));
 }
 
-fn app() -> Task {
+pub(super) fn app() -> Task {
     inside(1, "app")
 }
 
 /// PID 1 got the signal as `what` says, and was killed.
-fn outlives(argv: &[&str], what: SignalGenerated) -> Scene {
+pub(super) fn outlives(argv: &[&str], what: SignalGenerated) -> Scene {
     let mut scene = Scene::new(argv);
     asked(&mut scene);
     send(&mut scene, 101, launcher(), what);
@@ -157,7 +160,7 @@ fn who_waits_for_a_signal_does_not_just_block_it() {
     );
     killed(&mut waits, &[app()]);
     waits.expect_no("term-blocked");
-    waits.expect("term-handler-no-exit");
+    waits.expect("term-shutdown-unfinished");
 
     let mut sleeps = outlives(&["app"], blocked.clone());
     let pending = ThreadState {
@@ -178,47 +181,6 @@ fn who_waits_for_a_signal_does_not_just_block_it() {
     send(&mut again, 300, outside(7, "timeout"), blocked);
     killed(&mut again, &[app()]);
     again.expect_no("term-blocked");
-}
-
-#[test]
-fn a_handler_that_ran_proves_little_without_a_second_look() {
-    let mut scene = outlives(&["app"], sent(app(), TERM));
-    handled(&mut scene, 102, app(), TERM);
-    killed(&mut scene, &[app()]);
-    assert_eq!(scene.expect("term-handler-no-exit").0, Confidence::Likely);
-    look(
-        &mut scene,
-        600,
-        Moment::StopHalf,
-        vec![thread(app(), "S", "futex")],
-    );
-    look(
-        &mut scene,
-        1090,
-        Moment::StopDeadline,
-        vec![thread(app(), "S", "futex")],
-    );
-    assert_eq!(scene.expect("term-handler-no-exit").0, Confidence::Proven);
-}
-
-#[test]
-fn changing_threads_are_no_proof_of_a_hang() {
-    let mut scene = outlives(&["app"], sent(app(), TERM));
-    handled(&mut scene, 102, app(), TERM);
-    look(
-        &mut scene,
-        600,
-        Moment::StopHalf,
-        vec![thread(app(), "S", "futex")],
-    );
-    look(
-        &mut scene,
-        1090,
-        Moment::StopDeadline,
-        vec![thread(app(), "S", "fsync")],
-    );
-    killed(&mut scene, &[app()]);
-    assert_eq!(scene.expect("term-handler-no-exit").0, Confidence::Likely);
 }
 
 #[test]
@@ -251,15 +213,8 @@ fn a_kill_that_comes_after_the_end_forced_nothing() {
         method: "cgroup.kill".into(),
     };
     scene.at(111, launcher(), What::Kill(what));
-    scene.expect("no-finding");
-}
-
-#[test]
-fn a_program_that_obeys_is_nothing_to_tell_of() {
-    let mut scene = outlives(&["sh"], sent(inside(1, "sh"), TERM));
-    handled(&mut scene, 102, inside(1, "sh"), TERM);
-    scene.exit(150, inside(1, "sh"), 0, 0);
-    scene.expect("no-finding");
+    scene.expect("ended-on-request");
+    scene.expect_no("kill-after-grace");
 }
 
 #[test]

@@ -1,0 +1,624 @@
+//! The stop signal was taken, and the process had not ended in the end: did it go on as before, was it stuck, or
+//! did it need more time? The looks at it before and after the signal tell, as far as they do.
+
+use super::activity::{
+    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, SLEEPS, Sockets, call_of, is_in, time_limit,
+    waits_for_events,
+};
+use super::attempt::Attempt;
+use super::fate::{Fate, Holdout, survivors, was_asked};
+use super::handled::taken;
+use super::repeats::restarted;
+use super::{ends, until};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
+use crate::event::{Event, ThreadState};
+use crate::render;
+
+/// What a stop that takes long can wait for: the list of alternatives of `term-shutdown-unfinished`.
+pub(super) const DRAIN: &str = "a connection that is still open";
+pub(super) const CHILD: &str = "a child that has not ended";
+pub(super) const FILES: &str = "data that is being written";
+pub(super) const SLEEP: &str = "a sleep or a timer";
+pub(super) const COMPUTING: &str = "a computation";
+pub(super) const LOCK: &str = "a lock or another thread";
+pub(super) const NO_END: &str = "a handler that does not end the program";
+
+/// The alternatives of `term-handler-no-exit`.
+pub(super) const ELSEWHERE: &str = "a shutdown that another thread or process carries on";
+pub(super) const IN_HAND: &str = "work in hand that it finishes first";
+
+/// The alternatives of `term-deadlock`.
+pub(super) const TIMED: &str = "a wait with a time limit";
+pub(super) const RELEASED: &str = "a lock that another process releases";
+
+/// All that there is to know of it.
+struct Facts<'a, 'b> {
+    case: &'a Case,
+    attempt: &'b Attempt<'a>,
+    holdout: &'b Holdout<'a>,
+    activity: Activity<'a>,
+    sockets: Option<Sockets<'a>>,
+    /// Processes below it that were left in the end.
+    left: Vec<ProcessId>,
+    /// What ended since the signal came.
+    steps: &'b [&'a Event],
+}
+
+/// Why the process had not ended.
+pub(super) fn why<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'a>,
+    holdout: &Holdout<'a>,
+    steps: &[&'a Event],
+) -> Tagged {
+    let facts = Facts {
+        case,
+        attempt,
+        holdout,
+        activity: Activity::of(case, attempt, holdout),
+        sockets: Sockets::of(case, attempt, holdout.process),
+        left: survivors(case, attempt, holdout.process),
+        steps,
+    };
+    facts
+        .went_on()
+        .or_else(|| facts.deadlock())
+        .unwrap_or_else(|| facts.unfinished())
+}
+
+impl Facts<'_, '_> {
+    fn who(&self) -> String {
+        self.case.name(self.holdout.process)
+    }
+
+    /// How it took the signal, for the start of a fact.
+    fn took(&self) -> String {
+        let who = self.who();
+        let (_, name) = self.holdout.signal(self.attempt);
+        match &self.holdout.fate {
+            Fate::Handled(event) | Fate::Reraised(event, _) => {
+                format!(
+                    "{who} ran its handler for {name} at {}",
+                    self.case.at(event)
+                )
+            }
+            _ => format!("{who} took {name} (sigwait or signalfd)"),
+        }
+    }
+
+    fn start(&self, fact: String) -> Finding {
+        let mut finding = taken(self.case, self.attempt, self.holdout, fact);
+        if let Some(last) = self.steps.last() {
+            finding = finding.shown_by(
+                last,
+                format!(
+                    "{} ended, the last before the kill",
+                    self.case.task_name(&last.task)
+                ),
+            );
+        }
+        finding
+    }
+
+    fn finish(&self, finding: Finding) -> Finding {
+        ends(self.case, self.attempt, finding)
+            .not("an ignored or blocked signal", "it was taken")
+            .relies_on_all(&["exit"])
+    }
+
+    fn alone(&self) -> bool {
+        let threads = self
+            .activity
+            .last
+            .as_ref()
+            .map_or(0, |look| look.threads.len());
+        threads == 1 && self.left.is_empty()
+    }
+
+    fn connections(&self) -> usize {
+        let sockets = self.sockets.as_ref();
+        sockets.map_or(0, |sockets| {
+            sockets.connected.iter().map(|(_, peers)| peers.len()).sum()
+        })
+    }
+
+    /// What shows that the program does what it did before the signal; none if it doesn't, or that can't be
+    /// told.
+    fn as_before(&self) -> Option<String> {
+        if let Some(again) = restarted(self.case, self.attempt, self.holdout.process) {
+            return Some(format!(
+                "it went on starting {}: {} since the signal",
+                render::escape(again.program),
+                render::plural(again.since as u64, "time", "times")
+            ));
+        }
+        if !self.activity.same_calls()? || self.working_for_a_client() {
+            return None;
+        }
+        let main = self.activity.main()?;
+        let call = render::escape(call_of(main));
+        if waits_for_events(main) {
+            let before = self.activity.before.as_ref()?.main()?;
+            let kept = self.sockets.as_ref().map(|sockets| sockets.kept.clone());
+            if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
+                return Some(format!(
+                    "it waits in {call} and listens on {}, as before the signal",
+                    render::escape(&kept.join(", "))
+                ));
+            }
+            let same_limit = time_limit(main).is_some() && time_limit(main) == time_limit(before);
+            return same_limit.then(|| {
+                format!("it waits in {call} with the same time limit as before the signal")
+            });
+        }
+        if call == "running" {
+            let before = self
+                .activity
+                .cpu_percent_before(self.case, self.holdout.process)?;
+            let since = self.activity.cpu_percent()?;
+            return (before >= 50 && since >= 50).then(|| {
+                format!(
+                    "it used {before} % of a CPU from its start to the signal, and {since} % after it"
+                )
+            });
+        }
+        self.activity.same_place()?.then(|| {
+            format!("it waits in {call} at the same place of the program as before the signal")
+        })
+    }
+
+    /// It is not waiting for events, and has a connection: that is a request in flight.
+    fn working_for_a_client(&self) -> bool {
+        let connected = |sockets: &Sockets<'_>| {
+            sockets
+                .connected
+                .iter()
+                .any(|(id, _)| *id == self.holdout.process)
+        };
+        self.sockets.as_ref().is_some_and(connected)
+            && self
+                .activity
+                .main()
+                .is_some_and(|main| !waits_for_events(main))
+    }
+
+    /// The handler ran, and nothing came of it.
+    fn went_on(&self) -> Option<Tagged> {
+        let shown = self.as_before()?;
+        let woke = self.activity.switches().unwrap_or(0) > 0
+            || restarted(self.case, self.attempt, self.holdout.process).is_some();
+        let fact = format!(
+            "{}, and {shown}.{}",
+            self.took(),
+            until(self.case, self.attempt, 1)
+        );
+        let mut finding = self.start(fact).proven();
+        for look in [&self.activity.before, &self.activity.last]
+            .into_iter()
+            .flatten()
+        {
+            finding = finding.shown_by(look.event, self.place(look.main()));
+        }
+        let text = match woke {
+            true => "The handler does not end the program: it went round its main loop again.",
+            false => {
+                "The handler ran and returned, and nothing woke the main loop from what it waits for."
+            }
+        };
+        finding = finding.cause(text, Confidence::Proven);
+        if self.alone() {
+            finding = finding.not(ELSEWHERE, "it has one thread and no child");
+        }
+        if woke && self.connections() == 0 {
+            finding = finding.not(
+                IN_HAND,
+                "its main loop went round after the signal, and it has no connection",
+            );
+        }
+        let finding = self.finish(finding).remedy(
+            "Let the handler end the main loop: set a flag that the loop looks at, and wake the loop.",
+        );
+        Some(("term-handler-no-exit", finding))
+    }
+
+    /// Where a thread is, as evidence.
+    fn place(&self, thread: Option<&ThreadState>) -> String {
+        thread.map_or_else(
+            || "a look at its threads".to_owned(),
+            |thread| match call_of(thread) {
+                "running" => "its main thread runs".to_owned(),
+                "" => format!(
+                    "its main thread is in state {}",
+                    render::escape(&thread.state)
+                ),
+                call => format!("its main thread waits in {}", render::escape(call)),
+            },
+        )
+    }
+
+    /// Every thread waits for a lock, and none has run.
+    fn deadlock(&self) -> Option<Tagged> {
+        let moved = self.activity.same_place() == Some(false);
+        if !self.activity.all_locked() || !moved {
+            return None;
+        }
+        let last = self.activity.last.as_ref()?;
+        let count = last.threads.len() as u64;
+        let fact = format!(
+            "{}; since then {} in futex, and {} between the looks at {} and {}.{}",
+            self.took(),
+            match count {
+                1 => "its only thread waits".to_owned(),
+                _ => format!("all of its {count} threads wait"),
+            },
+            if count == 1 {
+                "it did not run"
+            } else {
+                "none of them ran"
+            },
+            self.activity
+                .middle
+                .as_ref()
+                .map_or(String::new(), |look| self.case.at(look.event)),
+            self.case.at(last.event),
+            until(self.case, self.attempt, 1)
+        );
+        let mut finding = self
+            .start(fact)
+            .proven()
+            .shown_by(last.event, "every thread of it is in futex(2), as at the look before")
+            .fact("no context switch, no CPU time and no I/O between the two looks")
+            .cause(
+                "A deadlock: each thread waits for a lock that is never released, as when a handler takes a lock \
+                 that the interrupted code holds.",
+                Confidence::Proven,
+            );
+        if last
+            .threads
+            .iter()
+            .all(|thread| time_limit(thread) == Some(None))
+        {
+            finding = finding.not(TIMED, "no thread's wait has a time limit");
+        }
+        if self.left.is_empty() {
+            finding = finding.not(RELEASED, "there is no process below it");
+        }
+        let finding = self.finish(finding).remedy(
+            "Do not take locks in a signal handler: set a flag or write to a pipe in it, and do the work in the main \
+             loop.",
+        );
+        Some(("term-deadlock", finding))
+    }
+
+    fn unfinished(&self) -> Tagged {
+        let lasted = render::duration(self.attempt.lasted_ns(self.case));
+        let when = match (self.attempt.request, self.attempt.kill) {
+            (Some(request), Some((_, kill))) if kill.reason != "second-signal" => format!(
+                "and had not ended when the grace period of {} expired: it was killed",
+                render::duration(request.timeout_ns)
+            ),
+            (_, Some(_)) => {
+                format!("and was killed {lasted} after the first request, at a second one")
+            }
+            _ => format!("and was killed {lasted} after the request"),
+        };
+        let fact = format!("{}, {when}.{}", self.took(), self.since());
+        let mut finding = self.start(fact).proven();
+        if let Some(look) = &self.activity.last {
+            finding = finding.shown_by(look.event, self.place(look.main()));
+        }
+        if self.activity.before.is_none() {
+            finding = finding.fact("the trace has no look at the program before the signal");
+        }
+        let candidates = self.candidates();
+        let chosen = candidates
+            .iter()
+            .position(|one| matches!(one.state, State::Seen(_)));
+        finding = match chosen.and_then(|at| candidates.get(at)) {
+            Some(one) => finding.cause(one.text(), Confidence::Likely),
+            None => finding.cause(
+                "Its shutdown was not complete; what it waited for is not in the trace.",
+                Confidence::ConsistentWith,
+            ),
+        };
+        for (at, one) in candidates.iter().enumerate() {
+            finding = match &one.state {
+                _ if Some(at) == chosen => finding,
+                State::Seen(_) | State::Open => finding.or(one.what),
+                State::Excluded(because) => finding.not(one.what, because),
+            };
+        }
+        let remedy = chosen
+            .and_then(|at| candidates.get(at))
+            .map_or(LONGER, |one| remedy(one.what));
+        (
+            "term-shutdown-unfinished",
+            self.finish(finding).remedy(remedy),
+        )
+    }
+
+    /// What happened since the signal, in a sentence.
+    fn since(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(cpu) = self.activity.cpu_since_ns() {
+            parts.push(format!("used {} of CPU time", render::duration(cpu)));
+        }
+        if let Some(bytes) = self.activity.written_since() {
+            parts.push(format!("wrote {}", render::bytes(bytes)));
+        }
+        let mut text = match parts.is_empty() {
+            true => String::new(),
+            false => format!(" Since the signal it {}.", parts.join(" and ")),
+        };
+        if !self.steps.is_empty() {
+            let ended: Vec<String> = self
+                .steps
+                .iter()
+                .take(3)
+                .map(|step| self.case.task_name(&step.task))
+                .collect();
+            text += &format!(
+                " {} ended meanwhile{}.",
+                ended.join(", "),
+                match self.steps.len().saturating_sub(3) {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                }
+            );
+        }
+        text
+    }
+
+    /// What it may wait for, in the order in which it is looked for.
+    fn candidates(&self) -> Vec<Candidate> {
+        vec![
+            self.drain(),
+            self.child(),
+            self.files(),
+            self.sleep(),
+            self.computing(),
+            self.lock(),
+            self.no_end(),
+        ]
+    }
+
+    fn drain(&self) -> Candidate {
+        let state = match &self.sockets {
+            None => State::Open,
+            Some(sockets) => match sockets.connected.first() {
+                None => State::excluded("neither it nor a process below it has a connection"),
+                Some((id, peers)) if !sockets.closed.is_empty() => State::Seen(format!(
+                    "It drains: it no longer listens on {}, and {} still has {} open.",
+                    render::escape(&sockets.closed.join(", ")),
+                    self.case.name(*id),
+                    connections(peers)
+                )),
+                Some((id, peers)) if self.working_for_a_client() => State::Seen(format!(
+                    "It finishes a request: {} has {} open and is not waiting for events.",
+                    self.case.name(*id),
+                    connections(peers)
+                )),
+                Some(_) => State::Open,
+            },
+        };
+        Candidate { what: DRAIN, state }
+    }
+
+    fn child(&self) -> Candidate {
+        let main = self.activity.main();
+        let waits = main.is_some_and(|main| is_in(main, CHILD_WAITS));
+        let state = match self.left.last() {
+            None => State::excluded("no process below it was left"),
+            Some(last) => {
+                let busiest = self
+                    .left
+                    .iter()
+                    .filter_map(|id| {
+                        let cpu = Activity::of_process(self.case, self.attempt, *id).cpu_ns()?;
+                        Some((cpu, *id))
+                    })
+                    .filter(|(cpu, _)| *cpu * 10 > self.activity.span_ns())
+                    .max();
+                match (waits, busiest) {
+                    (_, Some((cpu, child))) => State::Seen(format!(
+                        "It waits for {}, which is busy ({} of CPU time in {}) and {}.",
+                        self.case.name(child),
+                        render::duration(cpu),
+                        render::duration(self.activity.span_ns()),
+                        self.told(child)
+                    )),
+                    (true, None) => State::Seen(format!(
+                        "It waits for {}, which {}.",
+                        self.case.names(&self.left),
+                        self.told(*last)
+                    )),
+                    (false, None) => State::Open,
+                }
+            }
+        };
+        Candidate { what: CHILD, state }
+    }
+
+    /// Whether a child was told to end.
+    fn told(&self, child: ProcessId) -> &'static str {
+        match was_asked(self.case, self.attempt, child) {
+            true => "got a signal and has not ended",
+            false => "never got a signal",
+        }
+    }
+
+    fn files(&self) -> Candidate {
+        let in_call = self
+            .activity
+            .main()
+            .filter(|main| is_in(main, FILE_CALLS) || main.state == "D");
+        let state = match (self.activity.written(), in_call) {
+            (Some(bytes), _) if bytes > 0 => State::Seen(format!(
+                "It writes: {} in the last {}.",
+                render::bytes(bytes),
+                render::duration(self.activity.span_ns())
+            )),
+            (_, Some(main)) => {
+                State::Seen(format!("It waits in {}.", render::escape(call_of(main))))
+            }
+            (Some(_), None) => State::excluded("it wrote nothing between the last two looks"),
+            (None, None) => State::Open,
+        };
+        Candidate { what: FILES, state }
+    }
+
+    fn sleep(&self) -> Candidate {
+        let state = match self.activity.main() {
+            Some(main) if is_in(main, SLEEPS) => State::Seen(format!(
+                "It sleeps ({}){}.",
+                render::escape(call_of(main)),
+                match self.activity.same_place() {
+                    Some(false) => ", at another place of the program than before the signal",
+                    _ => "",
+                }
+            )),
+            Some(main) if time_limit(main) == Some(None) && self.alone() => {
+                State::excluded("its only thread waits without a time limit")
+            }
+            _ => State::Open,
+        };
+        Candidate { what: SLEEP, state }
+    }
+
+    fn computing(&self) -> Candidate {
+        let state = match self.activity.cpu_percent() {
+            Some(percent @ 20..) => State::Seen(format!(
+                "It computes: it used {percent} % of a CPU between the last two looks."
+            )),
+            Some(percent) => State::Excluded(format!(
+                "it used {percent} % of a CPU between the last two looks"
+            )),
+            None if self.activity.main().is_some_and(|main| main.state == "R") => {
+                State::Seen("It computes: its main thread runs.".to_owned())
+            }
+            None => State::Open,
+        };
+        Candidate {
+            what: COMPUTING,
+            state,
+        }
+    }
+
+    fn lock(&self) -> Candidate {
+        let main = self.activity.main();
+        let state = match main {
+            Some(main) if is_in(main, LOCKS) => {
+                let others = self.activity.last.iter().flat_map(|look| &look.threads);
+                let other = others
+                    .filter(|thread| thread.task.tid != thread.task.pid)
+                    .find(|thread| !is_in(thread, LOCKS));
+                State::Seen(match other {
+                    Some(other) => format!(
+                        "Its main thread waits for a lock or another thread; its thread {} is in {}.",
+                        render::escape(&other.task.comm),
+                        render::escape(call_of(other))
+                    ),
+                    None => "Its main thread waits for a lock, a condition or another thread."
+                        .to_owned(),
+                })
+            }
+            Some(main) if main.syscall.is_some() => State::Excluded(format!(
+                "its main thread waits in {}",
+                render::escape(call_of(main))
+            )),
+            _ => State::Open,
+        };
+        Candidate { what: LOCK, state }
+    }
+
+    fn no_end(&self) -> Candidate {
+        let changed = self.activity.same_place() == Some(false)
+            && self
+                .activity
+                .main()
+                .is_some_and(|main| !waits_for_events(main));
+        let state = match changed {
+            true => State::excluded("it is at another place of the program than before the signal"),
+            false => State::Open,
+        };
+        Candidate {
+            what: NO_END,
+            state,
+        }
+    }
+}
+
+/// Something that a shutdown may wait for.
+struct Candidate {
+    what: &'static str,
+    state: State,
+}
+
+impl Candidate {
+    fn text(&self) -> &str {
+        match &self.state {
+            State::Seen(text) => text,
+            _ => self.what,
+        }
+    }
+}
+
+/// What the trace has on it.
+enum State {
+    /// It looks like it: the sentence that says so.
+    Seen(String),
+    /// Nothing tells.
+    Open,
+    /// It is not, because.
+    Excluded(String),
+}
+
+impl State {
+    fn excluded(because: &str) -> Self {
+        Self::Excluded(because.to_owned())
+    }
+}
+
+fn connections(peers: &[String]) -> String {
+    let first = peers
+        .first()
+        .map_or(String::new(), |peer| format!(" ({})", render::escape(peer)));
+    match peers.len() {
+        1 => format!("a connection{first}"),
+        count => format!("{count} connections"),
+    }
+}
+
+const LONGER: &str = "Give it a longer grace period (procjail --stop-timeout, docker stop -t, \
+     terminationGracePeriodSeconds), or make its shutdown shorter: log what it waits for.";
+
+/// What to do about each.
+fn remedy(what: &str) -> &'static str {
+    match what {
+        DRAIN => {
+            "Give it a grace period longer than its longest request (procjail --stop-timeout), or give its drain a \
+             deadline that is shorter than the grace period."
+        }
+        CHILD => {
+            "Pass the signal on to the child, and end it by force before the grace period expires; or give it a longer \
+             grace period (procjail --stop-timeout)."
+        }
+        FILES => {
+            "Give it a longer grace period (procjail --stop-timeout), or let it write less when it stops: save more \
+             often before."
+        }
+        SLEEP => {
+            "Give it a grace period longer than what its shutdown sleeps (procjail --stop-timeout), or let it sleep \
+             less."
+        }
+        COMPUTING => {
+            "Give it a longer grace period (procjail --stop-timeout), or let it break off its work when it is asked to \
+             stop."
+        }
+        LOCK => {
+            "Look at what its main thread waits for (a join, a lock, a pool): give that a deadline shorter than the \
+             grace period."
+        }
+        _ => LONGER,
+    }
+}
