@@ -95,7 +95,7 @@ fn a_search_through_path_is_no_failure() {
 #[test]
 fn another_code_is_another_failure() {
     let found = shell(libc::ENOENT, None, 1);
-    assert_eq!(first(&found).0, "exit-own-code");
+    assert_eq!(first(&found).0, "exited-by-itself");
 }
 
 #[test]

@@ -98,6 +98,13 @@ fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
         .collect()
 }
 
+/// A process ended badly soon after a fork of it was refused.
+pub(super) fn refused_to(case: &Case, id: ProcessId) -> bool {
+    [libc::EAGAIN, libc::ENOMEM]
+        .into_iter()
+        .any(|errno| refused(case, errno).iter().any(|refused| refused.id == id))
+}
+
 /// The level whose limit of processes refused a fork: its path, and how often.
 fn refusing_level(case: &Case) -> Option<(Option<&Event>, usize, String, u64)> {
     let (event, counters) = case
@@ -456,7 +463,17 @@ fn bomb(case: &Case) -> Vec<Finding> {
         .iter()
         .filter(|(_, id)| makers.contains_key(id))
         .count();
-    if those.len() < BURST || depth < GENERATIONS || branching < those.len() / 8 {
+    // Subshells are many generations too, but each ends before the next begins.
+    let until = those.last().map_or(0, |(born, _)| *born);
+    let living = those
+        .iter()
+        .filter(|(_, id)| case.alive_at(*id, until))
+        .count();
+    if those.len() < BURST
+        || depth < GENERATIONS
+        || branching < those.len() / 8
+        || living < those.len() / 2
+    {
         return Vec::new();
     }
     let (Some((start, first)), Some((end, last))) = (those.first(), those.last()) else {
@@ -482,7 +499,8 @@ fn bomb(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .fact(format!(
-                "{branching} of them made processes in turn: no pool of workers"
+                "{branching} of them made processes in turn, and {living} were alive at the end of it: no pool of \
+                 workers, and no shell that starts commands"
             ))
             .proven()
             .remedy(

@@ -143,6 +143,20 @@ fn a_shell_that_starts_commands_is_no_bomb() {
 }
 
 #[test]
+fn subshells_are_no_bomb() {
+    let mut scene = Scene::new(&["bash"]);
+    for pid in 2..64 {
+        scene.fork(
+            u64::from(pid) * 5,
+            inside(pid / 2, "app"),
+            inside(pid, "app"),
+        );
+        scene.exit(u64::from(pid) * 5 + 20, inside(pid, "app"), 0, mib(1));
+    }
+    scene.expect_no("fork-bomb");
+}
+
+#[test]
 fn each_makes_two_is_a_bomb() {
     let mut scene = Scene::new(&["app"]);
     for pid in 2..64 {
