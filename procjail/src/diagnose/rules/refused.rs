@@ -168,22 +168,26 @@ fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
         0 | 1 => String::new(),
         count => format!("; {} calls failed so", render::count(count as u64)),
     };
-    let asked =
-        asked(call).map_or_else(String::new, |bytes| format!(" ({})", render::bytes(bytes)));
+    let failed = match asked(call) {
+        Some(bytes) => words(case, call).replacen(
+            " failed",
+            &format!(" of {} failed", render::bytes(bytes)),
+            1,
+        ),
+        None => words(case, call),
+    };
     let fact = match first.ended {
         Some(_) => format!(
-            "{} {} {} after {}{asked}{times}{}.",
+            "{} {}, {} after {failed}{times}{}.",
             case.names(&ids),
             case.did_end(&ended.status),
             render::duration(call.before_ns),
-            words(case, call),
             said(case, first.id)
         ),
         None => format!(
-            "{} went on for {} after {}{asked}{times}.",
+            "{} went on for {} after {failed}{times}.",
             case.names(&ids),
             render::duration(call.before_ns),
-            words(case, call),
         ),
     };
     // What refused the call, and that the end came of it, are one claim: the lower counts.
@@ -259,26 +263,15 @@ fn capital(text: &str) -> String {
 
 /// A tmpfs has a size of its own; of another file system blocks or inodes may be what is missing.
 fn space(case: &Case, call: &FailedCall, plain: Why) -> Why {
-    let path = call.path.as_deref();
-    let own = path.and_then(|path| own_tmpfs(case, path));
+    let own = own_tmpfs(case, call);
     let is_tmpfs = own.is_some() || call.fs_type.as_deref() == Some("tmpfs");
-    let text = match (own, path, is_tmpfs) {
-        (Some((target, size)), _, _) => {
-            let size =
-                size.map_or_else(String::new, |bytes| format!(" of {}", render::bytes(bytes)));
-            format!(
-                "The tmpfs{size} at {} was full: it holds its files in memory.",
-                render::escape(target)
-            )
+    let text = match (own, is_tmpfs) {
+        (Some((target, size)), _) => {
+            let size = size.map_or_else(String::new, |bytes| format!(" of {}", render::bytes(bytes)));
+            format!("The tmpfs{size} at {} was full: it holds its files in memory.", render::escape(target))
         }
-        (None, Some(path), true) => format!(
-            "The tmpfs of {} was full: a tmpfs has a size of its own and holds its files in memory.",
-            render::escape(path)
-        ),
-        (None, Some(path), false) => {
-            format!("The file system of {} was full.", render::escape(path))
-        }
-        (None, None, _) => "A file system was full.".to_owned(),
+        (None, true) => "That file's tmpfs was full: a tmpfs has a size of its own and holds its files in memory.".to_owned(),
+        (None, false) => "The file system of that file was full.".to_owned(),
     };
     Why {
         text,
@@ -293,9 +286,11 @@ fn space(case: &Case, call: &FailedCall, plain: Why) -> Why {
     }
 }
 
-/// The tmpfs that the jail was given and a path lies on, with its size.
-fn own_tmpfs<'a>(case: &'a Case, path: &str) -> Option<(&'a str, Option<u64>)> {
-    case.header
+/// The tmpfs that the jail was given and a file lies on, with its size. Of a descriptor only the names of the file and
+/// its directory are known: then it is the only tmpfs that there is.
+fn own_tmpfs<'a>(case: &'a Case, call: &FailedCall) -> Option<(&'a str, Option<u64>)> {
+    let all: Vec<(&str, Option<u64>)> = case
+        .header
         .jail
         .plan
         .iter()
@@ -309,11 +304,21 @@ fn own_tmpfs<'a>(case: &'a Case, path: &str) -> Option<(&'a str, Option<u64>)> {
             }
             None => (step, None),
         })
-        .filter(|(target, _)| {
-            path.strip_prefix(*target)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-        .max_by_key(|(target, _)| target.len())
+        .collect();
+    let path = call.path.as_deref()?;
+    let below = |(target, _): &&(&str, Option<u64>)| {
+        path.strip_prefix(*target)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let at_root = path.starts_with("//") && call.fs_type.as_deref() == Some("tmpfs");
+    match all.as_slice() {
+        [only] if at_root => Some(*only),
+        _ => all
+            .iter()
+            .filter(below)
+            .max_by_key(|(target, _)| target.len())
+            .copied(),
+    }
 }
 
 fn files(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Why) -> Why {

@@ -2,11 +2,13 @@
 
 use crate::names;
 
-/// Words with which programs speak of a failure.
-const FAILURES: &[&str] = &[
-    "error",
+/// Words that open or make up the message of a failure.
+const MESSAGES: &[&str] = &[
+    "error:",
+    "exception:",
     "fatal",
-    "fail",
+    "panic",
+    "emerg]",
     "cannot",
     "can't",
     "could not",
@@ -16,25 +18,32 @@ const FAILURES: &[&str] = &[
     "refused",
     "not found",
     "no such",
+    "not permitted",
+    "in use",
+    "no space",
+    "too many",
+    "out of memory",
+    "[errno",
+    "***",
+];
+
+/// Words that come with a failure, and also without.
+const FAILURES: &[&str] = &[
+    "error",
+    "fail",
     "invalid",
     "unknown",
     "unrecognized",
     "illegal",
     "exception",
-    "panic",
     "abort",
-    "emerg",
     "usage",
     "missing",
     "unexpected",
-    "in use",
-    "no space",
-    "too many",
-    "not permitted",
-    "out of memory",
     "exceeded",
-    "[errno",
-    "***",
+    "must be",
+    "not allowed",
+    "may not",
 ];
 
 /// Lines before the telling one that belong to the same message.
@@ -59,14 +68,30 @@ impl<'a> Message<'a> {
 
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
-        let speaks = |line: &&str| {
-            let lower = line.to_lowercase();
-            !line.starts_with([' ', '\t']) && FAILURES.iter().any(|word| lower.contains(word))
+        let speaks = |words: &[&str]| {
+            lines
+                .iter()
+                .rposition(|line| !line.starts_with([' ', '\t']) && has_any(line, words))
         };
-        lines
-            .iter()
-            .rposition(speaks)
+        speaks(MESSAGES)
+            .or_else(|| speaks(FAILURES))
+            .or_else(|| speaks(&[""]))
             .unwrap_or(lines.len().saturating_sub(1))
+    }
+
+    /// It speaks of a failure.
+    pub(super) fn is_failure(self) -> bool {
+        let lines = self.lines();
+        lines
+            .get(Self::telling(&lines))
+            .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
+    }
+
+    /// The error of the kernel's that the line that says most speaks of.
+    pub(super) fn error(self) -> Option<i32> {
+        let lines = self.lines();
+        let line = lines.get(Self::telling(&lines))?;
+        (1..=ERRORS).find(|number| names_error(line, *number))
     }
 
     /// The line that says most, cut to a length for a sentence; and whether it is the last one.
@@ -118,6 +143,11 @@ impl<'a> Message<'a> {
 
 /// The greatest error number.
 const ERRORS: i32 = 133;
+
+fn has_any(line: &str, words: &[&str]) -> bool {
+    let lower = line.to_lowercase();
+    words.iter().any(|word| lower.contains(word))
+}
 
 fn names_error(line: &str, number: i32) -> bool {
     let words = words_for(number);
@@ -181,7 +211,8 @@ mod tests {
             quoted(python),
             "ModuleNotFoundError: No module named 'nosuch'"
         );
-        let node = "node:net:1\nError: connect ECONNREFUSED 127.0.0.1:9\n    at f (node:net:1) {\n  \
+        let node = "node:net:1\nError: connect ECONNREFUSED 127.0.0.1:9\n    at f (node:net:1)\n\
+                    Emitted 'error' event on Socket instance at:\n    at g {\n  \
                     errno: -111,\n  code: 'ECONNREFUSED'\n}\n\nNode.js v18.20.4\n";
         assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
         assert_eq!(quoted("ready\nbye\n"), "bye");

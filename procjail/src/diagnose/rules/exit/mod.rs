@@ -10,7 +10,7 @@ pub(super) mod reason;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
 use chain::Chain;
 pub(super) use chain::{main, started};
 pub(super) use children::asked_ns;
@@ -66,6 +66,16 @@ pub(super) const FAMILY: Family = Family {
     rank: Rank::Problem,
     analyse,
 };
+
+/// The processes whose ends led to PID 1's exit code, as far as can be told; none if it is 0 or there is none.
+pub(super) fn led_to_end(case: &Case) -> Vec<ProcessId> {
+    let Some(main) = main(case) else {
+        return Vec::new();
+    };
+    let chain = Chain::below(case, main);
+    let killed = chain.killed.map(|passed| passed.child);
+    chain.wrappers.into_iter().chain(killed).collect()
+}
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {

@@ -2,10 +2,12 @@
 
 use super::chain::Chain;
 use super::children;
+use super::message::Message;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, limit};
-use crate::diagnose::{Case, Finding, Follows, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
+use crate::event::Errno;
 use crate::render;
 
 /// What a failed call may be other than the reason.
@@ -49,12 +51,16 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["reap"])
-    .remedy(match &message {
-        Some(_) => "Start with that message: it names what the program could not do.",
-        None => "Look at what the failed call names, and at the program's own log.",
-    });
+    .remedy(
+        match reason::message(case, origin).is_some_and(Message::is_failure) {
+            true => "Start with that message: it says what the program could not do.",
+            false => "Look at the program's own log and at what its manual says of that code.",
+        },
+    );
     if let Some(reason) = &reason {
         finding = because(case, finding, reason);
+    } else if let Some(number) = reason::message(case, origin).and_then(Message::error) {
+        finding = by_message(case, finding, number);
     }
     if let Some((event, _)) = case.stderr(origin) {
         finding = finding.shown_by(event, "the last of its stderr");
@@ -81,8 +87,9 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
     let call = reason.call;
     let means = match (errno::capability(call), errno::meaning(call)) {
         (Some(capability), _) => format!(": that needs {capability}"),
-        (None, Some(meaning)) => format!(": {}", meaning.means),
-        (None, None) => String::new(),
+        // ENOENT says it all.
+        (None, Some(meaning)) if !meaning.means.is_empty() => format!(": {}", meaning.means),
+        (None, _) => String::new(),
     };
     let mut finding = finding
         .cause(format!("{}{means}.", words(case, call)), reason.confidence)
@@ -110,6 +117,22 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         finding = finding.remedy(meaning.remedy);
     }
     finding
+}
+
+/// The finding with an error as its cause that only the message has: of a call that did not fail at once, or of another
+/// process.
+fn by_message(case: &Case, finding: Finding, number: i32) -> Finding {
+    let error = case.error(&Errno::new(number));
+    match errno::of_message(number) {
+        Some(meaning) => finding
+            .cause(
+                format!("The message speaks of {error}: {}.", meaning.means),
+                Confidence::Likely,
+            )
+            .or(HANDLED)
+            .remedy(meaning.remedy),
+        None => finding,
+    }
 }
 
 /// Another rule says why the process ended.

@@ -15,6 +15,8 @@ const NEAR_NS: u64 = 1_000_000_000;
 /// Within this time little else can have happened, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
 
+/// A message is about the end only so shortly before it: some programs take their time to shut down, nanoseconds.
+const MESSAGE_NS: u64 = 5_000_000_000;
 /// The two times are taken a moment apart, nanoseconds.
 const SLACK_NS: u64 = 1_000_000;
 
@@ -48,8 +50,15 @@ pub(in crate::diagnose::rules) fn object(call: &FailedCall) -> Option<&str> {
 /// A failed call in words: `connect to 127.0.0.1:5432 failed with ECONNREFUSED (Connection refused)`.
 pub(in crate::diagnose::rules) fn words(case: &Case, call: &FailedCall) -> String {
     let object = match (&call.address, &call.path) {
-        (Some(address), _) => format!(" to {}", render::escape(address)),
-        (None, Some(path)) => format!(" of {}", render::escape(path)),
+        (Some(address), _) if call.syscall.name == "connect" => {
+            format!(" to {}", render::escape(address))
+        }
+        (Some(address), _) => format!(" {}", render::escape(address)),
+        // The root of a file system has no name of its own.
+        (None, Some(path)) => format!(
+            " {}",
+            render::escape(path.strip_prefix("//").unwrap_or(path))
+        ),
         (None, None) => String::new(),
     };
     format!(
@@ -81,10 +90,12 @@ pub(in crate::diagnose::rules) fn quoted(case: &Case, id: ProcessId) -> Option<(
     message(case, id).and_then(Message::quoted)
 }
 
-/// The last message of a process on stderr.
-fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
-    let (_, tail) = case.stderr(id)?;
-    Message::new(&tail.text)
+/// The last message of a process on stderr, if it ended soon after and did nothing else.
+pub(super) fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
+    let (event, tail) = case.stderr(id)?;
+    let went_on = went_on(case, id, event.time_ns.saturating_sub(tail.before_ns));
+    let last = tail.before_ns <= MESSAGE_NS && !went_on;
+    Message::new(&tail.text).filter(|_| last)
 }
 
 /// The failed call that a process with a bad end may have ended for, if there is one.
@@ -93,6 +104,13 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
     let wrote_ns = case.stderr(id).map_or(0, |(_, tail)| tail.before_ns);
     let calls = calls(case, id);
     let mut best: Option<(i32, Reason<'_>)> = None;
+    let only = |call: &FailedCall| {
+        calls.iter().all(|(_, other)| {
+            other.error != call.error
+                || is_alike(other, call)
+                || errno::weight(other) == Weight::Routine
+        })
+    };
     let mut last = true;
     for (event, call) in calls.iter().rev() {
         let weight = errno::weight(call);
@@ -103,7 +121,10 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
         let went_on = went_on(case, id, event.time_ns.saturating_sub(call.before_ns));
         let confidence = match (named, weight) {
             (Named::Both, _) | (Named::Half, Weight::Heavy) => Some(Confidence::Likely),
-            (Named::Half, Weight::Light) => Some(Confidence::ConsistentWith),
+            (Named::Half, Weight::Light) => Some(match only(call) {
+                true => Confidence::Likely,
+                false => Confidence::ConsistentWith,
+            }),
             // The message speaks of another error, or the program had other things to do.
             (Named::Nothing, Weight::Heavy) if silent && !went_on && call.before_ns <= NEAR_NS => {
                 Some(

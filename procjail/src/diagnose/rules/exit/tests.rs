@@ -361,8 +361,7 @@ fn the_message_decides_which_failed_call_it_was() {
     };
     assert!(cause("port 5432 failed: Connection refused\n").contains("connect to 127.0.0.1:5432"));
     assert!(
-        cause("app: /etc/app.conf: No such file or directory\n")
-            .contains("openat of /etc/app.conf")
+        cause("app: /etc/app.conf: No such file or directory\n").contains("openat /etc/app.conf")
     );
     // It speaks of something else that failed.
     assert_eq!(cause("app: /x: Permission denied\n"), "");
@@ -375,6 +374,39 @@ fn the_message_decides_which_failed_call_it_was() {
             .contains("nothing accepts connections there"),
         "{silent:?}"
     );
+}
+
+#[test]
+fn an_error_that_only_the_message_has_is_a_reason_too() {
+    let found = failing(
+        vec![],
+        "Error: connect ECONNREFUSED 127.0.0.1:9\n    at f {\n}\n",
+    )
+    .verdict("exit-own-code");
+    assert!(
+        found
+            .fact
+            .contains("among the last it wrote to stderr: `Error: connect"),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .verdict()
+            .contains("The message speaks of ECONNREFUSED"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_message_that_the_program_lived_with_is_no_reason() {
+    let (shell, child) = (inside(1, "bash"), inside(2, "ls"));
+    let mut scene = Scene::new(&["/bin/bash"]);
+    scene
+        .stderr(900, &shell, "bash: no job control in this shell\n")
+        .fork(901, &shell, &child)
+        .end(950, &shell, 7 << 8);
+    assert!(!has(&scene, "exit-own-code"));
+    scene.expect("exited-by-itself");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn last_child(case: &Case, main: ProcessId, code: i32) -> String {
         count => format!(", as had {count} other children of it"),
     };
     format!(
-        ". Its child {} had {} {} before{others}",
+        ". Its child {} had {}, {} before{others}",
         case.name(passed.child),
         match (&status.signal, status.code) {
             (Some(signal), _) => format!("been killed by {}", signal.name),
