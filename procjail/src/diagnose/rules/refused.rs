@@ -125,9 +125,16 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
     if status.signal.is_none()
         && let Some(reason) = reason::reason(case, id)
     {
-        return rule(errno::refusal(reason.call))
-            .is_some()
-            .then(|| reason.into());
+        let refusal = errno::refusal(reason.call);
+        // Who gets no memory says so in words of its own.
+        let sure = match refusal == Refusal::Memory {
+            true => Confidence::Likely,
+            false => reason.confidence,
+        };
+        return rule(refusal).is_some().then(|| Refused {
+            ended: Some(sure),
+            ..reason.into()
+        });
     }
     // Who gets no memory often aborts, or says so in its own words.
     let calls = reason::calls(case, id);

@@ -52,9 +52,15 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["reap"])
     .remedy(
-        match reason::message(case, origin).is_some_and(Message::is_failure) {
-            true => "Start with that message: it says what the program could not do.",
-            false => "Look at the program's own log and at what its manual says of that code.",
+        match (
+            &message,
+            reason::message(case, origin).is_some_and(Message::is_failure),
+        ) {
+            (Some((_, true)), true) => {
+                "Start with that message: it says what the program could not do."
+            }
+            (Some(_), true) => "Read all that it wrote to stderr last, and start with that line.",
+            _ => "Look at the program's own log and at what its manual says of that code.",
         },
     );
     if let Some(reason) = &reason {
