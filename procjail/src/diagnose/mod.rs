@@ -12,6 +12,7 @@
 mod case;
 mod catalogue;
 mod engine;
+mod errno;
 mod finding;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -21,7 +22,7 @@ pub mod rules;
 mod tests;
 
 pub use case::{
-    Builder, Case, Index, Notice, Origin, PassedOn, Passing, Process, ProcessId, Reported,
+    Builder, Case, Index, Limit, Notice, Origin, PassedOn, Passing, Process, ProcessId, Reported,
     SharedBuilder, is_bad, program_of,
 };
 pub use catalogue::{catalogue, schema};

@@ -194,6 +194,7 @@ impl Output for Builder {
             pid1: None,
             repeats: HashMap::new(),
             oom_kills: Vec::new(),
+            limit_changes: Vec::new(),
             senders: HashMap::new(),
             gate_ns: None,
             end_ns: header.start_boot_ns,
@@ -359,6 +360,7 @@ impl Case {
         match event.what {
             What::GateOpened(_) => self.gate_ns = Some(event.time_ns),
             What::OomKill(_) => self.oom_kills.push(index),
+            What::LimitChanged(_) => self.limit_changes.push(index),
             _ => {}
         }
         if event.task.pid == 0 {

@@ -7,7 +7,7 @@ use crate::event::{Event, ExitStatus, FailedCalls, StderrTail, What};
 
 /// A process that returns soon after it collected a child is taken to return because of it, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
-/// The same for one that returns exactly the child's code.
+/// The same for one that returns exactly the child's code, or cleans up before.
 const SOON_NS: u64 = 1_000_000_000;
 
 /// How a child's status shows in the exit code of the process that collected it.
@@ -21,7 +21,7 @@ pub enum Passing {
     Changed,
 }
 
-/// A child's bad end that shows in the exit code of the process that collected it.
+/// A child's bad end that may show in the exit code of the process that collected it.
 #[derive(Clone, Copy, Debug)]
 pub struct PassedOn<'a> {
     /// The child.
@@ -32,12 +32,25 @@ pub struct PassedOn<'a> {
     pub reap: &'a Event,
     /// When the process that collected it ended.
     pub exit: &'a Event,
+    /// Other children, collected together with it, whose ends would show in the same way.
+    pub others: usize,
+    /// Children that were collected after it, all of which had succeeded.
+    pub between: usize,
 }
 
 impl PassedOn<'_> {
     /// From the one to the other, nanoseconds.
     pub fn after_ns(&self) -> u64 {
         self.exit.time_ns.saturating_sub(self.reap.time_ns)
+    }
+}
+
+/// How a bad status shows in an exit code.
+fn passing(status: &ExitStatus, code: i32) -> Passing {
+    match (&status.signal, status.code) {
+        (Some(signal), _) if code == 128 + signal.number => Passing::Signal,
+        (None, Some(same)) if same == code => Passing::Code,
+        _ => Passing::Changed,
     }
 }
 
@@ -58,46 +71,98 @@ impl Case {
             .filter_map(|child| Some((*child, self.reap(*child)?.0)))
     }
 
-    /// The child whose bad end a process's exit code stems from.
+    /// The child whose bad end a process's exit code may stem from: among the last ones that it waited for.
     ///
-    /// A match of the numbers goes first, then the last child that was collected.
+    /// The last ones are those collected since it made its last child: a shell's last command, all of a pipeline,
+    /// the workers of a pool. Where all of these succeeded, it is the last bad one before them: a command that was
+    /// cleaned up after. An equal code of any other child means nothing.
     pub fn passed_on(&self, id: ProcessId) -> Option<PassedOn<'_>> {
         let (exit, ended) = self.exit(id)?;
         let code = ended.status.code.filter(|code| *code != 0)?;
-        let before = || {
-            self.collected_by(id)
-                .rev()
-                .filter(|(_, reap)| reap.seq < exit.seq)
-        };
-        let passed = |child, how, reap| PassedOn {
+        let collected: Vec<(ProcessId, &Event)> = self
+            .collected_by(id)
+            .filter(|(_, reap)| reap.seq < exit.seq)
+            .collect();
+        let bad = |child: ProcessId| self.status(child).filter(|status| is_bad(status));
+        let last_made = self.last_made(id, exit.time_ns);
+        let first = collected.partition_point(|(_, reap)| reap.time_ns < last_made);
+        let last = collected.get(first..)?;
+        let passed = |(child, reap), others, between| PassedOn {
             child,
-            how,
+            how: bad(child).map_or(Passing::Changed, |status| passing(status, code)),
             reap,
             exit,
+            others,
+            between,
         };
-        let bad = || {
-            before()
-                .filter_map(|(child, reap)| Some((child, reap, self.status(child)?)))
-                .filter(|(_, _, status)| is_bad(status))
-        };
-        let killed = bad().find(|(_, _, status)| {
-            status
-                .signal
-                .as_ref()
-                .is_some_and(|signal| code == 128 + signal.number)
-        });
-        if let Some((child, reap, _)) = killed {
-            return Some(passed(child, Passing::Signal, reap));
-        }
         let age = |reap: &Event| exit.time_ns.saturating_sub(reap.time_ns);
-        let same =
-            bad().find(|(_, reap, status)| status.code == Some(code) && age(reap) <= SOON_NS);
-        if let Some((child, reap, _)) = same {
-            return Some(passed(child, Passing::Code, reap));
+        for how in [Passing::Signal, Passing::Code] {
+            let fits = |(child, reap): &&(ProcessId, &Event)| {
+                bad(*child).is_some_and(|status| passing(status, code) == how)
+                    && (how == Passing::Signal || age(reap) <= SOON_NS)
+            };
+            // Of a pipeline the last one's code counts.
+            if let Some(chosen) = last
+                .iter()
+                .filter(fits)
+                .max_by_key(|(child, _)| self.born_ns(*child))
+            {
+                return Some(passed(*chosen, last.iter().filter(fits).count() - 1, 0));
+            }
         }
-        let (child, reap) = before().next()?;
-        let changed = self.status(child).is_some_and(is_bad) && age(reap) <= AT_ONCE_NS;
-        changed.then(|| passed(child, Passing::Changed, reap))
+        // Who ends the rest of a pool one by one ends because of the first.
+        let soon = last.last().is_some_and(|(_, reap)| age(reap) <= AT_ONCE_NS);
+        let mut failed: Vec<&(ProcessId, &Event)> = last
+            .iter()
+            .filter(|(child, _)| bad(*child).is_some())
+            .collect();
+        failed.sort_by_cached_key(|(child, _)| (self.killed_by(*child, id), self.ended_ns(*child)));
+        if let Some(chosen) = failed.first() {
+            return (soon || self.is_grave(chosen.0)).then(|| passed(**chosen, 0, 0));
+        }
+        let at = collected
+            .iter()
+            .rposition(|(child, _)| bad(*child).is_some())?;
+        let chosen = *collected.get(at)?;
+        let counts =
+            !self.killed_by(chosen.0, id) && (age(chosen.1) <= SOON_NS || self.is_grave(chosen.0));
+        counts.then(|| passed(chosen, 0, collected.len() - 1 - at))
+    }
+
+    /// When a process made its last child before that time, CLOCK_BOOTTIME nanoseconds.
+    fn last_made(&self, id: ProcessId, before_ns: u64) -> u64 {
+        let born = self
+            .process(id)
+            .children
+            .iter()
+            .map(|child| self.born_ns(*child));
+        born.filter(|born| *born <= before_ns).max().unwrap_or(0)
+    }
+
+    /// That process itself sent the signal that ended the child.
+    pub fn killed_by(&self, child: ProcessId, by: ProcessId) -> bool {
+        self.killing_signal(child)
+            .is_some_and(|(event, _)| self.process_of(&event.task) == Some(by))
+    }
+
+    /// Such an end is remembered however long ago it was: an OOM kill, or a crash.
+    fn is_grave(&self, id: ProcessId) -> bool {
+        let crash = |signal: i32| {
+            matches!(
+                signal,
+                libc::SIGSEGV
+                    | libc::SIGBUS
+                    | libc::SIGILL
+                    | libc::SIGFPE
+                    | libc::SIGABRT
+                    | libc::SIGSYS
+            )
+        };
+        self.process(id).oom_kill.is_some()
+            || self
+                .status(id)
+                .and_then(|status| status.signal.as_ref())
+                .is_some_and(|signal| crash(signal.number))
     }
 
     /// A process and those from which it has its exit code, unchanged: the last one is where it came

@@ -3,6 +3,7 @@
 mod build;
 mod fate;
 mod leak;
+mod limits;
 mod origin;
 mod process;
 mod signals;
@@ -10,6 +11,7 @@ mod words;
 
 pub use build::{Builder, SharedBuilder};
 pub use fate::{PassedOn, Passing, is_bad};
+pub use limits::Limit;
 pub use origin::Origin;
 pub use process::{Notice, Process, ProcessId};
 pub use words::program_of;
@@ -100,6 +102,7 @@ pub struct Case {
     pub(super) pid1: Option<ProcessId>,
     pub(super) repeats: HashMap<u64, u64>,
     pub(super) oom_kills: Vec<Index>,
+    pub(super) limit_changes: Vec<Index>,
     pub(super) senders: HashMap<(u32, u64), Index>,
     pub(super) gate_ns: Option<u64>,
     pub(super) end_ns: u64,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::crash::names;
+use super::exit;
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged, program_of};
 use crate::event::{Event, ExecFailed, ExecutedFile, FileForm};
 use crate::render;
@@ -116,25 +117,21 @@ fn of(case: &Case, kind: Kind) -> Vec<Finding> {
             group.push(failure);
         }
     }
-    let telling = telling(case);
+    let telling = exit::led_to_end(case);
+    let leads = |group: &[Failure<'_>]| group.iter().any(|failure| telling.contains(&failure.id));
     groups
         .iter()
         .enumerate()
-        .filter(|(index, group)| {
-            *index < MOST || group.iter().any(|failure| telling.contains(&failure.id))
+        .filter(|(index, group)| *index < MOST || leads(group))
+        .filter_map(|(_, group)| {
+            let finding = finding(case, group)?;
+            // What a supervisor or a script did without: it went on.
+            Some(match leads(group) {
+                true => finding,
+                false => finding.note(),
+            })
         })
-        .filter_map(|(_, group)| finding(case, group))
         .collect()
-}
-
-/// The processes that PID 1's exit code stems from: they are told of in any case.
-fn telling(case: &Case) -> Vec<ProcessId> {
-    let mut chain = case
-        .pid1()
-        .map_or_else(Vec::new, |pid1| case.code_from(pid1));
-    let below = chain.last().and_then(|last| case.passed_on(*last));
-    chain.extend(below.map(|passed| passed.child));
-    chain
 }
 
 /// Why a process ended without the program it wanted. A search through PATH fails several times

@@ -1,7 +1,7 @@
 //! Failed execs that no scenario plays, and what only looks like them.
 
 use crate::diagnose::fixture::{Scene, inside};
-use crate::diagnose::{Confidence, Diagnosis};
+use crate::diagnose::{Confidence, Diagnosis, Rank};
 use crate::event::{ExecutedFile, inspect};
 
 /// A child of a shell fails to execute, and returns that code.
@@ -95,7 +95,7 @@ fn a_search_through_path_is_no_failure() {
 #[test]
 fn another_code_is_another_failure() {
     let found = shell(libc::ENOENT, None, 1);
-    assert_eq!(first(&found).0, "exit-own-code");
+    assert_eq!(first(&found).0, "exited-by-itself");
 }
 
 #[test]
@@ -134,4 +134,21 @@ fn a_script_that_names_thousands_is_told_of_in_part() {
     // The one that PID 1 passed on is among them, and goes first.
     let first = found.first().map(Diagnosis::verdict);
     assert!(first.is_some_and(|verdict| verdict.contains("/nowhere/101")));
+}
+
+#[test]
+fn an_optional_file_of_a_supervisor_is_a_note() {
+    let (pid1, finish) = (inside(1, "runsv"), inside(2, "runsv"));
+    let mut scene = Scene::new(&["/bin/runsv"]);
+    scene
+        .fork(1, &pid1, &finish)
+        .exec_failed(2, &finish, "./finish", libc::ENOENT, None)
+        .exit_to(3, &finish, &pid1, 127 << 8)
+        .reap(4, &pid1, &finish)
+        .end(5_000, &pid1, 0);
+    assert_eq!(scene.verdict("exit-127-not-found").rank, Rank::Note);
+    assert_eq!(
+        scene.ids().first().map(String::as_str),
+        Some("exited-by-itself")
+    );
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::{Case, Confidence, Family, Finding, Follows, ProcessId, Rank, Rule, Tagged};
+use crate::diagnose::{
+    Case, Confidence, Family, Finding, Follows, Limit, ProcessId, Rank, Rule, Tagged, is_bad,
+};
 use crate::event::{Event, FailedCall, KernelMessage, What};
 use crate::render;
 
@@ -11,22 +13,22 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "fork-eagain-pids-max",
             about: "a fork was refused because the limit of processes (pids.max) was reached",
-            alternatives: &[],
+            alternatives: &[USER, MACHINE],
         },
         Rule {
             id: "fork-eagain-nproc",
             about: "a fork was refused because the user has too many processes (RLIMIT_NPROC)",
-            alternatives: &[],
+            alternatives: &[JAIL, MACHINE],
         },
         Rule {
             id: "fork-eagain-system",
             about: "a fork was refused by a limit of the machine or of a PID namespace",
-            alternatives: &[],
+            alternatives: &[USER],
         },
         Rule {
             id: "fork-enomem",
-            about: "a fork failed for want of memory, or because the PID namespace has ended",
-            alternatives: &[],
+            about: "a fork failed with ENOMEM: no memory, or a PID namespace that has ended",
+            alternatives: &[MEMORY],
         },
         Rule {
             id: "fork-bomb",
@@ -60,6 +62,13 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     found.extend(bomb(case).into_iter().map(|one| ("fork-bomb", one)));
     found
 }
+
+/// What may refuse a fork.
+const JAIL: &str = "the jail's own limit (pids.max)";
+const USER: &str = "the limit of its user (RLIMIT_NPROC)";
+const MACHINE: &str =
+    "a limit of the machine (kernel.threads-max, kernel.pid_max) or of a cgroup above the jail";
+const MEMORY: &str = "memory that was refused (vm.overcommit_memory, a memory limit)";
 
 /// A refused fork this long before the end is not what ended it, nanoseconds.
 const RECENT_NS: u64 = 5_000_000_000;
@@ -96,6 +105,39 @@ fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
             })
         })
         .collect()
+}
+
+/// A process ended badly soon after a fork of it was refused.
+pub(super) fn refused_to(case: &Case, id: ProcessId) -> bool {
+    [libc::EAGAIN, libc::ENOMEM]
+        .into_iter()
+        .any(|errno| refused(case, errno).iter().any(|refused| refused.id == id))
+}
+
+/// The finding on those, with what they failed with. Where nobody ended badly, it is a note.
+fn of(case: &Case, finding: Finding, failed: &[Refused<'_>]) -> Finding {
+    let ids: Vec<ProcessId> = failed.iter().map(|failed| failed.id).collect();
+    let mut finding = finding.about(case.code_to(&ids)).about(ids.iter().copied());
+    for failed in failed.iter().take(3) {
+        let error = case.error(&failed.call.error);
+        finding = finding.shown_by(
+            failed.event,
+            format!(
+                "{}: {} failed with {error}{}",
+                case.name(failed.id),
+                render::escape(&failed.call.syscall.name),
+                match failed.count {
+                    0 | 1 => String::new(),
+                    count => format!(", {count} times"),
+                }
+            ),
+        );
+    }
+    let bad = |id: &ProcessId| case.status(*id).is_some_and(is_bad);
+    match ids.is_empty() || ids.iter().any(bad) {
+        true => finding,
+        false => finding.note(),
+    }
 }
 
 /// The level whose limit of processes refused a fork: its path, and how often.
@@ -139,7 +181,8 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     let limit = pids_limit(case);
     let peak = limit.and_then(|limit| peak(case, limit));
     let counted = level.is_some() || log.is_some();
-    if !counted && (limit.is_none() || peak.is_none()) {
+    let unmoved = case.counter_growth(0, "pids.events:max") == Some(0);
+    if !counted && (limit.is_none() || peak.is_none() || (unmoved && failed.is_empty())) {
         return Vec::new();
     }
     // Without a counter: full is not refused, unless a fork is known to have failed.
@@ -170,13 +213,26 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     let who = census.as_ref().map_or_else(String::new, |words| {
         format!(" At that moment there were {words}.")
     });
-    let certain = match counted || !failed.is_empty() {
-        true => "Forks were refused (EAGAIN)",
-        false => "Forks may have been refused (EAGAIN)",
+    let fact = match (&level, failed.is_empty()) {
+        (Some((.., count)), _) => {
+            format!("{} of the jail were refused with EAGAIN.", forks(*count))
+        }
+        (None, false) => format!("{} with EAGAIN.", who_failed(case, &failed)),
+        (None, true) if log.is_some() => "The kernel refused the jail a fork.".to_owned(),
+        (None, true) => "Forks may have been refused with EAGAIN.".to_owned(),
     };
-    let mut finding = Finding::new(format!(
-        "{certain} because {whose} had reached {limit_words}.{who}"
-    ));
+    let mut finding = Finding::new(fact)
+        .confidence(match counted || !failed.is_empty() {
+            true => Confidence::Proven,
+            false => Confidence::ConsistentWith,
+        })
+        .cause(
+            format!("{} had reached {limit_words}.{who}", capital(&whose)),
+            confidence,
+        );
+    if !counted && failed.is_empty() {
+        finding = finding.note();
+    }
     if let Some((event, _)) = &peak {
         finding = finding.shown_by(event, "the process that made it full");
     }
@@ -192,32 +248,42 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     if let Some((event, message)) = log {
         finding = finding.shown_by(event, render::escape(&message.text));
     }
-    for failed in failed.iter().take(3) {
-        finding = finding.shown_by(
-            failed.event,
-            format!(
-                "{}: {} failed with EAGAIN",
-                case.name(failed.id),
-                render::escape(&failed.call.syscall.name)
-            ),
-        );
-    }
-    if counted {
-        finding = finding.not(
-            "a limit of the user or the machine",
-            "the counter of the cgroup rose",
-        );
-    }
+    finding = match counted {
+        true => finding
+            .not(USER, "the counter of the cgroup rose")
+            .not(MACHINE, "the counter of the cgroup rose"),
+        false => finding.or(USER).or(MACHINE),
+    };
     vec![
-        finding
-            .about(failed.iter().map(|failed| failed.id))
+        of(case, finding, &failed)
             .follows(Follows::Rule("fork-bomb"))
-            .confidence(confidence)
             .remedy(
                 "Find out why there are so many (zombies count too, until they are collected, and so do \
                  threads), or raise --pids.",
             ),
     ]
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+/// So many forks: `1 fork`, `9 forks`.
+fn forks(count: u64) -> String {
+    match count {
+        1 => "1 fork".to_owned(),
+        count => format!("{} forks", render::count(count)),
+    }
+}
+
+/// Whose forks failed: `3 forks of bash (PID 1) failed`.
+fn who_failed(case: &Case, failed: &[Refused<'_>]) -> String {
+    let ids: Vec<ProcessId> = failed.iter().map(|failed| failed.id).collect();
+    let count: usize = failed.iter().map(|failed| failed.count).sum();
+    format!("{} of {} failed", forks(count as u64), case.names(&ids))
 }
 
 /// When so many processes existed for the first time, dead ones that were not collected included, and
@@ -280,12 +346,37 @@ fn census(case: &Case, living: &[ProcessId], event: &Event) -> String {
     words.join(", ")
 }
 
+/// The user that the jail's processes were started as; `None` for root, whom RLIMIT_NPROC does not bind.
+fn user(case: &Case) -> Option<&str> {
+    let plan = case.header.jail.plan.iter();
+    plan.filter_map(|step| step.strip_prefix("become user "))
+        .filter_map(|step| step.split(' ').next())
+        .find(|uid| *uid != "0")
+}
+
+/// The limit of the user's processes that may have refused a fork, and how many the jail alone had then.
+fn user_limit<'a>(case: &'a Case, refused: &Refused<'_>) -> Option<(Limit<'a>, usize)> {
+    let time_ns = refused.event.time_ns.saturating_sub(refused.call.before_ns);
+    let limit = case.limit(refused.id, "nproc", time_ns)?;
+    let count = case
+        .processes()
+        .filter(|(id, process)| {
+            // A zombie counts until it is collected.
+            let reaped = process.reap.map(|index| case.event(index).time_ns);
+            process.in_jail()
+                && case.born_ns(*id) <= time_ns
+                && reaped
+                    .or(process.freed_ns)
+                    .is_none_or(|gone| gone > time_ns)
+        })
+        .count();
+    let reached = count as u64 >= limit.soft;
+    (reached || user(case).is_some() || limit.set.is_some()).then_some((limit, count))
+}
+
 fn nproc(case: &Case) -> Vec<Finding> {
-    let Some(limit) = case.header.jail.rlimits.get("nproc").copied().flatten() else {
-        return Vec::new();
-    };
     let failed = refused(case, libc::EAGAIN);
-    let Some(first) = failed.first() else {
+    let Some((limit, count)) = failed.first().and_then(|first| user_limit(case, first)) else {
         return Vec::new();
     };
     if refusing_level(case).is_some() || logged(case).is_some() {
@@ -297,35 +388,38 @@ fn nproc(case: &Case) -> Vec<Finding> {
     if full && !unmoved {
         return Vec::new();
     }
-    vec![
-        Finding::new(format!(
-            "A fork of {} was refused (EAGAIN) by the limit of processes of its user, {} (RLIMIT_NPROC): \
-             that counts all processes of that user ID on the machine, in other jails and containers too.",
-            case.name(first.id),
-            render::count(limit)
-        ))
-        .about(failed.iter().map(|failed| failed.id))
-        .shown_by(
-            first.event,
+    let whose = user(case).map_or_else(|| "Its user".to_owned(), |uid| format!("The user {uid}"));
+    let set = limit.set.map_or_else(String::new, |event| {
+        format!(", which {} had set", case.task_name(&event.task))
+    });
+    let mut finding = Finding::new(format!("{} with EAGAIN.", who_failed(case, &failed)))
+        .proven()
+        .cause(
             format!(
-                "{} failed with EAGAIN{}",
-                render::escape(&first.call.syscall.name),
-                if first.count > 1 { ", more than once" } else { "" }
+                "{whose} may have {} processes and threads (RLIMIT_NPROC){set}: those in other jails and containers \
+                 count too.",
+                render::count(limit.soft)
             ),
+            Confidence::Proven,
         )
-        .not(
-            "the jail's own limit (pids.max)",
+        .fact(format!("the jail alone had {} processes then", render::count(count as u64)))
+        .remedy("Raise --rlimit nproc=, or give each jail a user ID of its own and limit it with --pids.");
+    if unmoved || pids_limit(case).is_none() {
+        finding = finding.not(
+            JAIL,
             match unmoved {
                 true => "its counter did not move",
-                false => "it was not reached",
+                false => "it has none",
             },
-        )
-        .confidence(match unmoved || pids_limit(case).is_none() {
-            true => Confidence::Proven,
-            false => Confidence::Likely,
-        })
-        .remedy("Raise --rlimit nproc=, or give each jail a user ID of its own and limit it with --pids."),
-    ]
+        );
+    }
+    if count as u64 >= limit.soft && user(case).is_some() {
+        finding = finding.not(
+            MACHINE,
+            "the jail alone had as many processes as its user may have",
+        );
+    }
+    vec![of(case, finding, &failed)]
 }
 
 fn system(case: &Case) -> Vec<Finding> {
@@ -335,30 +429,52 @@ fn system(case: &Case) -> Vec<Finding> {
     };
     if refusing_level(case).is_some()
         || logged(case).is_some()
-        || case
-            .header
-            .jail
-            .rlimits
-            .get("nproc")
-            .is_some_and(Option::is_some)
+        || user_limit(case, first).is_some()
         || pids_limit(case).is_some_and(|limit| peak(case, limit).is_some())
     {
         return Vec::new();
     }
-    vec![
-        Finding::new(format!(
-            "A fork of {} was refused (EAGAIN), and neither the jail's limit of processes nor its user's was \
-             reached: kernel.threads-max, kernel.pid_max or a limit above the jail would explain it.",
-            case.name(first.id)
-        ))
-        .about(failed.iter().map(|failed| failed.id))
-        .shown_by(
-            first.event,
-            format!("{} failed with EAGAIN", render::escape(&first.call.syscall.name)),
+    let finding = Finding::new(format!("{} with EAGAIN.", who_failed(case, &failed)))
+        .proven()
+        .cause(
+            "Neither the jail's limit of processes nor its user's was reached, as far as is known: kernel.threads-max, \
+             kernel.pid_max or a limit above the jail would explain it.",
+            Confidence::ConsistentWith,
         )
-        .consistent()
-        .remedy("Compare the machine's number of threads with kernel.threads-max and kernel.pid_max, and look at pids.events of the groups above."),
-    ]
+        .or(USER)
+        .remedy(
+            "Compare the machine's number of threads with kernel.threads-max and kernel.pid_max, and look at \
+             pids.events of the groups above.",
+        );
+    vec![of(case, finding, &failed)]
+}
+
+/// The PID namespace that a process makes its children in, if it made or entered one itself: the call, and the
+/// first of its children in it, which is PID 1 there.
+fn own_namespace<'a>(
+    case: &'a Case,
+    id: ProcessId,
+    before_ns: u64,
+) -> Option<(&'a Event, ProcessId)> {
+    let (event, _) = case
+        .each(|what| match what {
+            What::Mount(call) if call.call == "unshare" && call.error.is_none() => Some(call),
+            _ => None,
+        })
+        .filter(|(event, call)| {
+            call.flags & libc::CLONE_NEWPID as u64 != 0
+                && event.time_ns <= before_ns
+                && case.process_of(&event.task) == Some(id)
+        })
+        .last()?;
+    let first = case
+        .process(id)
+        .children
+        .iter()
+        .copied()
+        .filter(|child| case.born_ns(*child) > event.time_ns)
+        .min_by_key(|child| case.born_ns(*child))?;
+    Some((event, first))
 }
 
 fn no_memory(case: &Case) -> Vec<Finding> {
@@ -367,34 +483,46 @@ fn no_memory(case: &Case) -> Vec<Finding> {
         return Vec::new();
     };
     let time_ns = first.event.time_ns.saturating_sub(first.call.before_ns);
-    let ended = case
+    let ended_before = |id: ProcessId| case.exit(id).filter(|(end, _)| end.time_ns <= time_ns);
+    let finding = Finding::new(format!("{} with ENOMEM.", who_failed(case, &failed))).proven();
+    let own = own_namespace(case, first.id, time_ns)
+        .and_then(|(made, init)| Some((made, init, ended_before(init)?.0)));
+    let jail = case
         .pid1()
-        .and_then(|pid1| case.exit(pid1))
-        .filter(|(end, _)| end.time_ns <= time_ns && first.event.task.jail_pid != Some(1));
-    let shown = format!(
-        "{} failed with ENOMEM",
-        render::escape(&first.call.syscall.name)
-    );
-    let finding = match ended {
-        Some((end, _)) => Finding::new(format!(
-            "{} could not make a process (ENOMEM) because PID 1 of the jail had ended: nothing new begins in \
-             a PID namespace without it.",
-            case.name(first.id)
-        ))
-        .shown_by(first.event, shown)
-        .shown_by(end, "PID 1 had ended")
-        .confidence(Confidence::Likely)
-        .remedy("Do not enter a jail that is ending; keep its PID 1 alive as long as others need it."),
-        None => Finding::new(format!(
-            "{} could not make a process (ENOMEM): memory for it was refused, by the rules of \
-             vm.overcommit_memory or by a memory limit.",
-            case.name(first.id)
-        ))
-        .shown_by(first.event, shown)
-        .consistent()
-        .remedy("Give the jail more memory, or fork from a smaller process; see vm.overcommit_memory."),
+        .filter(|pid1| *pid1 != first.id)
+        .and_then(|pid1| Some(ended_before(pid1)?.0));
+    let finding = match (own, jail) {
+        (Some((made, init, end)), _) => finding
+            .cause(
+                format!(
+                    "The PID namespace that {} had made for its children (unshare) ended with its first process, {}: no \
+                     process can be made in it any more. Memory has nothing to do with it.",
+                    case.name(first.id),
+                    case.name(init)
+                ),
+                Confidence::Proven,
+            )
+            .not(MEMORY, "the namespace's first process had ended, after which every fork fails so")
+            .shown_by(made, "unshare with CLONE_NEWPID")
+            .shown_by(end, format!("{} ended, PID 1 in there", case.name(init)))
+            .remedy("Use unshare --pid --fork, or have a process that stays as the first one in the namespace."),
+        (None, Some(end)) => finding
+            .cause(
+                "PID 1 of the jail had ended: nothing new begins in a PID namespace without it.",
+                Confidence::Likely,
+            )
+            .or(MEMORY)
+            .shown_by(end, "PID 1 had ended")
+            .remedy("Do not enter a jail that is ending; keep its PID 1 alive as long as others need it."),
+        (None, None) => finding
+            .cause(
+                "Memory for a process was refused, by the rules of vm.overcommit_memory or by a memory limit.",
+                Confidence::ConsistentWith,
+            )
+            .or("a PID namespace whose first process has ended")
+            .remedy("Give the jail more memory, or fork from a smaller process; see vm.overcommit_memory."),
     };
-    vec![finding.about(failed.iter().map(|failed| failed.id))]
+    vec![of(case, finding, &failed)]
 }
 
 /// So many processes made within [`BURST_NS`] are a burst.
@@ -456,7 +584,17 @@ fn bomb(case: &Case) -> Vec<Finding> {
         .iter()
         .filter(|(_, id)| makers.contains_key(id))
         .count();
-    if those.len() < BURST || depth < GENERATIONS || branching < those.len() / 8 {
+    // Subshells are many generations too, but each ends before the next begins.
+    let until = those.last().map_or(0, |(born, _)| *born);
+    let living = those
+        .iter()
+        .filter(|(_, id)| case.alive_at(*id, until))
+        .count();
+    if those.len() < BURST
+        || depth < GENERATIONS
+        || branching < those.len() / 8
+        || living < those.len() / 2
+    {
         return Vec::new();
     }
     let (Some((start, first)), Some((end, last))) = (those.first(), those.last()) else {
@@ -482,7 +620,8 @@ fn bomb(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .fact(format!(
-                "{branching} of them made processes in turn: no pool of workers"
+                "{branching} of them made processes in turn, and {living} were alive at the end of it: no pool of \
+                 workers, and no shell that starts commands"
             ))
             .proven()
             .remedy(

@@ -1,7 +1,7 @@
 //! Refused forks and too many of them, by traces made by hand.
 
-use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::diagnose::{Confidence, Rank};
 use crate::event::*;
 
 fn app() -> Task {
@@ -88,12 +88,83 @@ fn the_users_limit_is_told_where_the_jails_is_not_reached() {
     let mut scene = scene(3, REFUSED);
     limit(&mut scene, "nproc", 20);
     limit(&mut scene, "pids.max", 100);
+    scene.header.jail.plan.push(USER.to_owned());
     let counted: &[(&str, u64)] = &[("pids.events:max", 0)];
     scene.counters(600, &[("/procjail/web", counted)]);
-    assert_eq!(scene.expect("fork-eagain-nproc").0, Confidence::Proven);
+    let found = scene.verdict("fork-eagain-nproc");
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(
+        found.verdict().contains("The user 4242 may have 20"),
+        "{found:?}"
+    );
     for other in ["fork-eagain-pids-max", "fork-eagain-system"] {
         scene.expect_no(other);
     }
+}
+
+/// A step of the plan.
+const USER: &str = "become user 4242 and group 4242, without further groups";
+
+#[test]
+fn as_many_as_the_user_may_have_prove_it() {
+    let mut scene = scene(3, REFUSED);
+    limit(&mut scene, "nproc", 4);
+    scene.header.jail.plan.push(USER.to_owned());
+    assert_eq!(
+        scene.verdict("fork-eagain-nproc").sure(),
+        Confidence::Proven
+    );
+}
+
+#[test]
+fn root_is_not_bound_by_the_limit_of_a_user() {
+    let mut scene = scene(3, REFUSED);
+    limit(&mut scene, "nproc", 96_365);
+    scene.expect_no("fork-eagain-nproc");
+    scene.expect("fork-eagain-system");
+}
+
+#[test]
+fn a_refusal_that_the_program_lived_with_is_a_note() {
+    let mut scene = Scene::new(&["bash"]);
+    scene.exit(500, app(), 0, mib(5));
+    scene.refused_calls(500, app(), REFUSED);
+    assert_eq!(scene.verdict("fork-eagain-system").rank, Rank::Note);
+    assert_eq!(
+        scene.ids().first().map(String::as_str),
+        Some("exited-by-itself")
+    );
+}
+
+#[test]
+fn a_namespace_without_its_first_process_takes_no_more() {
+    let (shell, first) = (app(), inside(2, "true"));
+    let mut scene = Scene::new(&["sh"]);
+    let unshare = Mount {
+        call: "unshare".into(),
+        source: String::new(),
+        target: String::new(),
+        fs_type: String::new(),
+        flags: libc::CLONE_NEWPID as u64,
+        flag_names: vec!["CLONE_NEWPID".into()],
+        args: vec![],
+        result: Some(0),
+        error: None,
+        duration_ns: 1,
+    };
+    scene
+        .at(1, &shell, What::Mount(unshare))
+        .fork(2, &shell, &first)
+        .exit_to(3, &first, &shell, 0)
+        .reap(4, &shell, &first);
+    scene.exit(500, &shell, 2, mib(5));
+    scene.refused_calls(500, &shell, &[("vfork", libc::ENOMEM)]);
+    let found = scene.verdict("fork-enomem");
+    assert_eq!(found.sure(), Confidence::Proven);
+    assert!(
+        found.verdict().contains("Memory has nothing to do with it"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -138,6 +209,20 @@ fn a_shell_that_starts_commands_is_no_bomb() {
         scene.fork(u64::from(pid), app(), inside(pid, "app"));
         scene.exec(u64::from(pid), inside(pid, "sed"), &["sed"]);
         scene.exit(u64::from(pid) + 1, inside(pid, "sed"), 0, mib(1));
+    }
+    scene.expect_no("fork-bomb");
+}
+
+#[test]
+fn subshells_are_no_bomb() {
+    let mut scene = Scene::new(&["bash"]);
+    for pid in 2..64 {
+        scene.fork(
+            u64::from(pid) * 5,
+            inside(pid / 2, "app"),
+            inside(pid, "app"),
+        );
+        scene.exit(u64::from(pid) * 5 + 20, inside(pid, "app"), 0, mib(1));
     }
     scene.expect_no("fork-bomb");
 }

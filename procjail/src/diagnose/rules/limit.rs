@@ -1,10 +1,11 @@
-//! Limits of a process: CPU time, file size, descriptors; and no room left.
+//! Limits of a process: CPU time, file size, descriptors; of the kernel; and no room left.
 
 use std::collections::HashMap;
 
 use super::crash::names;
+use super::refused;
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged, is_bad};
-use crate::event::{Event, FailedCall, SignalResult};
+use crate::event::{Event, FailedCall, Moment, SignalResult};
 use crate::render;
 
 pub(super) const FAMILY: Family = Family {
@@ -22,12 +23,23 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "enospc",
             about: "no room was left on a file system",
-            alternatives: &[],
+            alternatives: &["no inodes left there"],
         },
         Rule {
             id: "emfile",
             about: "the limit of open files was reached",
-            alternatives: &[],
+            alternatives: &["a limit of the object itself"],
+        },
+        Rule {
+            id: "kernel-limit",
+            about: "the kernel refused another of its objects: inotify watches, namespaces, semaphores, mounts, \
+                    keys",
+            alternatives: &["another limit with the same error"],
+        },
+        Rule {
+            id: "cpu-throttled",
+            about: "the jail's CPU limit made it wait in most periods",
+            alternatives: &["a limit of a cgroup above"],
         },
     ],
     rank: Rank::Problem,
@@ -39,20 +51,17 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     let mut found = Vec::new();
     found.extend(cpu(case).into_iter().map(|one| ("rlimit-cpu", one)));
     found.extend(file_size(case).into_iter().map(|one| ("rlimit-fsize", one)));
-    found.extend(no_space(case).into_iter().map(|one| ("enospc", one)));
-    found.extend(descriptors(case).into_iter().map(|one| ("emfile", one)));
+    // Refused memory belongs to another family.
+    let refused = refused::all(case).into_iter();
+    found.extend(refused.filter(|(id, _)| *id != refused::MEMORY));
+    found.extend(throttled(case).map(|one| ("cpu-throttled", one)));
     found
 }
 
-/// A limit of the header, in words.
-fn limit(case: &Case, name: &str, unit: fn(u64) -> String) -> Option<String> {
-    case.header
-        .jail
-        .rlimits
-        .get(name)
-        .copied()
-        .flatten()
-        .map(unit)
+/// A limit of a process when it ended, in words.
+fn limit(case: &Case, id: ProcessId, name: &str, unit: fn(u64) -> String) -> Option<String> {
+    case.limit(id, name, case.ended_ns(id))
+        .map(|limit| unit(limit.soft))
 }
 
 /// Processes that a signal of that origin ended, with the signal.
@@ -96,7 +105,7 @@ fn cpu(case: &Case) -> Vec<Finding> {
             );
         let which = match (
             soft,
-            limit(case, "cpu", |seconds| format!(" of {seconds} s")),
+            limit(case, first, "cpu", |seconds| format!(" of {seconds} s")),
         ) {
             (true, limit) => format!(
                 "its soft limit{} (SIGXCPU, 152 to a shell)",
@@ -148,8 +157,10 @@ fn file_size(case: &Case) -> Vec<Finding> {
     let Some((event, signal)) = ids.first().and_then(|id| case.killing_signal(*id)) else {
         return Vec::new();
     };
-    let size = limit(case, "fsize", |bytes| {
-        format!(" of {}", render::bytes(bytes))
+    let size = ids.first().and_then(|id| {
+        limit(case, *id, "fsize", |bytes| {
+            format!(" of {}", render::bytes(bytes))
+        })
     });
     let call = signal
         .syscall
@@ -183,10 +194,9 @@ pub(super) struct Failed<'a> {
     count: usize,
 }
 
-/// All verdicts on failed calls, for rules that ask whether an end is explained.
+/// Findings on calls that failed and led to an end, for rules that ask whether that is explained.
 pub(super) fn failures(case: &Case) -> Vec<Finding> {
-    let mut all = no_space(case);
-    all.extend(descriptors(case));
+    let mut all: Vec<Finding> = refused::all(case).into_iter().map(|(_, one)| one).collect();
     all.extend(super::cgroup::refused(case));
     all
 }
@@ -275,53 +285,35 @@ pub(super) fn ended_after(
     Some(finding)
 }
 
-fn no_space(case: &Case) -> Vec<Finding> {
-    failed(case, &[libc::ENOSPC, libc::EDQUOT])
-        .iter()
-        .filter_map(|group| {
-            let quota = group.first()?.last.error.number == libc::EDQUOT;
-            let what = match quota {
-                true => "the quota of its user was used up",
-                false => "the file system was full",
-            };
-            ended_after(
-                case,
-                group,
-                what,
-                "Free space on that file system, or give it more (df -h and df -i: blocks or inodes may be \
-                 what is missing; /dev/shm and other tmpfs have a size of their own).",
-            )
-        })
-        .collect()
-}
+/// Periods in which a jail that has a CPU limit must wait, of which it is worth a word: more than half.
+const MOST: u64 = 2;
+/// So few periods (100 ms each, mostly) say nothing.
+const PERIODS: u64 = 5;
 
-fn descriptors(case: &Case) -> Vec<Finding> {
-    let limit = limit(case, "nofile", |count| format!("{} ", render::count(count)));
-    failed(case, &[libc::EMFILE, libc::ENFILE])
-        .iter()
-        .filter_map(|group| {
-            let whole = group.first()?.last.error.number == libc::ENFILE;
-            let what = match whole {
-                true => "the whole machine had run out of open files".to_owned(),
-                false => format!(
-                    "it had reached its limit of {}open files",
-                    limit.as_deref().unwrap_or_default()
-                ),
-            };
-            ended_after(
-                case,
-                group,
-                &what,
-                match whole {
-                    true => "Raise fs.file-max, and find who holds so many (lsof).",
-                    false => {
-                        "Look at /proc/PID/fd for what it keeps open: a leak grows without end, and no limit \
-                         is high enough. Otherwise raise it (--rlimit nofile=, ulimit -n, LimitNOFILE=)."
-                    }
-                },
-            )
-        })
-        .collect()
+/// The jail's own limit (`--cpus`) made it wait.
+fn throttled(case: &Case) -> Option<Finding> {
+    let periods = case.counter_growth(0, "cpu.stat:nr_periods")?;
+    let throttled = case.counter_growth(0, "cpu.stat:nr_throttled")?;
+    if periods < PERIODS || throttled < periods.div_ceil(MOST) {
+        return None;
+    }
+    let (event, _) = case.counters(Moment::End)?;
+    let waited = case
+        .counter_growth(0, "cpu.stat:throttled_usec")
+        .map_or_else(String::new, |us| {
+            format!(", {} in all", render::duration(us.saturating_mul(1000)))
+        });
+    Some(
+        Finding::new(format!(
+            "The jail used up its CPU limit in {} of {} periods and had to wait for the next one{waited}.",
+            render::count(throttled),
+            render::count(periods)
+        ))
+        .proven()
+        .shown_by(event, "nr_throttled and nr_periods of cpu.stat")
+        .remedy("Raise the limit (--cpus), or have it run fewer threads at a time.")
+        .note(),
+    )
 }
 
 #[cfg(test)]

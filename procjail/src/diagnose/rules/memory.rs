@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::oom::ended;
+use super::refused;
 use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Tagged, program_of};
-use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
+use crate::event::{Event, MemorySample, SignalGenerated, What};
 use crate::render;
 
 pub(super) const FAMILY: Family = Family {
@@ -27,7 +27,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "enomem-not-oom",
             about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
-            alternatives: &[],
+            alternatives: refused::MEMORY_ALTERNATIVES,
         },
         Rule {
             id: "kill-userspace-oomd",
@@ -57,7 +57,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .into_iter()
             .map(|one| ("mem-thrash-no-kill", one)),
     );
-    found.extend(refused(case).into_iter().map(|one| ("enomem-not-oom", one)));
+    found.extend(
+        refused::all(case)
+            .into_iter()
+            .filter(|(id, _)| *id == refused::MEMORY),
+    );
     found.extend(
         oomd(case)
             .into_iter()
@@ -265,101 +269,6 @@ fn thrashing(case: &Case) -> Vec<Finding> {
              progress and end it.",
         ),
     ]
-}
-
-/// Calls that ask for memory.
-const ASKING: &[&str] = &[
-    "mmap", "brk", "mremap", "mprotect", "mlock", "mlock2", "mlockall",
-];
-/// A refusal this long before the end is not what ended it, nanoseconds.
-const RECENT_NS: u64 = 2_000_000_000;
-
-fn refused(case: &Case) -> Vec<Finding> {
-    if case.oom_kills().next().is_some() {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    for (id, event, calls) in case.all_failed_calls() {
-        let Some(call) = calls.calls.iter().rev().find(|call| {
-            call.error.number == libc::ENOMEM
-                && ASKING.contains(&call.syscall.name.as_str())
-                && call.before_ns <= RECENT_NS
-        }) else {
-            continue;
-        };
-        let Some((_, exit)) = case.exit(id) else {
-            continue;
-        };
-        let (limit, certain) = limit_of(case, call);
-        let asked = asked(call).map_or_else(String::new, |bytes| {
-            format!(" for {}", render::bytes(bytes))
-        });
-        found.push(
-            Finding::new(format!(
-                "{} asked{asked} ({}), was refused (ENOMEM) {limit}, and {}. Nobody was OOM-killed.",
-                case.name(id),
-                render::escape(&call.syscall.name),
-                ended(&exit.status)
-            ))
-            .about([id])
-            .shown_by(
-                event,
-                format!(
-                    "{} failed with ENOMEM {} before the end",
-                    render::escape(&call.syscall.name),
-                    render::duration(call.before_ns)
-                ),
-            )
-            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
-            .relies_on_all(&["oom-kill"])
-            .confidence(match certain {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            })
-            .remedy(
-                "Raise that limit (--rlimit as=, data=, memlock=; vm.overcommit_memory, vm.max_map_count for \
-                 the machine); the jail's memory limit has nothing to do with it.",
-            ),
-        );
-    }
-    found
-}
-
-/// How much a call asked for, bytes.
-fn asked(call: &FailedCall) -> Option<u64> {
-    let index = match call.syscall.name.as_str() {
-        "mmap" | "mlock" | "mlock2" => 1,
-        "mremap" => 2,
-        _ => return None,
-    };
-    call.args.get(index).copied().filter(|bytes| *bytes > 0)
-}
-
-/// The limit that refused, in words, and whether it can be no other.
-fn limit_of(case: &Case, call: &FailedCall) -> (String, bool) {
-    let set = |name: &str| case.header.jail.rlimits.get(name).copied().flatten();
-    let names: &[(&str, &str)] = match call.syscall.name.as_str() {
-        "mlock" | "mlock2" | "mlockall" => &[("memlock", "locked memory (RLIMIT_MEMLOCK)")],
-        _ => &[
-            ("as", "address space (RLIMIT_AS)"),
-            ("data", "data (RLIMIT_DATA)"),
-        ],
-    };
-    match names
-        .iter()
-        .find_map(|(name, words)| Some((words, set(name)?)))
-    {
-        Some((words, bytes)) => (
-            format!("by its limit of {words}, {}", render::bytes(bytes)),
-            true,
-        ),
-        None => (
-            "by the machine's rules on memory (vm.overcommit_memory, vm.max_map_count) or a limit of its \
-             own"
-                .to_owned(),
-            false,
-        ),
-    }
 }
 
 /// Programs that kill when memory runs short, with what they go by.

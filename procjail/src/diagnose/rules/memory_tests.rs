@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::diagnose::{Confidence, Rank};
 use crate::event::*;
 
 fn app() -> Task {
@@ -80,9 +80,43 @@ fn enomem_names_the_limit_that_is_set() {
     assert!(verdict.contains("vm.overcommit_memory"), "{verdict}");
     let rlimits = &mut scene.header.jail.rlimits;
     rlimits.insert("as".into(), Some(mib(512)));
-    let (confidence, verdict) = scene.expect("enomem-not-oom");
-    assert_eq!(confidence, Confidence::Proven);
-    assert!(verdict.contains("RLIMIT_AS"), "{verdict}");
+    let found = scene.verdict("enomem-not-oom");
+    assert_eq!(found.sure(), Confidence::Likely);
+    let verdict = found.verdict();
+    assert!(verdict.contains("(RLIMIT_AS) is 512.0 MiB"), "{verdict}");
+    // It asked for more at once than that: no other limit need have refused it.
+    assert!(!verdict.contains("vm.overcommit_memory"), "{verdict}");
+}
+
+#[test]
+fn a_limit_that_was_set_inside_is_known() {
+    let mut scene = Scene::new(&["app"]);
+    let shell = app();
+    let java = inside(2, "java");
+    scene
+        .limit(5, &shell, "as", mib(800))
+        .fork(6, &shell, &java)
+        .exit_to(100, &java, &shell, 0x100)
+        .reap(101, &shell, &java)
+        .end(102, &shell, 0x100);
+    scene.refused_calls(100, &java, &[("mmap", libc::ENOMEM)]);
+    let found = scene.verdict("enomem-not-oom");
+    assert!(
+        found
+            .verdict()
+            .contains("800.0 MiB, which app (PID 1) had set"),
+        "{found:?}"
+    );
+    // It explains PID 1's code, and nothing else is blamed.
+    assert_eq!(scene.ids(), ["enomem-not-oom"]);
+}
+
+#[test]
+fn refused_memory_that_the_program_lived_with_is_a_note() {
+    let mut scene = Scene::new(&["app"]);
+    scene.exit(100, app(), 0, mib(5));
+    scene.refused_calls(100, app(), &[("mmap", libc::ENOMEM)]);
+    assert_eq!(scene.verdict("enomem-not-oom").rank, Rank::Note);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod memory;
 mod memory_tests;
 mod oom;
 mod orphan;
+mod refused;
 mod reported;
 mod setup;
 mod signal;

@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
-use crate::event::{Disposition, Event, FailedCall, What};
+use crate::event::{Disposition, Event, FailedCall, SignalResult, What};
 use crate::render;
 
-/// A main command that returns within this time only started something, nanoseconds.
-const DAEMON_NS: u64 = 2_000_000_000;
+/// A main command that returns within this time only started a daemon, nanoseconds.
+const DAEMON_NS: u64 = 10_000_000_000;
+/// The same for what it left in the background of its own session.
+const BACKGROUND_NS: u64 = 2_000_000_000;
 /// The kernel releases a process that nobody needs to collect within this time, nanoseconds.
 const RELEASE_NS: u64 = 1_000_000_000;
 /// `P_PID` of waitid(2).
@@ -201,63 +203,108 @@ pub(super) fn discarded(case: &Case) -> Vec<Finding> {
 }
 
 /// The main command started something in the background and returned, and the rest went with it.
-pub(super) fn daemonized(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    daemonized_by(case, pid1).into_iter().collect()
-}
-
-fn daemonized_by(case: &Case, pid1: ProcessId) -> Option<Finding> {
-    let (exit, ended) = case.exit(pid1)?;
+pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
+    let (exit, ended) = case.exit(main)?;
     let lived = exit.time_ns.saturating_sub(case.gate_ns());
-    if ended.status.code != Some(0) || lived > DAEMON_NS || !case.from_the_start() {
+    if ended.status.code != Some(0) || !case.from_the_start() || asked_ns(case, main).is_some() {
         return None;
     }
+    // Those that would have gone on: the kernel killed them with the namespace.
     let left: Vec<ProcessId> = case
-        .descendants(pid1)
+        .descendants(main)
         .into_iter()
         .filter(|id| case.process(*id).in_jail() && case.ended_ns(*id) > exit.time_ns)
+        .filter(|id| {
+            case.status(*id).is_none_or(|status| {
+                status
+                    .signal
+                    .as_ref()
+                    .is_some_and(|signal| signal.number == libc::SIGKILL)
+            })
+        })
         .collect();
     let session = |id: ProcessId| case.exit(id).map_or(0, |(_, exit)| exit.session);
-    let own = session(pid1);
+    let own = session(main);
     let detached = left
         .iter()
         .copied()
         .find(|id| own != 0 && session(*id) != 0 && session(*id) != own);
     let first = detached.or(left.first().copied())?;
-    let name = case.name(pid1);
-    let how = match detached {
-        Some(_) => "went to the background as a daemon does",
-        None => "was left in the background",
+    let (most, how) = match detached {
+        Some(_) => (DAEMON_NS, "in a session of its own (setsid), as a daemon"),
+        None => (BACKGROUND_NS, "in the background"),
     };
+    if lived > most {
+        return None;
+    }
+    let name = case.name(main);
     let mut finding = Finding::new(format!(
-        "{name} returned 0 after {}, while {} {how}: a jail ends with its PID 1, so the kernel killed the rest. \
-         Nothing failed.",
+        "{name} exited with 0 after {}, while {} was still running {how}: the jail ended with it, and the kernel killed \
+         what was left. Nothing failed.",
         render::duration(lived),
         names(case, &left),
     ))
-    .about([pid1])
-    .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)));
+    .about(case.pid1())
+    .about([main])
+    .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
+    .not("a crash", "PID 1 ended by itself with 0")
+    .not("a stop", "no signal had asked it to end")
+    .relies_on_all(&["signal-generated"])
+    .remedy(
+        "Run the program in the foreground (its option is often --foreground, -F, --nodaemon or \
+         \"daemon off\"), or have PID 1 wait for what it started.",
+    );
     if let Some((event, _)) = case.exit(first) {
-        finding = finding.shown_by(
-            event,
-            format!(
-                "{} ended only after that, with the namespace",
-                case.name(first)
-            ),
-        );
-    }
-    if detached.is_some() {
         finding = finding
-            .fact(format!(
-                "{} is in a session of its own (setsid)",
-                case.name(first)
-            ))
+            .shown_by(
+                event,
+                format!(
+                    "{} ended only after that, with the namespace",
+                    case.name(first)
+                ),
+            )
             .proven();
     }
-    Some(finding.not("a crash", "PID 1 ended by itself with 0").remedy(
-        "Run the program in the foreground (its option is often --foreground, -F, --nodaemon or \
-                 \"daemon off\"), or have PID 1 wait for what it started.",
-    ))
+    if detached.is_some() {
+        finding = finding.fact(format!(
+            "{} is in a session of its own (setsid)",
+            case.name(first)
+        ));
+    }
+    Some(finding)
+}
+
+/// When the main command was first asked to end, as far as it can have taken note: by a signal that it did not ignore,
+/// or through procjail. CLOCK_BOOTTIME nanoseconds.
+pub(in crate::diagnose::rules) fn asked_ns(case: &Case, main: ProcessId) -> Option<u64> {
+    let end_ns = case.ended_ns(main);
+    let signals = case
+        .received(main)
+        .filter(|(event, signal)| {
+            asks(signal.signal.number)
+                && case.process_of(&event.task) != Some(main)
+                && signal.result != SignalResult::Ignored
+        })
+        .map(|(event, _)| event.time_ns);
+    let stop = case.stop_request().map(|(event, _)| event.time_ns);
+    signals
+        .chain(stop)
+        .filter(|time_ns| *time_ns <= end_ns)
+        .min()
+}
+
+/// Signals with which programs are asked to end, or to do something that ends them.
+fn asks(number: i32) -> bool {
+    !matches!(
+        number,
+        libc::SIGCHLD
+            | libc::SIGCONT
+            | libc::SIGURG
+            | libc::SIGPIPE
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+            | libc::SIGIO
+    )
 }

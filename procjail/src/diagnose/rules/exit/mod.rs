@@ -1,29 +1,36 @@
 //! Exit codes: who they come from, and what became of them on the way.
 
+mod chain;
 mod children;
 mod code;
+mod message;
+mod own;
 mod passed;
+pub(super) mod reason;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
+use chain::Chain;
+pub(super) use chain::{main, started};
+pub(super) use children::asked_ns;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "exit-own-code",
-            about: "the program itself returned its exit code",
-            alternatives: &[],
+            about: "the program itself returned its exit code, and there is evidence of the reason",
+            alternatives: &[own::HANDLED],
         },
         Rule {
             id: "exit-128n-by-program",
             about: "an exit code above 128 that looks like a signal",
-            alternatives: &[],
+            alternatives: &[passed::OWN],
         },
         Rule {
             id: "exit-status-laundered",
             about: "a wrapper turned a child's status into another one",
-            alternatives: &[],
+            alternatives: &[passed::OWN],
         },
         Rule {
             id: "exit-zero-but-worker-died",
@@ -38,7 +45,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "exit-127-loader",
             about: "a shared library is missing",
-            alternatives: &[],
+            alternatives: &["a program that returns 127 for a reason of its own"],
         },
         Rule {
             id: "exit-daemonized",
@@ -60,53 +67,43 @@ pub(super) const FAMILY: Family = Family {
     analyse,
 };
 
+/// The processes whose ends led to PID 1's exit code, as far as can be told; none if it is 0 or there is none.
+pub(super) fn led_to_end(case: &Case) -> Vec<ProcessId> {
+    let Some(main) = main(case) else {
+        return Vec::new();
+    };
+    let chain = Chain::below(case, main);
+    let killed = chain.killed.map(|passed| passed.child);
+    chain.wrappers.into_iter().chain(killed).collect()
+}
+
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
     let mut found = Vec::new();
-    found.extend(
-        code::own(case)
-            .into_iter()
-            .map(|one| ("exit-own-code", one)),
-    );
-    found.extend(
-        passed::by_program(case)
-            .into_iter()
-            .map(|one| ("exit-128n-by-program", one)),
-    );
-    found.extend(
-        passed::laundered(case)
-            .into_iter()
-            .map(|one| ("exit-status-laundered", one)),
-    );
-    found.extend(
-        passed::zero(case)
-            .into_iter()
-            .map(|one| ("exit-zero-but-worker-died", one)),
-    );
-    found.extend(
-        code::wrapped(case)
-            .into_iter()
-            .map(|one| ("exit-wrapped", one)),
-    );
-    found.extend(
-        code::loader(case)
-            .into_iter()
-            .map(|one| ("exit-127-loader", one)),
-    );
-    found.extend(
-        children::daemonized(case)
-            .into_iter()
-            .map(|one| ("exit-daemonized", one)),
-    );
-    found.extend(
-        children::stolen(case)
-            .into_iter()
-            .map(|one| ("status-stolen", one)),
-    );
-    found.extend(
-        children::discarded(case)
-            .into_iter()
-            .map(|one| ("sigchld-ignored-autoreap", one)),
-    );
+    let mut add = |id, findings: Vec<_>| found.extend(findings.into_iter().map(|one| (id, one)));
+    if let Some(main) = main(case).filter(|main| started(case, *main)) {
+        let chain = Chain::below(case, main);
+        add(
+            "exit-own-code",
+            own::code(case, &chain).into_iter().collect(),
+        );
+        add(
+            "exit-128n-by-program",
+            passed::by_program(case, &chain).into_iter().collect(),
+        );
+        add(
+            "exit-status-laundered",
+            passed::laundered(case, &chain).into_iter().collect(),
+        );
+        add("exit-zero-but-worker-died", passed::zero(case, main));
+        add(
+            "exit-daemonized",
+            children::daemonized(case, main).into_iter().collect(),
+        );
+    }
+    add("exit-wrapped", code::wrapped(case));
+    add("exit-127-loader", code::loader(case));
+    add("status-stolen", children::stolen(case));
+    add("sigchld-ignored-autoreap", children::discarded(case));
     found
 }

@@ -1,7 +1,10 @@
 //! Codes that stem from a child's end.
 
+use super::chain::Chain;
+use super::children;
+use super::own;
 use crate::diagnose::rules::crash::names;
-use crate::diagnose::{Case, Finding, Follows, Passing, ProcessId, is_bad};
+use crate::diagnose::{Case, Confidence, Finding, Follows, Passing, ProcessId, is_bad};
 use crate::event::{Disposition, ExitStatus, Signal};
 use crate::render;
 
@@ -9,6 +12,11 @@ use crate::render;
 const LAST_SIGNAL: i32 = 64;
 /// A worker that ended so shortly before PID 1 may be why it did, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
+/// A timer that expired so shortly before a signal was sent is why it was, nanoseconds.
+const TIMER_NS: u64 = 50_000_000;
+
+/// What a wrapper's code may be other than the child's doing.
+pub(super) const OWN: &str = "a reason of its own";
 
 /// How a child ended, for a sentence: `was killed by SIGKILL`, `had returned 3`.
 fn end(status: &ExitStatus) -> String {
@@ -21,115 +29,84 @@ fn end(status: &ExitStatus) -> String {
 
 /// 137 and the like, returned by exit(3): shells do so for a child's signal, some programs for one that
 /// they handled.
-pub(super) fn by_program(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    by_pid1(case, pid1).into_iter().collect()
-}
-
-fn by_pid1(case: &Case, pid1: ProcessId) -> Option<Finding> {
-    let chain = case.code_from(pid1);
-    let origin = *chain.last()?;
+pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
+    let origin = chain.origin();
     let (exit, ended) = case.exit(origin)?;
     let code = ended.status.code?;
     let number = code
         .checked_sub(128)
         .filter(|number| (1..=LAST_SIGNAL).contains(number))?;
     let signal = Signal::new(number).name;
-    let passed = case.passed_on(origin);
-    let returned = match chain.len() {
-        0 | 1 => case.name(origin),
-        _ => format!("{} (by way of {})", case.name(pid1), case.name(origin)),
-    };
-    let base = |verdict: String| {
-        Finding::new(verdict)
+    let name = case.name(origin);
+    let base = |fact: String| {
+        Finding::new(fact)
             .proven()
-            .about(chain.iter().copied())
-            .shown_by(
-                exit,
-                format!("{} {}", case.name(origin), case.did_end(&ended.status)),
-            )
+            .about(chain.subjects(case))
+            .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
             .not(
-                format!("{signal} to {}", case.name(pid1)),
+                format!("{signal} to {name}"),
                 "the kernel's status of it is an exit code, not a signal",
             )
             .relies_on_all(&["reap"])
     };
-    match passed {
-        Some(passed) if passed.how == Passing::Signal => {
+    let after = chain.afterwards(case);
+    if let Some(passed) = &chain.killed {
+        return (passed.how == Passing::Signal).then(|| {
             let child = case.name(passed.child);
-            Some(
-                base(format!(
-                    "{code} is an exit code that {returned} returned, not a signal to it: its child {child} \
-                     was killed by {signal}."
-                ))
-                .shown_by(
-                    passed.reap,
-                    format!("{child} collected, {} before", render::duration(passed.after_ns())),
-                )
-                .follows(Follows::Process(passed.child))
-                .remedy(format!(
-                    "Look at what ended {child}. A shell that runs one program should exec it, so that its \
-                     status is the container's."
-                )),
+            base(format!(
+                "{code} is an exit code that {name} returned, not a signal to it: its child {child} was killed by \
+                 {signal}{after}."
+            ))
+            .cause(
+                format!("128 and the signal's number ({number}) is what shells return for such a child."),
+                Confidence::Likely,
             )
-        }
-        // A child that ended otherwise: another rule says so.
-        Some(passed) if passed.how == Passing::Changed && has_signal(case, passed.child) => None,
-        _ => {
-            let took = case.delivered(origin).rfind(|(event, taken)| {
-                event.seq < exit.seq
-                    && taken.signal.number == number
-                    && taken.disposition == Disposition::Handler
-            });
-            let finding = match took {
-                Some((event, _)) => base(format!(
-                    "{code} is an exit code that {returned} returned after its handler took {signal}: it \
-                     ended on request, and reports the signal by its code as the JVM does."
-                ))
-                .shown_by(event, format!("its handler took {signal}"))
-                .remedy(format!(
-                    "Nothing is wrong with the program: tell the supervisor that {code} is a clean end \
-                     (SuccessExitStatus={code} for systemd)."
-                )),
-                None => base(format!(
-                    "{code} is an exit code that {returned} chose itself: neither it nor a child of it was \
-                     killed by {signal}."
-                ))
-                .remedy("Look up the code in the program's own documentation: it is not the kernel's."),
-            };
-            Some(finding)
-        }
+            .or(OWN)
+            .shown_by(
+                passed.reap,
+                format!("{child} collected, {} before", render::duration(passed.after_ns())),
+            )
+            .follows(Follows::Process(passed.child))
+            .remedy(format!(
+                "Look at what ended {child}. A shell that runs one program should exec it, so that its status is the \
+                 container's."
+            ))
+        });
     }
-}
-
-fn has_signal(case: &Case, id: ProcessId) -> bool {
-    case.status(id)
-        .is_some_and(|status| status.signal.is_some())
+    if own::is_explained(case, origin) {
+        return None;
+    }
+    let took = case.delivered(origin).rfind(|(event, taken)| {
+        event.seq < exit.seq
+            && taken.signal.number == number
+            && taken.disposition == Disposition::Handler
+    });
+    if let Some((event, _)) = took {
+        return Some(
+            base(format!(
+                "{code} is an exit code that {name} returned after its handler took {signal}{after}: it ended on \
+                 request, and reports the signal by its code as the JVM does."
+            ))
+            .shown_by(event, format!("its handler took {signal}"))
+            .remedy(format!(
+                "Nothing is wrong with the program: tell the supervisor that {code} is a clean end \
+                 (SuccessExitStatus={code} for systemd)."
+            )),
+        );
+    }
+    let alone = case.passed_on(origin).is_none();
+    alone.then(|| {
+        base(format!(
+            "{code} is an exit code that {name} chose itself{after}: neither it nor the last child it waited for was \
+             killed by {signal}."
+        ))
+        .remedy("Look up the code in the program's own documentation: it is not the kernel's.")
+    })
 }
 
 /// A child ended badly, and the one that waited for it returned another code.
-pub(super) fn laundered(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    let chain = case.code_from(pid1);
-    let Some(wrapper) = chain.last().copied() else {
-        return Vec::new();
-    };
-    launders(case, pid1, wrapper, &chain).into_iter().collect()
-}
-
-fn launders(
-    case: &Case,
-    pid1: ProcessId,
-    wrapper: ProcessId,
-    chain: &[ProcessId],
-) -> Option<Finding> {
-    let passed = case
-        .passed_on(wrapper)
-        .filter(|passed| passed.how == Passing::Changed)?;
+pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
+    let (wrapper, passed) = chain.changed()?;
     let (_, ended) = case.exit(wrapper)?;
     let code = ended.status.code?;
     let status = case.status(passed.child)?;
@@ -138,65 +115,112 @@ fn launders(
     let own = case
         .killing_signal(passed.child)
         .filter(|(event, _)| case.process_of(&event.task) == Some(wrapper));
-    let how = match own {
-        Some(_) => format!("{name} killed its child {child} and returned {code}"),
-        None => format!(
-            "{name} turned the end of its child {child}, which {}, into {code}",
+    let timer = own.and_then(|(sent, _)| expired(case, wrapper, sent.time_ns));
+    let later = render::duration(passed.after_ns());
+    let fact = match (own, timer) {
+        (Some((_, signal)), Some(_)) => format!(
+            "A timer of {name} expired; it killed its child {child} with {} and exited with {code}",
+            signal.signal.name
+        ),
+        (Some((_, signal)), None) => format!(
+            "{name} killed its child {child} with {} and exited with {code}",
+            signal.signal.name
+        ),
+        _ => format!(
+            "{name} exited with {code}, {later} after it had collected its child {child}, which {}",
             end(status)
         ),
     };
-    let further = match wrapper == pid1 {
-        true => String::new(),
-        false => format!("; {} returned the same", case.name(pid1)),
-    };
     let died = case.exit(passed.child)?.0;
-    let mut finding = Finding::new(format!("{how}{further}: the code says nothing of what happened."))
-        .about(chain.iter().copied())
+    let mut finding = Finding::new(format!("{fact}{}.", above(case, chain, wrapper)))
+        .proven()
+        .about(chain.subjects(case).filter(|id| *id != passed.child))
         .follows(Follows::Process(passed.child))
         .shown_by(died, format!("{child} {}", case.did_end(status)))
         .shown_by(passed.reap, format!("{name} collected it"))
         .shown_by(
             passed.exit,
-            format!("{name} returned {code}, {} later", render::duration(passed.after_ns())),
+            format!("{name} returned {code}, {later} later"),
         )
-        .relies_on_all(&["reap"])
-        .remedy(
-            "Have the wrapper pass the status on (exec the program, or return 128 and the signal's number; set \
-             -o pipefail for pipelines), and look at the child's end for the reason.",
-        );
+        .relies_on_all(&["reap"]);
     if let Some((event, signal)) = own {
         finding = finding.shown_by(event, format!("{name} sent {} itself", signal.signal.name));
     }
-    let failed_otherwise = case.failed_calls(wrapper).is_some_and(|(_, failed)| {
-        failed
-            .calls
-            .iter()
-            .any(|call| call.before_ns < passed.after_ns() && call.error.number != libc::ECHILD)
-    });
-    // Scripts live with commands that return a code other than 0; a killed one is no answer.
-    if !failed_otherwise && status.signal.is_some() {
-        finding = finding.proven().not(
-            "a failure of the wrapper's own",
-            "it did nothing else between the two",
-        );
+    if let Some(event) = timer {
+        finding = finding.shown_by(event, "its timer's SIGALRM");
+        return Some(finding.remedy(
+            "The time that it gives its child was too short, or the child too slow: raise it, or look at what the \
+             child did until then.",
+        ));
     }
-    Some(finding)
+    if own.is_some() {
+        return Some(finding.remedy("Look at why it killed its child: that is its own decision."));
+    }
+    let signal = status.signal.is_some();
+    Some(
+        finding
+            .cause(
+                match passed.between {
+                    0 => format!("The end of its child made {name} give up; its code says nothing of what happened."),
+                    _ => format!(
+                        "The end of that child made {name} give up, after {} had run; its code says nothing of what \
+                         happened.",
+                        match passed.between {
+                            1 => "another command".to_owned(),
+                            count => format!("{count} other commands"),
+                        }
+                    ),
+                },
+                match signal {
+                    true => Confidence::Likely,
+                    false => Confidence::ConsistentWith,
+                },
+            )
+            .or(OWN)
+            .remedy(
+                "Look at the child's end for the reason. To see it at once, have the wrapper pass the status on (exec \
+                 the program, or return 128 and the signal's number; set -o pipefail for pipelines).",
+            ),
+    )
+}
+
+/// What became of the code above that wrapper.
+fn above(case: &Case, chain: &Chain<'_>, wrapper: ProcessId) -> String {
+    let at = chain
+        .wrappers
+        .iter()
+        .position(|id| *id == wrapper)
+        .unwrap_or(0);
+    Chain {
+        wrappers: chain.wrappers.get(..=at).unwrap_or_default().to_vec(),
+        links: chain.links.get(..at).unwrap_or_default().to_vec(),
+        killed: None,
+    }
+    .afterwards(case)
+}
+
+/// The timer's signal that a process took just before that time.
+fn expired(case: &Case, id: ProcessId, time_ns: u64) -> Option<&crate::event::Event> {
+    case.delivered(id)
+        .filter(|(event, taken)| {
+            taken.signal.number == libc::SIGALRM
+                && taken.disposition == Disposition::Handler
+                && event.time_ns <= time_ns
+                && time_ns - event.time_ns <= TIMER_NS
+        })
+        .map(|(event, _)| event)
+        .last()
 }
 
 /// PID 1 says that all is well, and a worker of its had died.
-pub(super) fn zero(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
+pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
     let Some((exit, _)) = case
         .exit(pid1)
         .filter(|(_, ended)| ended.status.code == Some(0))
     else {
         return Vec::new();
     };
-    let stopped = case
-        .stop_request()
-        .map_or(u64::MAX, |(event, _)| event.time_ns);
+    let stopped = children::asked_ns(case, pid1).unwrap_or(u64::MAX);
     let collected: Vec<_> = case
         .collected_by(pid1)
         .filter(|(_, reap)| reap.seq < exit.seq)
@@ -245,6 +269,7 @@ pub(super) fn zero(case: &Case) -> Vec<Finding> {
                 names(case, &ids),
                 end(status),
             ))
+            .about(case.pid1())
             .about([pid1])
             .follows(Follows::Process(first))
             .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))

@@ -1,7 +1,7 @@
 //! Exit codes that no scenario plays, and what only looks like them.
 
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, failed_call, inside, launcher, sent, thread};
+use crate::diagnose::fixture::{Scene, failed_call, fault, inside, launcher, sent, thread};
 use crate::event::*;
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -22,43 +22,120 @@ fn wrapper(worker_status: i32, after_ms: u64, status: i32) -> Scene {
 
 #[test]
 fn a_code_is_the_childs_where_it_was_passed_on() {
-    let scene = wrapper(0x300, 1, 0x300);
+    let mut scene = wrapper(0x300, 1, 0x300);
+    let (confidence, story) = scene.expect("exited-by-itself");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(
+        story.contains("Its child worker (PID 2) had exited with 3"),
+        "{story}"
+    );
+    assert!(!has(&scene, "exit-own-code") && !has(&scene, "exit-status-laundered"));
+    scene.stderr(5, inside(2, "worker"), "worker: no such table\n");
     let found = scene.verdict("exit-own-code");
     assert!(
-        found
-            .verdict()
-            .contains("worker (PID 2) itself returned the exit code 3")
+        found.fact.starts_with(
+            "worker (PID 2) exited with 3; the last it wrote to stderr: `worker: no such table`"
+        ),
+        "{}",
+        found.fact
     );
     assert!(
         found
-            .verdict()
-            .contains("wrapper (PID 1) returned the same")
+            .fact
+            .contains("wrapper (PID 1), which had waited for it, exited with the same code"),
+        "{}",
+        found.fact
     );
     assert_eq!(found.pids.len(), 2);
-    let own = wrapper(0, 1, 0x300).verdict("exit-own-code");
-    assert!(own.verdict().contains("wrapper (PID 1) itself"));
+    assert_eq!(found.cause, None);
 }
 
 #[test]
 fn a_code_that_follows_much_later_is_no_childs() {
     assert!(has(&wrapper(9, 5, 0x100), "exit-status-laundered"));
-    let late = wrapper(9, 500, 0x100);
+    let late = wrapper(9, 5_000, 0x100);
     assert!(!has(&late, "exit-status-laundered"));
-    assert!(has(&late, "exit-own-code"));
+    assert!(has(&late, "exited-by-itself"));
 }
 
 #[test]
-fn errors_of_the_wrapper_make_it_less_sure() {
-    let mut scene = wrapper(9, 5, 0x100);
+fn what_a_child_s_end_led_to_is_never_proven() {
+    let found = wrapper(9, 5, 0x100).verdict("exit-status-laundered");
+    assert_eq!(found.confidence, Confidence::Proven);
+    assert_eq!(found.sure(), Confidence::Likely);
+    let cause = found.cause.expect("a cause");
+    assert_eq!(cause.alternatives, ["a reason of its own"]);
+}
+
+/// A shell runs commands one after the other, each with that status, and returns a code.
+fn script(statuses: &[i32], code: i32) -> Scene {
+    let shell = inside(1, "sh");
+    let mut scene = Scene::new(&["/bin/sh"]);
+    for (number, status) in (2..).zip(statuses) {
+        let (child, ms) = (inside(number, "cmd"), u64::from(number) * 10);
+        scene
+            .fork(ms, &shell, &child)
+            .exit_to(ms + 5, &child, &shell, *status)
+            .reap(ms + 5, &shell, &child);
+    }
+    scene.end(statuses.len() as u64 * 10 + 26, &shell, code << 8);
+    scene
+}
+
+#[test]
+fn an_equal_code_of_an_earlier_child_means_nothing() {
+    let mut scene = script(&[0x100, 0x100, 0x200], 1);
+    for (pid, text) in [
+        (2, "first: failed"),
+        (3, "second: failed"),
+        (4, "third: failed"),
+    ] {
+        scene.stderr(u64::from(pid) * 10 + 5, inside(pid, "cmd"), text);
+    }
+    let found = scene.verdict("exit-own-code");
+    assert!(found.fact.contains("`third: failed`"), "{}", found.fact);
+    assert!(found.fact.contains("exited with 1"), "{}", found.fact);
     assert_eq!(
-        scene.verdict("exit-status-laundered").confidence,
-        Confidence::Proven
+        scene.verdict("exit-status-laundered").sure(),
+        Confidence::ConsistentWith
     );
-    let failed = failed_call("connect", libc::ECONNREFUSED, None, &[]);
-    scene.failed_calls(10, inside(1, "wrapper"), vec![failed]);
-    assert_eq!(
-        scene.verdict("exit-status-laundered").confidence,
-        Confidence::Likely
+}
+
+#[test]
+fn a_command_may_be_cleaned_up_after() {
+    let mut scene = script(&[libc::SIGSEGV, 0], 1);
+    let cmd = inside(2, "cmd");
+    scene.send(24, &cmd, fault(libc::SIGSEGV, 1, &cmd, None));
+    let found = scene.verdict("exit-status-laundered");
+    assert!(
+        found
+            .fact
+            .contains("its child cmd (PID 2), which was killed by SIGSEGV"),
+        "{}",
+        found.fact
+    );
+    assert!(
+        found.verdict().contains("another command"),
+        "{}",
+        found.verdict()
+    );
+    // It follows from the crash, which comes first.
+    assert_eq!(scene.ids(), ["segv-fault", "exit-status-laundered"]);
+    assert!(!has(&script(&[0x100, 0], 3), "exit-status-laundered"));
+}
+
+#[test]
+fn a_timer_that_expired_is_named() {
+    let (pid1, worker) = (inside(1, "wrapper"), inside(2, "worker"));
+    let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
+    scene
+        .deliver(4, &pid1, libc::SIGALRM, Disposition::Handler)
+        .send(4, &pid1, sent(libc::SIGTERM, &worker));
+    let found = scene.verdict("exit-status-laundered");
+    assert!(
+        found.fact.starts_with("A timer of wrapper (PID 1) expired"),
+        "{}",
+        found.fact
     );
 }
 
@@ -229,24 +306,141 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
     assert!(!has(&zombie, "sigchld-ignored-autoreap"));
 }
 
+/// PID 1 returned a code after these calls, and wrote that to stderr.
+fn failing(calls: Vec<FailedCall>, stderr: &str) -> Scene {
+    let app = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene.end(11, &app, 4 << 8).failed_calls(11, &app, calls);
+    if !stderr.is_empty() {
+        scene.stderr(11, &app, stderr);
+    }
+    scene
+}
+
+fn connect(error: i32, address: &str) -> FailedCall {
+    FailedCall {
+        address: Some(address.into()),
+        ..failed_call("connect", error, None, &[3])
+    }
+}
+
 #[test]
 fn what_every_program_looks_for_is_no_reason() {
-    let mut scene = Scene::new(&["/bin/sh"]);
-    let sh = inside(1, "sh");
-    scene.failed_calls(
-        10,
-        &sh,
-        vec![
-            failed_call("access", libc::ENOENT, Some("/etc/ld.so.preload"), &[]),
-            failed_call(
-                "openat",
-                libc::ENOENT,
-                Some("/usr/lib/locale/C.UTF-8/LC_CTYPE"),
-                &[],
-            ),
-        ],
+    let lookups = vec![
+        failed_call("access", libc::ENOENT, Some("/etc/ld.so.preload"), &[]),
+        failed_call("newfstatat", libc::ENOENT, Some("/usr/sbin/sh"), &[]),
+        failed_call("openat", libc::ENOENT, Some("/root/.bash_history"), &[]),
+        failed_call("fcntl", libc::EBADF, None, &[]),
+        failed_call("ioctl", libc::ENOTTY, None, &[]),
+        connect(libc::ENOENT, "unix:/var/run/nscd/socket"),
+    ];
+    let scene = failing(lookups, "");
+    assert!(!has(&scene, "exit-own-code"));
+    let (confidence, story) = scene.expect("exited-by-itself");
+    assert_eq!(confidence, Confidence::Proven);
+    assert_eq!(
+        story,
+        "app (PID 1) exited with 4 after 11 ms; no signal was sent to it."
     );
-    scene.end(11, &sh, 4 << 8);
-    let verdict = scene.verdict("exit-own-code").verdict();
-    assert!(!verdict.contains("ENOENT"), "{verdict}");
+}
+
+#[test]
+fn the_message_decides_which_failed_call_it_was() {
+    let calls = || {
+        vec![
+            failed_call("openat", libc::ENOENT, Some("/etc/app.conf"), &[]),
+            connect(libc::ECONNREFUSED, "127.0.0.1:5432"),
+        ]
+    };
+    let cause = |stderr: &str| {
+        let found = failing(calls(), stderr).verdict("exit-own-code");
+        assert_eq!(found.confidence, Confidence::Proven);
+        let sure = found.cause.as_ref().map(|cause| cause.confidence);
+        assert!(sure < Some(Confidence::Proven), "{found:?}");
+        found.cause.map_or(String::new(), |cause| cause.text)
+    };
+    assert!(cause("port 5432 failed: Connection refused\n").contains("connect to 127.0.0.1:5432"));
+    assert!(
+        cause("app: /etc/app.conf: No such file or directory\n").contains("openat /etc/app.conf")
+    );
+    // It speaks of something else that failed.
+    assert_eq!(cause("app: /x: Permission denied\n"), "");
+    // It speaks of nothing that the kernel said.
+    assert!(cause("ready\n").contains("connect to"));
+    let silent = failing(calls(), "").verdict("exit-own-code");
+    assert!(
+        silent
+            .verdict()
+            .contains("nothing accepts connections there"),
+        "{silent:?}"
+    );
+}
+
+#[test]
+fn an_error_that_only_the_message_has_is_a_reason_too() {
+    let found = failing(
+        vec![],
+        "Error: connect ECONNREFUSED 127.0.0.1:9\n    at f {\n}\n",
+    )
+    .verdict("exit-own-code");
+    assert!(
+        found
+            .fact
+            .contains("among the last it wrote to stderr: `Error: connect"),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .verdict()
+            .contains("The message speaks of ECONNREFUSED"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_message_that_the_program_lived_with_is_no_reason() {
+    let (shell, child) = (inside(1, "bash"), inside(2, "ls"));
+    let mut scene = Scene::new(&["/bin/bash"]);
+    scene
+        .stderr(900, &shell, "bash: no job control in this shell\n")
+        .fork(901, &shell, &child)
+        .end(950, &shell, 7 << 8);
+    assert!(!has(&scene, "exit-own-code"));
+    scene.expect("exited-by-itself");
+}
+
+#[test]
+fn an_error_long_before_or_before_other_work_is_no_reason() {
+    let mut early = connect(libc::ECONNREFUSED, "127.0.0.1:5432");
+    early.before_ns = 10_000_000_000;
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .end(20_000, inside(1, "app"), 4 << 8)
+        .failed_calls(20_000, inside(1, "app"), vec![early]);
+    assert!(!has(&scene, "exit-own-code"));
+    let mut went_on = failing(vec![connect(libc::ECONNREFUSED, "127.0.0.1:5432")], "");
+    went_on.fork(11, inside(1, "app"), inside(2, "app"));
+    assert!(!has(&went_on, "exit-own-code"));
+}
+
+#[test]
+fn what_failed_before_the_program_was_executed_is_not_its_own() {
+    let mut scene = failing(
+        vec![failed_call("connect", libc::ECONNREFUSED, None, &[])],
+        "",
+    );
+    scene.exec(11, inside(1, "app"), &["/bin/late"]);
+    assert!(!has(&scene, "exit-own-code"));
+}
+
+#[test]
+fn a_supervisor_that_was_asked_to_end_is_no_daemon() {
+    let (pid1, service) = (inside(1, "runsvdir"), inside(2, "runsv"));
+    let mut scene = Scene::new(&["/bin/runsvdir"]);
+    scene
+        .fork(1, &pid1, &service)
+        .send(40, launcher(), sent(libc::SIGTERM, &pid1))
+        .end(50, &pid1, 0)
+        .exit_to(51, &service, &pid1, 9);
+    assert!(!has(&scene, "exit-daemonized"));
 }

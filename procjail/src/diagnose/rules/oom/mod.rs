@@ -14,8 +14,6 @@ mod victims;
 
 use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
 
-pub(super) use kill::ended;
-
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {

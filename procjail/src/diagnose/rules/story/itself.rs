@@ -1,22 +1,78 @@
 //! PID 1 exited, and nobody had asked it to.
 
-use crate::diagnose::{Case, Finding};
+use crate::diagnose::rules::exit;
+use crate::diagnose::{Case, Finding, ProcessId, is_bad};
 use crate::render;
 
-/// With which code, and after how long.
+/// With which code, after how long, and what its last child did. No guess at a reason: where there is evidence of one,
+/// another rule tells it.
 pub(super) fn exited(case: &Case) -> Option<Finding> {
     let pid1 = case.pid1()?;
-    let (event, exit) = case.exit(pid1)?;
+    let main = exit::main(case)?;
+    let (event, exit) = case.exit(main)?;
     let code = exit.status.code?;
-    let name = case.name(pid1);
+    let name = case.name(main);
     let after = render::duration(event.time_ns.saturating_sub(case.gate_ns()));
-    let finding = Finding::new(format!("{name} exited with {code} after {after}."))
-        .proven()
-        .about([pid1])
-        .shown_by(event, format!("{name} {}", case.did_end(&exit.status)))
-        .not("a signal", "the kernel's status of it is an exit code");
-    Some(match case.stop_request() {
-        None => finding.not("a stop", "procjail was not asked to stop the jail"),
-        Some(_) => finding,
-    })
+    let mut finding = Finding::new(format!(
+        "{name} exited with {code} after {after}{}{}.",
+        signals(case, main, event.time_ns),
+        last_child(case, main, code)
+    ))
+    .proven()
+    .about([pid1])
+    .about([main])
+    .shown_by(event, format!("{name} {}", case.did_end(&exit.status)))
+    .not("a signal", "the kernel's status of it is an exit code")
+    .relies_on_all(&["signal-generated"]);
+    if case.stop_request().is_none() {
+        finding = finding.not("a stop", "procjail was not asked to stop the jail");
+    }
+    if code != 0 {
+        finding = finding.remedy(format!(
+            "Look up code {code} in the manual of the program or in the script that returned it: no failed system call \
+             stands out, and the trace has no message of it on stderr."
+        ));
+    }
+    Some(finding)
+}
+
+/// Whether a signal can have had to do with it, in words.
+fn signals(case: &Case, main: ProcessId, end_ns: u64) -> String {
+    if let Some(asked) = exit::asked_ns(case, main) {
+        return format!(
+            ", {} after the first signal that it was sent",
+            render::duration(end_ns.saturating_sub(asked))
+        );
+    }
+    let children = !case.process(main).children.is_empty();
+    match (case.received(main).next().is_some(), children) {
+        (true, _) => "; no signal had asked it to end".to_owned(),
+        (false, true) => "; no signal was sent to it but SIGCHLD".to_owned(),
+        (false, false) => "; no signal was sent to it".to_owned(),
+    }
+}
+
+/// The last child that it had waited for, where that had failed just before.
+fn last_child(case: &Case, main: ProcessId, code: i32) -> String {
+    let passed = (code != 0).then(|| case.passed_on(main)).flatten();
+    let Some(passed) = passed else {
+        return String::new();
+    };
+    let Some(status) = case.status(passed.child).filter(|status| is_bad(status)) else {
+        return String::new();
+    };
+    let others = match passed.others {
+        0 => String::new(),
+        count => format!(", as had {count} other children of it"),
+    };
+    format!(
+        ". Its child {} had {}, {} before{others}",
+        case.name(passed.child),
+        match (&status.signal, status.code) {
+            (Some(signal), _) => format!("been killed by {}", signal.name),
+            (None, Some(code)) => format!("exited with {code}"),
+            (None, None) => "ended".to_owned(),
+        },
+        render::duration(passed.after_ns()),
+    )
 }

@@ -1,0 +1,133 @@
+//! From PID 1's exit code down to the process that it stems from.
+
+use super::reason;
+use crate::diagnose::{Case, PassedOn, Passing, ProcessId};
+use crate::render;
+
+/// The process whose exit code is the run's: PID 1, or the child of procjail's own init.
+pub(in crate::diagnose::rules) fn main(case: &Case) -> Option<ProcessId> {
+    let pid1 = case.pid1()?;
+    let init = case
+        .header
+        .jail
+        .plan
+        .iter()
+        .any(|step| step.starts_with("become procjail-init"));
+    let child = || case.process(pid1).children.first().copied();
+    match init {
+        true => child().or(Some(pid1)),
+        false => Some(pid1),
+    }
+}
+
+/// It is the program, not the launcher's own code on its way to it.
+pub(in crate::diagnose::rules) fn started(case: &Case, main: ProcessId) -> bool {
+    case.execs(main).next().is_some() || !case.from_the_start()
+}
+
+/// PID 1, and below it the processes whose ends may have led to its exit code.
+pub(super) struct Chain<'a> {
+    /// PID 1 first. All of them returned an exit code.
+    pub wrappers: Vec<ProcessId>,
+    /// How each one's end led to that of the wrapper before it: one fewer than wrappers.
+    pub links: Vec<PassedOn<'a>>,
+    /// The child of the last wrapper that a signal ended, if that is where it began.
+    pub killed: Option<PassedOn<'a>>,
+}
+
+impl<'a> Chain<'a> {
+    /// The chain below a process that returned a code other than 0.
+    pub fn below(case: &'a Case, top: ProcessId) -> Self {
+        let mut chain = Self {
+            wrappers: vec![top],
+            links: Vec::new(),
+            killed: None,
+        };
+        let mut last = top;
+        while let Some(passed) = case.passed_on(last) {
+            if case
+                .status(passed.child)
+                .is_some_and(|status| status.signal.is_some())
+            {
+                chain.killed = Some(passed);
+                break;
+            }
+            if chain.wrappers.contains(&passed.child) || !leads(case, &passed) {
+                break;
+            }
+            last = passed.child;
+            chain.wrappers.push(last);
+            chain.links.push(passed);
+        }
+        chain
+    }
+
+    /// The process that returned the first code.
+    pub fn origin(&self) -> ProcessId {
+        self.wrappers
+            .last()
+            .copied()
+            .unwrap_or_else(|| self.wrappers[0])
+    }
+
+    /// The processes whose ends it tells of, PID 1 among them.
+    pub fn subjects(&self, case: &Case) -> impl Iterator<Item = ProcessId> {
+        case.pid1().into_iter().chain(self.wrappers.iter().copied())
+    }
+
+    /// The link at which another code was made of one, the lowest, with the process that made it.
+    pub fn changed(&self) -> Option<(ProcessId, &PassedOn<'a>)> {
+        let links = self
+            .wrappers
+            .iter()
+            .copied()
+            .zip(self.links.iter().chain(&self.killed));
+        links
+            .filter(|(_, link)| link.how == Passing::Changed)
+            .last()
+    }
+
+    /// What the wrappers did after the origin, in words: `; sh (PID 1), which had waited for it, exited with the same
+    /// code 0.4 ms later`. Empty where there is only one process.
+    pub fn afterwards(&self, case: &Case) -> String {
+        let mut words = String::new();
+        for (link, above) in self.links.iter().zip(&self.wrappers).rev() {
+            let code = match (link.how, case.status(*above).and_then(|status| status.code)) {
+                (Passing::Code, _) => "the same code".to_owned(),
+                (_, Some(code)) => format!("{code}"),
+                (_, None) => "another status".to_owned(),
+            };
+            words += &format!(
+                "; {}, which had waited for it, exited with {code} {} later",
+                case.name(*above),
+                render::duration(link.after_ns())
+            );
+            if link.others > 0 {
+                words += &format!(
+                    " ({} other children of it had returned that too)",
+                    link.others
+                );
+            }
+        }
+        words
+    }
+}
+
+/// A child's code leads to its parent's: it is the same one right after, or the child said what was wrong.
+fn leads(case: &Case, passed: &PassedOn<'_>) -> bool {
+    (passed.how == Passing::Code && passed.between == 0 && passed.others == 0)
+        || speaks(case, passed.child)
+        || case.passed_on(passed.child).is_some_and(|below| {
+            speaks(case, below.child)
+                || case
+                    .status(below.child)
+                    .is_some_and(|status| status.signal.is_some())
+        })
+}
+
+/// There is evidence of why a process returned its code.
+fn speaks(case: &Case, id: ProcessId) -> bool {
+    reason::quoted(case, id).is_some()
+        || reason::reason(case, id).is_some()
+        || case.failed_execs(id).next().is_some()
+}

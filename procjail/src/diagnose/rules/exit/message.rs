@@ -1,0 +1,246 @@
+//! What a process wrote to stderr last: the best witness of why it returned a code.
+
+use crate::names;
+
+/// Words that open or make up the message of a failure.
+const MESSAGES: &[&str] = &[
+    "error:",
+    "exception:",
+    "fatal",
+    "panic",
+    "emerg]",
+    "cannot",
+    "can't",
+    "could not",
+    "couldn't",
+    "unable",
+    "denied",
+    "refused",
+    "not found",
+    "no such",
+    "not permitted",
+    "in use",
+    "no space",
+    "too many",
+    "out of memory",
+    "[errno",
+    "***",
+];
+
+/// Words that come with a failure, and also without.
+const FAILURES: &[&str] = &[
+    "error",
+    "fail",
+    "invalid",
+    "unknown",
+    "unrecognized",
+    "illegal",
+    "exception",
+    "abort",
+    "usage",
+    "missing",
+    "unexpected",
+    "exceeded",
+    "must be",
+    "not allowed",
+    "may not",
+];
+
+/// Lines before the telling one that belong to the same message.
+const CONTEXT: usize = 3;
+
+/// Longest quotation, characters.
+const QUOTED: usize = 200;
+
+/// The end of what a process wrote to stderr.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a>(&'a str);
+
+impl<'a> Message<'a> {
+    pub(super) fn new(text: &'a str) -> Option<Self> {
+        (!text.trim().is_empty()).then_some(Self(text))
+    }
+
+    fn lines(self) -> Vec<&'a str> {
+        let lines = self.0.lines().map(str::trim_end);
+        lines.filter(|line| !line.trim().is_empty()).collect()
+    }
+
+    /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
+    fn telling(lines: &[&str]) -> usize {
+        let speaks = |words: &[&str]| {
+            lines
+                .iter()
+                .rposition(|line| !line.starts_with([' ', '\t']) && has_any(line, words))
+        };
+        speaks(MESSAGES)
+            .or_else(|| speaks(FAILURES))
+            .or_else(|| speaks(&[""]))
+            .unwrap_or(lines.len().saturating_sub(1))
+    }
+
+    /// It speaks of a failure.
+    pub(super) fn is_failure(self) -> bool {
+        let lines = self.lines();
+        lines
+            .get(Self::telling(&lines))
+            .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
+    }
+
+    /// The error of the kernel's that the line that says most speaks of.
+    pub(super) fn error(self) -> Option<i32> {
+        let lines = self.lines();
+        let line = lines.get(Self::telling(&lines))?;
+        (1..=ERRORS).find(|number| names_error(line, *number))
+    }
+
+    /// The line that says most, cut to a length for a sentence; and whether it is the last one.
+    pub(super) fn quoted(self) -> Option<(String, bool)> {
+        let lines = self.lines();
+        let at = Self::telling(&lines);
+        let line = lines.get(at)?.trim();
+        let mut quoted: String = line.chars().take(QUOTED).collect();
+        if quoted.len() < line.len() {
+            quoted.push('…');
+        }
+        Some((quoted, at + 1 == lines.len()))
+    }
+
+    /// The lines of the last message: what a warning said long before has little to do with the end.
+    fn last(self) -> impl Iterator<Item = &'a str> {
+        let lines = self.lines();
+        let at = Self::telling(&lines);
+        let first = at.saturating_sub(CONTEXT);
+        lines
+            .into_iter()
+            .enumerate()
+            .skip(first)
+            .filter(move |(index, line)| *index == at || !line.to_lowercase().contains("warn"))
+            .map(|(_, line)| line)
+    }
+
+    /// A line of the last message speaks of this error, by its symbol or in the C library's words.
+    pub(super) fn names_error(self, number: i32) -> bool {
+        self.last().any(|line| names_error(line, number))
+    }
+
+    /// A line of the last message has the name of this file or address.
+    pub(super) fn names_object(self, object: &str) -> bool {
+        self.last().any(|line| names_object(line, object))
+    }
+
+    /// One line of the last message has both.
+    pub(super) fn names_both(self, number: i32, object: &str) -> bool {
+        self.last()
+            .any(|line| names_error(line, number) && names_object(line, object))
+    }
+
+    /// The last message speaks of any error of the kernel's.
+    pub(super) fn names_any_error(self) -> bool {
+        (1..=ERRORS).any(|number| self.names_error(number))
+    }
+}
+
+/// The greatest error number.
+const ERRORS: i32 = 133;
+
+fn has_any(line: &str, words: &[&str]) -> bool {
+    let lower = line.to_lowercase();
+    words.iter().any(|word| lower.contains(word))
+}
+
+fn names_error(line: &str, number: i32) -> bool {
+    let words = words_for(number);
+    (!words.is_empty() && line.to_lowercase().contains(&words.to_lowercase()))
+        || has_word(line, &names::errno(number))
+}
+
+/// The C library's words for an error, as programs print them.
+fn words_for(number: i32) -> String {
+    let words = std::io::Error::from_raw_os_error(number).to_string();
+    match words.rfind(" (os error") {
+        Some(end) if !words.starts_with("Unknown") => {
+            words.get(..end).unwrap_or_default().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn names_object(line: &str, object: &str) -> bool {
+    if line.contains(object) {
+        return true;
+    }
+    let path = object.strip_prefix("unix:").unwrap_or(object);
+    if path.contains('/') {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        return line.contains(path) || (name.len() > 2 && has_word(line, name));
+    }
+    // Programs print a host and a port in many ways; the port tells most.
+    match object.rsplit_once(':') {
+        Some((_, port)) if port.len() > 1 => has_word(line, port),
+        _ => object.len() > 2 && has_word(line, object),
+    }
+}
+
+/// The text is in the line, and neither letters nor digits adjoin it.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line.get(..at).and_then(|before| before.chars().next_back());
+        let after = line
+            .get(at + word.len()..)
+            .and_then(|after| after.chars().next());
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quoted(text: &str) -> String {
+        Message::new(text)
+            .and_then(Message::quoted)
+            .map_or(String::new(), |(line, _)| line)
+    }
+
+    #[test]
+    fn the_line_that_says_most_is_quoted() {
+        let python = "Traceback (most recent call last):\n  File \"<string>\", line 1, in <module>\n\
+                      ModuleNotFoundError: No module named 'nosuch'\n";
+        assert_eq!(
+            quoted(python),
+            "ModuleNotFoundError: No module named 'nosuch'"
+        );
+        let node = "node:net:1\nError: connect ECONNREFUSED 127.0.0.1:9\n    at f (node:net:1)\n\
+                    Emitted 'error' event on Socket instance at:\n    at g {\n  \
+                    errno: -111,\n  code: 'ECONNREFUSED'\n}\n\nNode.js v18.20.4\n";
+        assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
+        assert_eq!(quoted("ready\nbye\n"), "bye");
+        assert_eq!(quoted(" \n"), "");
+    }
+
+    #[test]
+    fn an_error_and_what_it_was_about_are_found() {
+        let message = Message::new(
+            "nginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address already in use)\n\
+             nginx: [emerg] still could not bind()\n",
+        )
+        .expect("text");
+        assert!(message.names_both(libc::EADDRINUSE, "0.0.0.0:80"));
+        assert!(!message.names_object("0.0.0.0:8080"));
+        assert!(!message.names_error(libc::EACCES) && message.names_any_error());
+        let psql = "connection to server at \"127.0.0.1\", port 5432 failed: Connection refused";
+        let psql = Message::new(psql).expect("text");
+        assert!(psql.names_both(libc::ECONNREFUSED, "127.0.0.1:5432"));
+    }
+
+    #[test]
+    fn a_warning_long_before_is_another_matter() {
+        let text = "warning: /etc/app.conf: No such file or directory\nerror: bad option\n";
+        let message = Message::new(text).expect("text");
+        assert!(!message.names_error(libc::ENOENT));
+        let message =
+            Message::new("/etc/a: No such file or directory\n1\n2\n3\n4\nerror: x").expect("text");
+        assert!(!message.names_error(libc::ENOENT));
+    }
+}

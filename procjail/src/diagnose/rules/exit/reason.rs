@@ -1,0 +1,192 @@
+//! Which failed call a program may have ended for.
+//!
+//! A failed call is no reason by itself: programs look for files that are optional, ask for what their kernel lacks,
+//! and try again. What makes it one is its weight, how soon the end came, that nothing else was done in between,
+//! and above all that the last message on stderr speaks of it.
+
+use super::message::Message;
+use crate::diagnose::errno::{self, Weight};
+use crate::diagnose::{Case, Confidence, ProcessId};
+use crate::event::{Event, FailedCall};
+use crate::render;
+
+/// An error that nobody spoke of is a reason only so shortly before the end, nanoseconds.
+const NEAR_NS: u64 = 1_000_000_000;
+/// Within this time little else can have happened, nanoseconds.
+const AT_ONCE_NS: u64 = 100_000_000;
+
+/// A message is about the end only so shortly before it: some programs take their time to shut down, nanoseconds.
+const MESSAGE_NS: u64 = 5_000_000_000;
+/// The two times are taken a moment apart, nanoseconds.
+const SLACK_NS: u64 = 1_000_000;
+
+/// What the last message on stderr says of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    Nothing,
+    /// The error, or the file or address.
+    Half,
+    /// The error with the file or address.
+    Both,
+}
+
+/// A failed call that a program may have ended for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::diagnose::rules) struct Reason<'a> {
+    pub id: ProcessId,
+    /// The event that holds the call.
+    pub event: &'a Event,
+    pub call: &'a FailedCall,
+    /// How often it failed so, as far as is kept.
+    pub count: usize,
+    pub confidence: Confidence,
+}
+
+/// What a call was about: its address or its path.
+pub(in crate::diagnose::rules) fn object(call: &FailedCall) -> Option<&str> {
+    call.address.as_deref().or(call.path.as_deref())
+}
+
+/// A failed call in words: `connect to 127.0.0.1:5432 failed with ECONNREFUSED (Connection refused)`.
+pub(in crate::diagnose::rules) fn words(case: &Case, call: &FailedCall) -> String {
+    let object = match (&call.address, &call.path) {
+        (Some(address), _) if call.syscall.name == "connect" => {
+            format!(" to {}", render::escape(address))
+        }
+        (Some(address), _) => format!(" {}", render::escape(address)),
+        // The root of a file system has no name of its own.
+        (None, Some(path)) => format!(
+            " {}",
+            render::escape(path.strip_prefix("//").unwrap_or(path))
+        ),
+        (None, None) => String::new(),
+    };
+    format!(
+        "{}{object} failed with {}",
+        render::escape(&call.syscall.name),
+        case.error(&call.error)
+    )
+}
+
+/// The failed calls of a process since it executed its program, oldest first.
+pub(in crate::diagnose::rules) fn calls(case: &Case, id: ProcessId) -> Vec<(&Event, &FailedCall)> {
+    let started = case
+        .execs(id)
+        .next_back()
+        .map_or(0, |(event, _)| event.time_ns);
+    let Some((event, failed)) = case.failed_calls(id) else {
+        return Vec::new();
+    };
+    failed
+        .calls
+        .iter()
+        .filter(|call| event.time_ns.saturating_sub(call.before_ns) >= started)
+        .map(|call| (event, call))
+        .collect()
+}
+
+/// The line that says most of what a process wrote to stderr last, and whether it is the very last one.
+pub(in crate::diagnose::rules) fn quoted(case: &Case, id: ProcessId) -> Option<(String, bool)> {
+    message(case, id).and_then(Message::quoted)
+}
+
+/// The last message of a process on stderr, if it ended soon after and did nothing else.
+pub(super) fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
+    let (event, tail) = case.stderr(id)?;
+    let went_on = went_on(case, id, event.time_ns.saturating_sub(tail.before_ns));
+    let last = tail.before_ns <= MESSAGE_NS && !went_on;
+    Message::new(&tail.text).filter(|_| last)
+}
+
+/// The failed call that a process with a bad end may have ended for, if there is one.
+pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<Reason<'_>> {
+    let message = message(case, id);
+    let wrote_ns = case.stderr(id).map_or(0, |(_, tail)| tail.before_ns);
+    let calls = calls(case, id);
+    let mut best: Option<(i32, Reason<'_>)> = None;
+    let only = |call: &FailedCall| {
+        calls.iter().all(|(_, other)| {
+            other.error != call.error
+                || is_alike(other, call)
+                || errno::weight(other) == Weight::Routine
+        })
+    };
+    let mut last = true;
+    for (event, call) in calls.iter().rev() {
+        let weight = errno::weight(call);
+        // What was written before the call failed does not speak of it.
+        let after = message.filter(|_| call.before_ns + SLACK_NS >= wrote_ns);
+        let named = named(after, call);
+        let silent = message.is_none_or(|message| !message.names_any_error());
+        let went_on = went_on(case, id, event.time_ns.saturating_sub(call.before_ns));
+        let confidence = match (named, weight) {
+            (Named::Both, _) | (Named::Half, Weight::Heavy) => Some(Confidence::Likely),
+            (Named::Half, Weight::Light) => Some(match only(call) {
+                true => Confidence::Likely,
+                false => Confidence::ConsistentWith,
+            }),
+            // The message speaks of another error, or the program had other things to do.
+            (Named::Nothing, Weight::Heavy) if silent && !went_on && call.before_ns <= NEAR_NS => {
+                Some(
+                    match last && message.is_none() && call.before_ns <= AT_ONCE_NS {
+                        true => Confidence::Likely,
+                        false => Confidence::ConsistentWith,
+                    },
+                )
+            }
+            _ => None,
+        };
+        if let Some(confidence) = confidence {
+            let rank = named as i32 * 2 + i32::from(weight == Weight::Heavy);
+            // Among equals the latest.
+            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                let alike = |other: &&(&Event, &FailedCall)| is_alike(other.1, call);
+                let count = calls.iter().filter(alike).count();
+                best = Some((
+                    rank,
+                    Reason {
+                        id,
+                        event,
+                        call,
+                        count,
+                        confidence,
+                    },
+                ));
+            }
+        }
+        last &= weight < Weight::Heavy;
+    }
+    best.map(|(_, reason)| reason)
+}
+
+fn named(message: Option<Message<'_>>, call: &FailedCall) -> Named {
+    let Some(message) = message else {
+        return Named::Nothing;
+    };
+    let number = call.error.number;
+    let Some(object) = object(call) else {
+        return match message.names_error(number) {
+            true => Named::Half,
+            false => Named::Nothing,
+        };
+    };
+    if message.names_both(number, object) {
+        return Named::Both;
+    }
+    match message.names_error(number) || message.names_object(object) {
+        true => Named::Half,
+        false => Named::Nothing,
+    }
+}
+
+fn is_alike(one: &FailedCall, other: &FailedCall) -> bool {
+    one.syscall == other.syscall && one.error == other.error && object(one) == object(other)
+}
+
+/// The process made others after that time, so it lived with what had failed.
+fn went_on(case: &Case, id: ProcessId, time_ns: u64) -> bool {
+    case.process(id)
+        .children
+        .iter()
+        .any(|child| case.born_ns(*child) > time_ns)
+}
