@@ -1,18 +1,21 @@
 //! Short of memory without an OOM kill: slowed down, refused, or killed by a program that watches.
 
+mod refused;
+
 use std::collections::{HashMap, HashSet};
 
-use super::oom::ended;
 use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Tagged, program_of};
-use crate::event::{Event, FailedCall, MemorySample, SignalGenerated, What};
+use crate::event::{Event, MemorySample, SignalGenerated, What};
 use crate::render;
+
+use super::oom::ended;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "mem-high-throttle",
             about: "the kernel slows the program down at memory.high, and kills nobody",
-            alternatives: &[],
+            alternatives: &[CPU_LIMIT],
         },
         Rule {
             id: "mem-high-then-kill",
@@ -22,17 +25,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "mem-thrash-no-kill",
             about: "at the limit, the same pages of files are dropped and read again and again",
-            alternatives: &[],
+            alternatives: &["files that it reads over and over although there is room"],
         },
         Rule {
             id: "enomem-not-oom",
-            about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
-            alternatives: &[],
+            about: "memory was refused with ENOMEM, nobody was OOM-killed",
+            alternatives: &[refused::ANOTHER_LIMIT],
         },
         Rule {
             id: "kill-userspace-oomd",
             about: "a program that watches memory, such as systemd-oomd, killed; the kernel did not",
-            alternatives: &[],
+            alternatives: &["a reason of its own that has nothing to do with memory"],
         },
     ],
     rank: Rank::Problem,
@@ -57,7 +60,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .into_iter()
             .map(|one| ("mem-thrash-no-kill", one)),
     );
-    found.extend(refused(case).into_iter().map(|one| ("enomem-not-oom", one)));
+    found.extend(
+        refused::analyse(case)
+            .into_iter()
+            .map(|one| ("enomem-not-oom", one)),
+    );
     found.extend(
         oomd(case)
             .into_iter()
@@ -65,6 +72,8 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     );
     found
 }
+
+const CPU_LIMIT: &str = "the CPU limit";
 
 /// So many times over memory.high, and it is no accident.
 const OFTEN: u64 = 10;
@@ -105,7 +114,7 @@ fn with_high(case: &Case, finding: Finding, count: u64) -> Finding {
     ));
     if let Some((us, over_ns)) = stalled(case) {
         finding = finding.fact(format!(
-            "all its tasks stood still for memory during {} of {}",
+            "all its tasks were stalled on memory for {} of {}",
             render::duration(us.saturating_mul(1000)),
             render::duration(over_ns)
         ));
@@ -135,40 +144,46 @@ fn throttled(case: &Case) -> Vec<Finding> {
     );
     let still = stalled(case).map(|(us, ns)| (us.saturating_mul(1000), ns));
     let how_long = still.map_or_else(String::new, |(stalled, _)| {
-        format!(": it stood still for {}", render::duration(stalled))
+        format!(
+            "; all its tasks were stalled on memory for {}",
+            render::duration(stalled)
+        )
     });
     let much = still.is_some_and(|(stalled, over)| stalled >= over / 100 * STILL);
     let cpu = case.counter_growth(0, "cpu.stat:nr_throttled");
-    let mut finding = with_high(
+    let finding = with_high(
         case,
         Finding::new(format!(
-            "The jail was neither killed nor running: the kernel slowed it down each time it went over \
-             {limit}, {} times{how_long}.",
+            "The jail went over {limit} {} times{how_long}. Nobody was OOM-killed.",
             render::count(count)
         )),
         count,
     )
-    .about(case.pid1());
-    finding = match cpu {
-        Some(0) | None => finding.not("the CPU limit", "no period was cut short by it"),
+    .about(case.pid1())
+    .proven()
+    .not(
+        "an OOM kill",
+        "no process of the jail was chosen by the OOM killer",
+    )
+    .relies_on_all(&["oom-kill"])
+    .cause(
+        "The kernel slows a program down each time that it goes over memory.high.",
+        match much {
+            true => Confidence::Proven,
+            false => Confidence::Likely,
+        },
+    );
+    let finding = match cpu {
+        Some(0) | None => finding.not(CPU_LIMIT, "no period was cut short by it"),
         Some(periods) => finding.fact(format!(
             "the CPU limit cut short {} periods as well",
             render::count(periods)
         )),
     };
-    vec![
-        finding
-            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
-            .relies_on_all(&["oom-kill"])
-            .confidence(match (much, cpu) {
-                (true, Some(0) | None) => Confidence::Proven,
-                _ => Confidence::Likely,
-            })
-            .remedy(
-                "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has \
-                 heap cannot get below memory.high again by itself.",
-            ),
-    ]
+    vec![finding.remedy(
+        "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has anonymous \
+         memory cannot get below memory.high again by itself.",
+    )]
 }
 
 fn throttled_then_killed(case: &Case) -> Vec<Finding> {
@@ -181,8 +196,7 @@ fn throttled_then_killed(case: &Case) -> Vec<Finding> {
         with_high(
             case,
             Finding::new(format!(
-                "There was a warning: before the OOM kill the jail went over memory.high{limit} {} times and \
-                 was slowed down for it.",
+                "Before the OOM kill the jail went over memory.high{limit} {} times.",
                 render::count(count)
             ))
             .shown_by(kill, "the OOM kill"),
@@ -232,20 +246,24 @@ fn thrashing(case: &Case) -> Vec<Finding> {
     let half = stood.is_some_and(|(stalled, over)| stalled >= over / 2);
     let still = stood.map_or_else(String::new, |(stalled, over)| {
         format!(
-            " and stood still for {} of {}",
+            "; all its tasks were stalled on memory for {} of {}",
             render::duration(stalled),
             render::duration(over)
         )
     });
+    let remedy = match case.header.host.cgroup_mode.as_str() {
+        "v2" => "Give it more memory (--memory), or protect what it needs (memory.low).",
+        _ => "Give it more memory (--memory), or have it read less at a time.",
+    };
     vec![
         Finding::new(format!(
-            "At its memory limit for {}, the jail read {} of files again that had been dropped moments \
-             before{still}: it is alive but gets nowhere, and nothing is killed, since there is always \
-             something to drop.",
+            "At its memory limit for {}, the jail read {} of files again that the kernel had dropped from the \
+             page cache a moment before{still}. Nobody was OOM-killed.",
             render::duration(took_ns),
             render::bytes(again.saturating_mul(page))
         ))
         .about(case.pid1())
+        .proven()
         .shown_by(
             first,
             format!("{} of its limit in use", render::bytes(before.usage_bytes)),
@@ -256,110 +274,19 @@ fn thrashing(case: &Case) -> Vec<Finding> {
         )
         .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
         .relies_on_all(&["oom-kill"])
-        .confidence(match half {
-            true => Confidence::Proven,
-            false => Confidence::Likely,
-        })
-        .remedy(
-            "Give it more memory, protect what it needs (memory.low), or have something outside watch its \
-             progress and end it.",
-        ),
-    ]
-}
-
-/// Calls that ask for memory.
-const ASKING: &[&str] = &[
-    "mmap", "brk", "mremap", "mprotect", "mlock", "mlock2", "mlockall",
-];
-/// A refusal this long before the end is not what ended it, nanoseconds.
-const RECENT_NS: u64 = 2_000_000_000;
-
-fn refused(case: &Case) -> Vec<Finding> {
-    if case.oom_kills().next().is_some() {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    for (id, event, calls) in case.all_failed_calls() {
-        let Some(call) = calls.calls.iter().rev().find(|call| {
-            call.error.number == libc::ENOMEM
-                && ASKING.contains(&call.syscall.name.as_str())
-                && call.before_ns <= RECENT_NS
-        }) else {
-            continue;
-        };
-        let Some((_, exit)) = case.exit(id) else {
-            continue;
-        };
-        let (limit, certain) = limit_of(case, call);
-        let asked = asked(call).map_or_else(String::new, |bytes| {
-            format!(" for {}", render::bytes(bytes))
-        });
-        found.push(
-            Finding::new(format!(
-                "{} asked{asked} ({}), was refused (ENOMEM) {limit}, and {}. Nobody was OOM-killed.",
-                case.name(id),
-                render::escape(&call.syscall.name),
-                ended(&exit.status)
-            ))
-            .about([id])
-            .shown_by(
-                event,
-                format!(
-                    "{} failed with ENOMEM {} before the end",
-                    render::escape(&call.syscall.name),
-                    render::duration(call.before_ns)
-                ),
-            )
-            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
-            .relies_on_all(&["oom-kill"])
-            .confidence(match certain {
+        .cause(
+            "What it works on does not fit the limit. There is always page cache to drop, so nothing is killed.",
+            match half {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
-            })
-            .remedy(
-                "Raise that limit (--rlimit as=, data=, memlock=; vm.overcommit_memory, vm.max_map_count for \
-                 the machine); the jail's memory limit has nothing to do with it.",
-            ),
-        );
-    }
-    found
-}
-
-/// How much a call asked for, bytes.
-fn asked(call: &FailedCall) -> Option<u64> {
-    let index = match call.syscall.name.as_str() {
-        "mmap" | "mlock" | "mlock2" => 1,
-        "mremap" => 2,
-        _ => return None,
-    };
-    call.args.get(index).copied().filter(|bytes| *bytes > 0)
-}
-
-/// The limit that refused, in words, and whether it can be no other.
-fn limit_of(case: &Case, call: &FailedCall) -> (String, bool) {
-    let set = |name: &str| case.header.jail.rlimits.get(name).copied().flatten();
-    let names: &[(&str, &str)] = match call.syscall.name.as_str() {
-        "mlock" | "mlock2" | "mlockall" => &[("memlock", "locked memory (RLIMIT_MEMLOCK)")],
-        _ => &[
-            ("as", "address space (RLIMIT_AS)"),
-            ("data", "data (RLIMIT_DATA)"),
-        ],
-    };
-    match names
-        .iter()
-        .find_map(|(name, words)| Some((words, set(name)?)))
-    {
-        Some((words, bytes)) => (
-            format!("by its limit of {words}, {}", render::bytes(bytes)),
-            true,
-        ),
-        None => (
-            "by the machine's rules on memory (vm.overcommit_memory, vm.max_map_count) or a limit of its \
-             own"
-                .to_owned(),
-            false,
-        ),
-    }
+            },
+        )
+        .not(
+            "files that it reads over and over although there is room",
+            "it was at its limit all the time",
+        )
+        .remedy(remedy),
+    ]
 }
 
 /// Programs that kill when memory runs short, with what they go by.
@@ -413,10 +340,15 @@ fn oomd(case: &Case) -> Vec<Finding> {
     };
     let known = case.sender(&event.task).is_some();
     let mut finding = Finding::new(format!(
-        "{name} killed {target}{more} with {} because of {by}, not the kernel: no memory limit was hit.",
+        "{name} sent {} to {target}{more}.",
         signal.signal.name
     ))
-    .about(victims.iter().filter_map(|(_, signal, _)| case.process_of(&signal.target)));
+    .proven()
+    .about(
+        victims
+            .iter()
+            .filter_map(|(_, signal, _)| case.process_of(&signal.target)),
+    );
     for (event, signal, _) in victims.iter().take(4) {
         finding = finding.shown_by(
             event,
@@ -439,16 +371,16 @@ fn oomd(case: &Case) -> Vec<Finding> {
     }
     vec![
         finding
-            .not(
-                "a stop by an operator or a runtime",
-                format!("the sender is {name}"),
+            .cause(
+                format!("It goes by {by}."),
+                match known && !oom {
+                    true => Confidence::Likely,
+                    false => Confidence::ConsistentWith,
+                },
             )
-            .confidence(match known && !oom {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            })
+            .or("a reason of its own that has nothing to do with memory")
             .remedy(
-                "Change what it goes by, exempt this program, or make the program use less memory.",
+                "Change what it goes by, exempt this program, or have the program use less memory.",
             ),
     ]
 }

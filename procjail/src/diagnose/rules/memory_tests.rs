@@ -75,14 +75,58 @@ fn enomem_names_the_limit_that_is_set() {
     let mut scene = Scene::new(&["app"]);
     scene.exit(100, app(), -libc::SIGABRT, mib(5));
     scene.refused_calls(100, app(), &[("mmap", libc::ENOMEM)]);
-    let (confidence, verdict) = scene.expect("enomem-not-oom");
-    assert_eq!(confidence, Confidence::Likely);
-    assert!(verdict.contains("vm.overcommit_memory"), "{verdict}");
+    let found = scene.verdict("enomem-not-oom");
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    assert!(found.verdict().contains("vm.overcommit_memory"));
     let rlimits = &mut scene.header.jail.rlimits;
     rlimits.insert("as".into(), Some(mib(512)));
-    let (confidence, verdict) = scene.expect("enomem-not-oom");
-    assert_eq!(confidence, Confidence::Proven);
-    assert!(verdict.contains("RLIMIT_AS"), "{verdict}");
+    let found = scene.verdict("enomem-not-oom");
+    assert_eq!(found.sure(), Confidence::Proven);
+    assert!(found.verdict().contains("RLIMIT_AS"), "{}", found.verdict());
+}
+
+#[test]
+fn a_limit_that_was_set_inside_is_inherited() {
+    let child = inside(2, "java");
+    let mut scene = Scene::new(&["sh"]);
+    let change = LimitChanged {
+        target: inside(1, "sh"),
+        resource: "as".into(),
+        soft: Some(mib(100)),
+        hard: None,
+    };
+    scene
+        .at(5, inside(1, "sh"), What::LimitChanged(change))
+        .fork(10, inside(1, "sh"), &child)
+        .exit_to(100, &child, inside(1, "sh"), 1 << 8)
+        .refused_calls(100, &child, &[("mmap", libc::ENOMEM)])
+        .reap(101, inside(1, "sh"), &child)
+        .end(102, inside(1, "sh"), 1 << 8);
+    let found = scene.verdict("enomem-not-oom");
+    assert!(
+        found
+            .verdict()
+            .contains("100.0 MiB, which sh (PID 1) had set"),
+        "{}",
+        found.verdict()
+    );
+    // It comes before the exit code that it became.
+    assert_eq!(
+        scene.ids().first().map(String::as_str),
+        Some("enomem-not-oom")
+    );
+}
+
+#[test]
+fn a_refusal_that_was_survived_is_a_note() {
+    let mut scene = Scene::new(&["app"]);
+    scene
+        .exit(100, app(), 0, mib(5))
+        .refused_calls(100, app(), &[("mmap", libc::ENOMEM)]);
+    assert_eq!(
+        scene.verdict("enomem-not-oom").rank,
+        crate::diagnose::Rank::Note
+    );
 }
 
 #[test]
@@ -103,13 +147,19 @@ fn a_watcher_is_known_by_its_name_and_better_by_its_file() {
     let mut scene = Scene::new(&["app"]);
     scene.signal(100, killer.clone(), app(), libc::SIGKILL, 0);
     scene.exit(101, app(), -libc::SIGKILL, mib(5));
-    assert_eq!(scene.expect("kill-userspace-oomd").0, Confidence::Likely);
+    assert_eq!(
+        scene.verdict("kill-userspace-oomd").sure(),
+        Confidence::ConsistentWith
+    );
     let sender = Sender {
         exe: "/usr/lib/systemd/systemd-oomd".into(),
         ..Sender::default()
     };
     scene.at(100, killer, What::Sender(sender));
-    assert_eq!(scene.expect("kill-userspace-oomd").0, Confidence::Proven);
+    assert_eq!(
+        scene.verdict("kill-userspace-oomd").sure(),
+        Confidence::Likely
+    );
     let mut other = Scene::new(&["app"]);
     other.signal(100, outside(801, "systemd"), app(), libc::SIGKILL, 0);
     other.exit(101, app(), -libc::SIGKILL, mib(5));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::kill::{Kill, ended};
 use crate::diagnose::{Case, Origin, Passing, ProcessId, is_bad};
-use crate::event::{Event, Moment, What};
+use crate::event::{Event, Moment, Snapshot, What};
 use crate::render;
 
 /// A parent that ends badly this soon after it collected a victim is taken to end because of it, nanoseconds;
@@ -253,13 +253,16 @@ pub fn waiting<'a>(case: &'a Case, kill: &Kill<'_>) -> Option<Waiting<'a>> {
                 )
         })
         .collect();
-    let busy = looks.iter().any(|(_, look)| {
-        look.threads
-            .iter()
-            .any(|thread| matches!(thread.state.as_str(), "R" | "D"))
-            || look.processes.iter().any(|one| !one.listening.is_empty())
-    });
-    if lively || busy {
+    let asleep = |look: &Snapshot| {
+        let awake = |state: &str| matches!(state, "R" | "D");
+        look.threads.iter().all(|thread| !awake(&thread.state))
+    };
+    // Who is signalled wakes up for a moment.
+    let seen = looks.iter().find(|(_, look)| asleep(look));
+    let serves = looks
+        .iter()
+        .any(|(_, look)| look.processes.iter().any(|one| !one.listening.is_empty()));
+    if lively || serves || (seen.is_none() && !looks.is_empty()) {
         return None;
     }
     let replaced_by = case
@@ -273,6 +276,6 @@ pub fn waiting<'a>(case: &'a Case, kill: &Kill<'_>) -> Option<Waiting<'a>> {
         reap,
         replaced_by,
         idle_ns,
-        seen: looks.first().map(|(event, _)| *event),
+        seen: seen.map(|(event, _)| *event),
     })
 }
