@@ -200,6 +200,11 @@ fn share(kill: &Kill<'_>) -> Option<String> {
             "It held {} of {kind}, {part}% of the limit.",
             render::bytes(bytes.min(limit))
         ),
+        _ if percent(memory.file_bytes, limit) >= MOST => format!(
+            "It held {} itself, and had {} of files mapped.",
+            render::bytes(held(memory)),
+            render::bytes(memory.file_bytes)
+        ),
         _ => format!("It held only {} itself.", render::bytes(held(memory))),
     })
 }

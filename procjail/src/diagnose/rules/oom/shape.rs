@@ -112,7 +112,8 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
         }
         (None, Some(makeup)) => {
             let (kind, bytes) = makeup.largest();
-            if kind == ANON {
+            let mapped = percent(kill.oom.memory.file_bytes, usage) > LITTLE;
+            if kind == ANON || kind == FILE && mapped {
                 return None;
             }
             Finding::new(format!(
