@@ -173,6 +173,7 @@ scenarios! {
     abrt_self = "abrt-self",
     abrt_watchdog = "abrt-watchdog",
     ill_cpu_feature = "ill-cpu-feature",
+    ill_trap = "ill-trap",
     fpe = "fpe",
     trap_unhandled = "trap-unhandled",
     sigbus_shm_full = "sigbus-shm-full",

@@ -7,12 +7,14 @@ use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Ta
 use crate::event::{Event, MemorySample, SignalGenerated, What};
 use crate::render;
 
+use super::oom::ended;
+
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "mem-high-throttle",
             about: "the kernel slows the program down at memory.high, and kills nobody",
-            alternatives: &[],
+            alternatives: &[CPU_LIMIT],
         },
         Rule {
             id: "mem-high-then-kill",
@@ -22,7 +24,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "mem-thrash-no-kill",
             about: "at the limit, the same pages of files are dropped and read again and again",
-            alternatives: &[],
+            alternatives: &["files that it reads over and over although there is room"],
         },
         Rule {
             id: "enomem-not-oom",
@@ -32,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kill-userspace-oomd",
             about: "a program that watches memory, such as systemd-oomd, killed; the kernel did not",
-            alternatives: &[],
+            alternatives: &["a reason of its own that has nothing to do with memory"],
         },
     ],
     rank: Rank::Problem,
@@ -69,6 +71,8 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     );
     found
 }
+
+const CPU_LIMIT: &str = "the CPU limit";
 
 /// So many times over memory.high, and it is no accident.
 const OFTEN: u64 = 10;
@@ -109,7 +113,7 @@ fn with_high(case: &Case, finding: Finding, count: u64) -> Finding {
     ));
     if let Some((us, over_ns)) = stalled(case) {
         finding = finding.fact(format!(
-            "all its tasks stood still for memory during {} of {}",
+            "all its tasks were stalled on memory for {} of {}",
             render::duration(us.saturating_mul(1000)),
             render::duration(over_ns)
         ));
@@ -139,40 +143,46 @@ fn throttled(case: &Case) -> Vec<Finding> {
     );
     let still = stalled(case).map(|(us, ns)| (us.saturating_mul(1000), ns));
     let how_long = still.map_or_else(String::new, |(stalled, _)| {
-        format!(": it stood still for {}", render::duration(stalled))
+        format!(
+            "; all its tasks were stalled on memory for {}",
+            render::duration(stalled)
+        )
     });
     let much = still.is_some_and(|(stalled, over)| stalled >= over / 100 * STILL);
     let cpu = case.counter_growth(0, "cpu.stat:nr_throttled");
-    let mut finding = with_high(
+    let finding = with_high(
         case,
         Finding::new(format!(
-            "The jail was neither killed nor running: the kernel slowed it down each time it went over \
-             {limit}, {} times{how_long}.",
+            "The jail went over {limit} {} times{how_long}. Nobody was OOM-killed.",
             render::count(count)
         )),
         count,
     )
-    .about(case.pid1());
-    finding = match cpu {
-        Some(0) | None => finding.not("the CPU limit", "no period was cut short by it"),
+    .about(case.pid1())
+    .proven()
+    .not(
+        "an OOM kill",
+        "no process of the jail was chosen by the OOM killer",
+    )
+    .relies_on_all(&["oom-kill"])
+    .cause(
+        "The kernel slows a program down each time that it goes over memory.high.",
+        match much {
+            true => Confidence::Proven,
+            false => Confidence::Likely,
+        },
+    );
+    let finding = match cpu {
+        Some(0) | None => finding.not(CPU_LIMIT, "no period was cut short by it"),
         Some(periods) => finding.fact(format!(
             "the CPU limit cut short {} periods as well",
             render::count(periods)
         )),
     };
-    vec![
-        finding
-            .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
-            .relies_on_all(&["oom-kill"])
-            .confidence(match (much, cpu) {
-                (true, Some(0) | None) => Confidence::Proven,
-                _ => Confidence::Likely,
-            })
-            .remedy(
-                "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has \
-                 heap cannot get below memory.high again by itself.",
-            ),
-    ]
+    vec![finding.remedy(
+        "Raise --memory-high, or drop it and let --memory kill: without swap a program that only has anonymous \
+         memory cannot get below memory.high again by itself.",
+    )]
 }
 
 fn throttled_then_killed(case: &Case) -> Vec<Finding> {
@@ -185,8 +195,7 @@ fn throttled_then_killed(case: &Case) -> Vec<Finding> {
         with_high(
             case,
             Finding::new(format!(
-                "There was a warning: before the OOM kill the jail went over memory.high{limit} {} times and \
-                 was slowed down for it.",
+                "Before the OOM kill the jail went over memory.high{limit} {} times.",
                 render::count(count)
             ))
             .shown_by(kill, "the OOM kill"),
@@ -236,20 +245,24 @@ fn thrashing(case: &Case) -> Vec<Finding> {
     let half = stood.is_some_and(|(stalled, over)| stalled >= over / 2);
     let still = stood.map_or_else(String::new, |(stalled, over)| {
         format!(
-            " and stood still for {} of {}",
+            "; all its tasks were stalled on memory for {} of {}",
             render::duration(stalled),
             render::duration(over)
         )
     });
+    let remedy = match case.header.host.cgroup_mode.as_str() {
+        "v2" => "Give it more memory (--memory), or protect what it needs (memory.low).",
+        _ => "Give it more memory (--memory), or have it read less at a time.",
+    };
     vec![
         Finding::new(format!(
-            "At its memory limit for {}, the jail read {} of files again that had been dropped moments \
-             before{still}: it is alive but gets nowhere, and nothing is killed, since there is always \
-             something to drop.",
+            "At its memory limit for {}, the jail read {} of files again that the kernel had dropped from the \
+             page cache a moment before{still}. Nobody was OOM-killed.",
             render::duration(took_ns),
             render::bytes(again.saturating_mul(page))
         ))
         .about(case.pid1())
+        .proven()
         .shown_by(
             first,
             format!("{} of its limit in use", render::bytes(before.usage_bytes)),
@@ -260,14 +273,18 @@ fn thrashing(case: &Case) -> Vec<Finding> {
         )
         .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
         .relies_on_all(&["oom-kill"])
-        .confidence(match half {
-            true => Confidence::Proven,
-            false => Confidence::Likely,
-        })
-        .remedy(
-            "Give it more memory, protect what it needs (memory.low), or have something outside watch its \
-             progress and end it.",
-        ),
+        .cause(
+            "What it works on does not fit the limit. There is always page cache to drop, so nothing is killed.",
+            match half {
+                true => Confidence::Proven,
+                false => Confidence::Likely,
+            },
+        )
+        .not(
+            "files that it reads over and over although there is room",
+            "it was at its limit all the time",
+        )
+        .remedy(remedy),
     ]
 }
 
@@ -322,10 +339,15 @@ fn oomd(case: &Case) -> Vec<Finding> {
     };
     let known = case.sender(&event.task).is_some();
     let mut finding = Finding::new(format!(
-        "{name} killed {target}{more} with {} because of {by}, not the kernel: no memory limit was hit.",
+        "{name} sent {} to {target}{more}.",
         signal.signal.name
     ))
-    .about(victims.iter().filter_map(|(_, signal, _)| case.process_of(&signal.target)));
+    .proven()
+    .about(
+        victims
+            .iter()
+            .filter_map(|(_, signal, _)| case.process_of(&signal.target)),
+    );
     for (event, signal, _) in victims.iter().take(4) {
         finding = finding.shown_by(
             event,
@@ -348,16 +370,16 @@ fn oomd(case: &Case) -> Vec<Finding> {
     }
     vec![
         finding
-            .not(
-                "a stop by an operator or a runtime",
-                format!("the sender is {name}"),
+            .cause(
+                format!("It goes by {by}."),
+                match known && !oom {
+                    true => Confidence::Likely,
+                    false => Confidence::ConsistentWith,
+                },
             )
-            .confidence(match known && !oom {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            })
+            .or("a reason of its own that has nothing to do with memory")
             .remedy(
-                "Change what it goes by, exempt this program, or make the program use less memory.",
+                "Change what it goes by, exempt this program, or have the program use less memory.",
             ),
     ]
 }

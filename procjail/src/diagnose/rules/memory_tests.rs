@@ -75,9 +75,9 @@ fn enomem_names_the_limit_that_is_set() {
     let mut scene = Scene::new(&["app"]);
     scene.exit(100, app(), -libc::SIGABRT, mib(5));
     scene.refused_calls(100, app(), &[("mmap", libc::ENOMEM)]);
-    let (confidence, verdict) = scene.expect("enomem-not-oom");
-    assert_eq!(confidence, Confidence::Likely);
-    assert!(verdict.contains("vm.overcommit_memory"), "{verdict}");
+    let found = scene.verdict("enomem-not-oom");
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    assert!(found.verdict().contains("vm.overcommit_memory"));
     let rlimits = &mut scene.header.jail.rlimits;
     rlimits.insert("as".into(), Some(mib(512)));
     let found = scene.verdict("enomem-not-oom");
@@ -137,13 +137,19 @@ fn a_watcher_is_known_by_its_name_and_better_by_its_file() {
     let mut scene = Scene::new(&["app"]);
     scene.signal(100, killer.clone(), app(), libc::SIGKILL, 0);
     scene.exit(101, app(), -libc::SIGKILL, mib(5));
-    assert_eq!(scene.expect("kill-userspace-oomd").0, Confidence::Likely);
+    assert_eq!(
+        scene.verdict("kill-userspace-oomd").sure(),
+        Confidence::ConsistentWith
+    );
     let sender = Sender {
         exe: "/usr/lib/systemd/systemd-oomd".into(),
         ..Sender::default()
     };
     scene.at(100, killer, What::Sender(sender));
-    assert_eq!(scene.expect("kill-userspace-oomd").0, Confidence::Proven);
+    assert_eq!(
+        scene.verdict("kill-userspace-oomd").sure(),
+        Confidence::Likely
+    );
     let mut other = Scene::new(&["app"]);
     other.signal(100, outside(801, "systemd"), app(), libc::SIGKILL, 0);
     other.exit(101, app(), -libc::SIGKILL, mib(5));

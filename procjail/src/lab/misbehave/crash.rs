@@ -13,6 +13,8 @@ pub(super) const ACTS: &[Act] = &[
     #[cfg(target_arch = "x86_64")]
     ("divide", divide),
     ("illegal", illegal),
+    #[cfg(target_arch = "x86_64")]
+    ("lacking", lacking),
     ("trap", trap),
     ("bus", bus),
     ("forbidden-call", forbidden_call),
@@ -100,6 +102,17 @@ fn divide(_: &Arguments<'_>) -> i32 {
         );
     }
     quotient as i32
+}
+
+/// Comes to an instruction that is encoded as one of an extension and that no processor has.
+#[cfg(target_arch = "x86_64")]
+fn lacking(_: &Arguments<'_>) -> i32 {
+    // SAFETY: none: the process is meant to fault, and has nothing else to do.
+    unsafe {
+        // VEX, and an operation code that is not taken.
+        std::arch::asm!(".byte 0xc4, 0xe2, 0x78, 0xff, 0xc0");
+    }
+    1
 }
 
 /// Comes to an instruction that no processor executes.

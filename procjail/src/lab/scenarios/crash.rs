@@ -47,11 +47,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         never: &["abrt-self"],
         ..CRASH
     },
+    #[cfg(target_arch = "x86_64")]
     Scenario {
         id: "ill-cpu-feature",
-        about: "the program comes to an instruction that the processor does not execute",
+        about: "the program comes to an instruction of an extension that the processor does not have",
+        app: &["lacking"],
+        never: &["trap-unhandled", "segv-fault", "ill-trap"],
+        ..CRASH
+    },
+    Scenario {
+        id: "ill-trap",
+        about: "the program comes to an instruction that is defined to fault, as compilers put it for a failed check",
         app: &["illegal"],
-        never: &["trap-unhandled", "segv-fault"],
+        never: &["trap-unhandled", "segv-fault", "ill-cpu-feature"],
         ..CRASH
     },
     #[cfg(target_arch = "x86_64")]

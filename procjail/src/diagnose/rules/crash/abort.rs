@@ -1,7 +1,8 @@
 //! SIGABRT.
 
+use super::words::last_words;
 use super::{Crash, alike, crashes, ids, names, segv, thread};
-use crate::diagnose::{Case, Finding, Origin, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
 use crate::event::{Event, SignalResult};
 use crate::render;
 
@@ -23,9 +24,29 @@ pub(super) fn ignored(case: &Case, id: ProcessId) -> Option<&Event> {
         .map(|(event, _)| event)
 }
 
-const FIX: &str = "Read what the program wrote to stderr last: abort() follows a failed assertion, an \
-    uncaught exception, a corrupted heap or a runtime out of memory, and says which. For its stack, record \
-    a core (--rlimit core=unlimited).";
+const READ: &str = "Read what the program wrote to stderr last: abort(3) follows a failed assertion, an uncaught \
+    exception, a corrupted heap or a runtime out of memory, and mostly says which. For its stack, record a core \
+    (--rlimit core=unlimited).";
+
+/// Why it aborted, by its last words, and what to do then.
+fn why(case: &Case, id: ProcessId, finding: Finding) -> Finding {
+    let Some(words) = last_words(case, id) else {
+        return finding.remedy(READ);
+    };
+    let finding = words.show(finding);
+    let Some(means) = words.means else {
+        return finding.remedy(READ);
+    };
+    finding
+        .cause(
+            format!("It was {means}: {}.", words.quoted()),
+            Confidence::Likely,
+        )
+        .remedy(
+            "Find the place that its message names; for the stack of that moment, record a core (--rlimit \
+             core=unlimited) and open it in a debugger.",
+        )
+}
 
 pub(super) fn itself(case: &Case) -> Vec<Finding> {
     let mut aborted = crashes(case, libc::SIGABRT);
@@ -61,8 +82,8 @@ fn aborted_itself(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Findin
     .not(
         "somebody else's SIGABRT, such as a watchdog's",
         "the sender is the process itself",
-    )
-    .remedy(FIX);
+    );
+    let finding = why(case, first.id, finding);
     match case.exit(first.id) {
         Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
         None => finding,
@@ -75,18 +96,19 @@ fn pid1_aborted(case: &Case, pid1: ProcessId) -> Option<Finding> {
     let (exit, ended) = case.exit(pid1)?;
     ended.status.signal.as_ref()?;
     segv::noticed(case, pid1).is_none().then(|| {
-        Finding::new(format!(
-            "{} aborted itself; as the kernel discards SIGABRT for PID 1, abort() went on to an instruction \
-             that faults, so that it {}.",
+        let finding = Finding::new(format!(
+            "{} sent itself SIGABRT, which the kernel dropped, as PID 1 has no handler for it. It {} {} later, \
+             as abort(3) goes on to an instruction that faults.",
             case.name(pid1),
             case.did_end(&ended.status),
+            case.between(sent, exit),
         ))
         .proven()
         .about([pid1])
         .shown_by(sent, "it sent SIGABRT to itself: ignored, as PID 1 has no handler for it")
         .shown_by(exit, render::status(&ended.status))
-        .not("a bad access to memory", "the fault follows the SIGABRT at once, and is abort()'s second try")
-        .remedy(FIX)
+        .not("a bad access to memory", "the fault follows the SIGABRT at once");
+        why(case, pid1, finding)
     })
 }
 
@@ -105,10 +127,15 @@ pub(super) fn watchdog(case: &Case) -> Vec<Finding> {
             let first = group.first()?;
             let who = case.who(&first.event.task);
             let finding = Finding::new(format!(
-                "{} was aborted from outside the jail by {who}, as watchdogs do with a program that no \
-                 longer reports to them.",
+                "{} was sent SIGABRT from outside the jail by {who}.",
                 names(case, &ids(&group)),
             ))
+            .proven()
+            .cause(
+                "A watchdog, whose reports the program no longer made.",
+                Confidence::Likely,
+            )
+            .or("somebody who wanted a core dump")
             .about(ids(&group))
             .shown_by(first.event, format!("{who} sent SIGABRT"))
             .not("a program that aborts itself", "the sender is another process")

@@ -1,7 +1,7 @@
 //! SIGBUS: a page of a mapping has nothing behind it.
 
 use super::{Crash, alike, crashes, faults, ids, names, thread};
-use crate::diagnose::{Case, Finding};
+use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, What};
 use crate::render;
 
@@ -72,7 +72,12 @@ fn without_page(case: &Case) -> Vec<Vec<Crash<'_>>> {
     alike(case, crashes, |_| ())
 }
 
-fn found(case: &Case, group: &[Crash<'_>], why: &str, fix: &str) -> Option<Finding> {
+/// `2 MiB`: where a huge page begins.
+const HUGE_BYTES: u64 = 2 << 20;
+
+/// What is known of such a crash: the kernel had no page for an address that is mapped. Of which kind the mapping is
+/// the trace does not say.
+fn found(case: &Case, group: &[Crash<'_>]) -> Option<Finding> {
     let first = group.first()?;
     let place = first
         .signal
@@ -81,20 +86,32 @@ fn found(case: &Case, group: &[Crash<'_>], why: &str, fix: &str) -> Option<Findi
         .map_or_else(String::new, |fault| format!(" at 0x{:x}", fault.address));
     Some(
         Finding::new(format!(
-            "{} crashed{}: it touched a page{place} of a mapped file that the kernel could not provide \
-             (SIGBUS, which a shell reports as 135): {why}.",
+            "{} crashed{}: it touched mapped memory{place} for which the kernel had no page (SIGBUS, which a shell \
+             reports as 135).",
             names(case, &ids(group)),
             thread(first),
         ))
-        .consistent()
+        .proven()
         .about(ids(group))
         .shown_by(
             first.event,
             format!("a fault of the processor: {}", first.signal.code.name),
         )
-        .not("bad memory of the machine", "that has codes of its own (BUS_MCEERR_AR, BUS_MCEERR_AO)")
-        .remedy(fix),
+        .not(
+            "bad memory of the machine",
+            "that has codes of its own (BUS_MCEERR_AR, BUS_MCEERR_AO)",
+        ),
     )
+}
+
+const HUGE: &str = "anonymous huge pages (MAP_HUGETLB) of which none was left";
+
+/// The first byte of a huge page was touched: such mappings begin there.
+fn starts_huge(group: &[Crash<'_>]) -> bool {
+    group
+        .first()
+        .and_then(|crash| crash.signal.fault.as_ref())
+        .is_some_and(|fault| fault.address > 0 && fault.address % HUGE_BYTES == 0)
 }
 
 pub(super) fn shm_full(case: &Case) -> Vec<Finding> {
@@ -104,21 +121,23 @@ pub(super) fn shm_full(case: &Case) -> Vec<Finding> {
     without_page(case)
         .iter()
         .filter_map(|group| {
-            let finding = found(
-                case,
-                group,
-                "most likely its tmpfs, such as /dev/shm, is full",
-                "Give the tmpfs more room (containers get 64 MiB of /dev/shm unless told otherwise), or use \
-                 less; posix_fallocate(3) before mapping turns the crash into an error. If the tmpfs has \
-                 room, the file was cut short while it was mapped.",
-            )?;
-            let finding = match full.event {
+            let finding = found(case, group)?
+                .cause(
+                    "The mapped file lies in a tmpfs, such as /dev/shm, and that is full.",
+                    match full.refused {
+                        true => Confidence::Likely,
+                        false => Confidence::ConsistentWith,
+                    },
+                )
+                .or("a file that was cut while it was mapped")
+                .or(HUGE)
+                .remedy(
+                    "Give the tmpfs more room (containers get 64 MiB of /dev/shm unless told otherwise), or use \
+                     less; posix_fallocate(3) before mapping turns the crash into an error.",
+                );
+            Some(match full.event {
                 Some(event) => finding.shown_by(event, full.what.clone()),
                 None => finding.fact(full.what.clone()),
-            };
-            Some(match full.refused {
-                true => finding.confidence(crate::diagnose::Confidence::Likely),
-                false => finding,
             })
         })
         .collect()
@@ -131,21 +150,40 @@ pub(super) fn truncated(case: &Case) -> Vec<Finding> {
     without_page(case)
         .iter()
         .filter_map(|group| {
-            let finding = found(
-                case,
-                group,
-                "most likely the file is shorter than the mapping, as somebody cut it",
-                "Don't cut or rewrite files in place while others have them mapped: write a new file and \
-                 rename it. Databases, indexes and log files that are copied over are the usual ones. A disk \
-                 that fails to be read, or exhausted huge pages, look the same.",
-            )?;
-            Some(finding.not(
-                "a full tmpfs",
-                "the jail has no tmpfs of its own, and no write failed for want of room",
-            ))
+            let finding = found(case, group)?.not(
+                "a full tmpfs of the jail's own",
+                "the jail has none, and no write failed for want of room",
+            );
+            Some(match starts_huge(group) {
+                true => finding
+                    .cause(
+                        "Anonymous huge pages (MAP_HUGETLB) of which none was left: the address is a multiple of 2 MiB.",
+                        Confidence::ConsistentWith,
+                    )
+                    .or("a file that is shorter than its mapping, as somebody cut it")
+                    .or("a disk that could not be read")
+                    .remedy(
+                        "See whether the program asks for huge pages (MAP_HUGETLB, hugetlbfs) and how many are left \
+                         (HugePages_Free in /proc/meminfo, hugetlb limits of the cgroup).",
+                    ),
+                false => finding
+                    .cause(
+                        "A file that is shorter than its mapping, as somebody cut it.",
+                        Confidence::ConsistentWith,
+                    )
+                    .or(HUGE)
+                    .or("a full tmpfs that the jail shares with the host")
+                    .or("a disk that could not be read")
+                    .remedy(
+                        "Don't cut or rewrite files in place while others have them mapped: write a new file and \
+                         rename it. Databases, indexes and log files that are copied over are the usual ones.",
+                    ),
+            })
         })
         .collect()
 }
+
+const INJECTED: &str = "an error that was injected (madvise(2) with MADV_HWPOISON)";
 
 pub(super) fn poisoned(case: &Case) -> Vec<Finding> {
     let mut crashes = crashes(case, libc::SIGBUS);
@@ -165,10 +203,10 @@ pub(super) fn poisoned(case: &Case) -> Vec<Finding> {
         .filter_map(|group| {
             let first = group.first()?;
             let finding = Finding::new(format!(
-                "{} was ended because the machine's memory is bad: it had its data in a page with an error \
-                 that cannot be corrected.",
+                "{} was sent SIGBUS with the code of a memory error that the machine cannot correct.",
                 names(case, &ids(group))
             ))
+            .proven()
             .about(ids(group))
             .shown_by(first.event, format!("SIGBUS with {}", first.signal.code.name))
             .not("a truncated file or a full tmpfs", "these have the code BUS_ADRERR")
@@ -176,8 +214,14 @@ pub(super) fn poisoned(case: &Case) -> Vec<Finding> {
             Some(match log {
                 Some((event, message)) => finding
                     .shown_by(event, render::escape(&message.text))
-                    .proven(),
-                None => finding.consistent(),
+                    .cause(
+                        "The machine's memory is bad: the kernel log names the page.",
+                        Confidence::Likely,
+                    )
+                    .or(INJECTED),
+                None => finding
+                    .cause("The machine's memory is bad.", Confidence::ConsistentWith)
+                    .or(INJECTED),
             })
         })
         .collect()

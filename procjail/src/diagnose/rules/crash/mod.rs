@@ -3,10 +3,12 @@
 mod abort;
 mod bus;
 mod fault;
+mod instruction;
 pub(super) mod seccomp;
 mod segv;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::HashMap;
 
@@ -19,32 +21,37 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "segv-fault",
             about: "the program accessed memory that it may not",
-            alternatives: &[],
+            alternatives: &["another bug that makes such an address"],
         },
         Rule {
             id: "segv-stack-overflow",
             about: "a thread's stack is exhausted",
-            alternatives: &[],
+            alternatives: &[segv::STACK_POINTER],
         },
         Rule {
             id: "segv-vsyscall",
             about: "an old C library calls the kernel in a way that this machine has switched off",
-            alternatives: &[],
+            alternatives: &["a wild jump"],
         },
         Rule {
             id: "abrt-self",
             about: "the program aborted itself",
-            alternatives: &[],
+            alternatives: &["an abort for another reason than its last words"],
         },
         Rule {
             id: "abrt-watchdog",
             about: "something outside the jail aborted the program",
-            alternatives: &[],
+            alternatives: &["somebody who wanted a core dump"],
         },
         Rule {
             id: "ill-cpu-feature",
             about: "the processor does not know an instruction",
-            alternatives: &[],
+            alternatives: &["a jump to data", "a trap that was put there on purpose"],
+        },
+        Rule {
+            id: "ill-trap",
+            about: "the program stopped itself at an instruction that is defined to fault",
+            alternatives: &["a jump to data that happens to have these bytes"],
         },
         Rule {
             id: "fpe",
@@ -54,22 +61,28 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "trap-unhandled",
             about: "a breakpoint or a deliberate trap, with no debugger there",
-            alternatives: &[],
+            alternatives: &["a breakpoint that was left"],
         },
         Rule {
             id: "sigbus-shm-full",
             about: "a mapped file's tmpfs is full",
-            alternatives: &[],
+            alternatives: &[
+                "a file that was cut while it was mapped",
+                "huge pages of which none was left",
+            ],
         },
         Rule {
             id: "sigbus-truncated",
             about: "a mapped file is shorter than its mapping",
-            alternatives: &[],
+            alternatives: &[
+                "huge pages of which none was left",
+                "a disk that could not be read",
+            ],
         },
         Rule {
             id: "sigbus-hwpoison",
             about: "the machine's memory is bad",
-            alternatives: &[],
+            alternatives: &["an error that was injected"],
         },
         Rule {
             id: "sigsys-seccomp",
@@ -115,11 +128,7 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .into_iter()
             .map(|one| ("abrt-watchdog", one)),
     );
-    found.extend(
-        fault::illegal(case)
-            .into_iter()
-            .map(|one| ("ill-cpu-feature", one)),
-    );
+    found.extend(fault::illegal(case));
     found.extend(fault::arithmetic(case).into_iter().map(|one| ("fpe", one)));
     found.extend(
         fault::trap(case)

@@ -1,7 +1,9 @@
 //! SIGSEGV.
 
+use super::instruction::{Instruction, instruction};
+use super::words::last_words;
 use super::{Crash, abort, alike, crashes, faults, ids, names, thread};
-use crate::diagnose::{Case, Finding, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId};
 use crate::event::{Event, Fault, SignalGenerated};
 use crate::render;
 
@@ -42,37 +44,97 @@ fn kind(signal: &SignalGenerated) -> Kind {
     }
 }
 
+/// What the processor's fault says.
 fn what(kind: Kind, fault: Option<&Fault>) -> String {
     let at = |fault: &Fault| format!("0x{:x}", fault.address);
     match (kind, fault) {
-        (Kind::Null, Some(fault)) if fault.address == 0 => {
-            "it accessed address 0: a null pointer".to_owned()
+        (Kind::Null, Some(fault)) => {
+            format!("it accessed address {}, where nothing is mapped", at(fault))
         }
-        (Kind::Null, Some(fault)) => format!(
-            "it accessed address {}: a null pointer with an offset of {}, as of a field",
-            at(fault),
-            render::bytes(fault.address)
-        ),
-        (Kind::NullCall, _) => "it called a function through a null pointer".to_owned(),
-        (Kind::Jump, Some(fault)) => format!(
-            "it jumped to {}, where there is no code (a bad function pointer or return address)",
-            at(fault)
-        ),
+        (Kind::NullCall, _) => "it called or jumped to address 0".to_owned(),
+        (Kind::Jump, Some(fault)) => format!("it jumped to {}, where there is no code", at(fault)),
         (Kind::Unmapped, Some(fault)) => {
             format!("it accessed {}, where nothing is mapped", at(fault))
         }
         (Kind::Forbidden, Some(fault)) => format!(
-            "it accessed {} in a way that the mapping there does not allow (such as writing to constants)",
+            "it accessed {} in a way that the mapping there does not allow",
             at(fault)
         ),
         (Kind::Forbidden, None) => {
             "it accessed a mapping in a way that this does not allow".to_owned()
         }
         (Kind::Impossible, _) => {
-            "it used an address that no memory can have, or an instruction that only the kernel may execute"
-                .to_owned()
+            "the processor refused an access or an instruction and names no address".to_owned()
         }
         _ => "it accessed an address where nothing is mapped".to_owned(),
+    }
+}
+
+const NOT_CANONICAL: &str = "A bad pointer, to an address that no memory can have (not canonical).";
+
+/// Why, as far as the fault tells.
+fn why(case: &Case, signal: &SignalGenerated, finding: Finding) -> Finding {
+    let fault = signal.fault.as_ref();
+    let likely = |finding: Finding, cause: String, other: &str| {
+        finding.cause(cause, Confidence::Likely).or(other)
+    };
+    match kind(signal) {
+        Kind::Null => likely(
+            finding,
+            match fault.map_or(0, |fault| fault.address) {
+                0 => "A null pointer.".to_owned(),
+                offset => format!(
+                    "A null pointer with an offset of {}, as of a field or an element.",
+                    render::bytes(offset)
+                ),
+            },
+            "a small number that was used as a pointer",
+        ),
+        Kind::NullCall => likely(
+            finding,
+            "A null function pointer.".to_owned(),
+            "a return address that was overwritten",
+        ),
+        Kind::Jump => likely(
+            finding,
+            "A bad function pointer.".to_owned(),
+            "a return address that was overwritten",
+        ),
+        Kind::Unmapped => likely(
+            finding,
+            "A bad pointer: not set, overwritten, or of memory that was freed.".to_owned(),
+            "an access beyond the end of an array",
+        ),
+        Kind::Forbidden => likely(
+            finding,
+            "A write to memory that is read-only, such as constants or code.".to_owned(),
+            "memory without any access, such as a guard page",
+        ),
+        Kind::Impossible => {
+            let code = fault.map_or(&[][..], |fault| &fault.code);
+            match instruction(&case.header.host.architecture, code) {
+                Instruction::Privileged(name) => likely(
+                    finding,
+                    format!("The instruction is {name}, which only the kernel may execute."),
+                    "a jump to data",
+                ),
+                Instruction::Aligned => likely(
+                    finding,
+                    "The instruction needs an address that is aligned to 16 bytes or more."
+                        .to_owned(),
+                    "an address that no memory can have",
+                ),
+                Instruction::Unknown => finding
+                    .cause(NOT_CANONICAL, Confidence::ConsistentWith)
+                    .or("an instruction that only the kernel may execute")
+                    .or("an access that is not aligned"),
+                _ => likely(
+                    finding,
+                    NOT_CANONICAL.to_owned(),
+                    "an access that is not aligned",
+                ),
+            }
+        }
     }
 }
 
@@ -108,8 +170,12 @@ fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
     .not(
         "a SIGSEGV that somebody sent",
         "one sent by kill(2) has no fault's code, and the sender is the process itself, in no system call",
-    )
-    .remedy(match &signal.fault {
+    );
+    finding = why(case, signal, finding);
+    if let Some(words) = last_words(case, first.id) {
+        finding = words.show(finding);
+    }
+    finding = finding.remedy(match &signal.fault {
         Some(fault) => format!(
             "Look up the instruction at 0x{:x} in the program or library that is loaded there; for its \
              stack and variables, record a core (--rlimit core=unlimited) and open it in a debugger.",
@@ -183,23 +249,32 @@ pub(super) fn stack_overflow(case: &Case) -> Vec<Finding> {
         .collect()
 }
 
+/// What looks like an exhausted stack.
+pub(super) const STACK_POINTER: &str = "a stack pointer that was overwritten";
+
 fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault) -> Finding {
     let main = first.event.task.tid == first.event.task.pid;
     let guard = first.signal.code.number == SEGV_ACCERR;
     let limit = case.header.jail.rlimits.get("stack").copied().flatten();
     let size = match (main, limit) {
-        (true, Some(bytes)) => format!(" of {}", render::bytes(bytes)),
+        (true, Some(bytes)) => format!(" (its limit is {})", render::bytes(bytes)),
         _ => String::new(),
     };
     let whose = match main {
-        true => format!("the main thread's stack{size} is exhausted"),
-        false => format!(
-            "the stack of its thread {} is exhausted",
-            first.event.task.tid
-        ),
+        true => format!("That is the main thread's stack{size}"),
+        false => format!("That is the stack of its thread {}", first.event.task.tid),
+    };
+    let overflow = |finding: Finding, confidence| {
+        finding
+            .cause("The stack is exhausted.", confidence)
+            .remedy(
+                "Find the recursion: the same functions repeat on the stack of a core (--rlimit core=unlimited). If it \
+                 is meant, give it more stack: --rlimit stack for the main thread, the thread's attributes for \
+                 others (musl gives them 128 KiB).",
+            )
     };
     let finding = Finding::new(format!(
-        "{} crashed: {whose} (a stack overflow: recursion without end, or too much on the stack).",
+        "{} crashed: it touched memory right at its stack pointer that it may not. {whose}.",
         names(case, &ids(group)),
     ))
     .about(ids(group))
@@ -213,28 +288,25 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
     .not(
         "a wild or null pointer",
         "the address is where the function was about to put something on its stack",
-    )
-    .remedy(
-        "Find the recursion: the same functions repeat on the stack of a core (--rlimit core=unlimited). \
-         If it is meant, give it more stack: --rlimit stack for the main thread, the thread's attributes \
-         for others (musl gives them 128 KiB).",
     );
     let finding = match case.exit(first.id) {
         Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
         None => finding,
     };
-    if guard {
-        return finding
-            .fact("what is mapped there allows no access at all, as the guard page below a stack does")
-            .proven();
+    let place = if guard {
+        Some("what is mapped there allows no access at all, as the guard page below a stack does")
+    } else if main && in_main_stack(fault.address) {
+        Some("the address lies where the kernel puts the main thread's stack")
+    } else {
+        None
+    };
+    match place {
+        Some(place) => {
+            let finding = finding.proven().fact(place).not(STACK_POINTER, place);
+            overflow(finding, Confidence::Proven)
+        }
+        None => overflow(finding, Confidence::Likely).or(STACK_POINTER),
     }
-    if main && in_main_stack(fault.address) {
-        return finding
-            .fact("the address lies where the kernel puts the main thread's stack")
-            .proven();
-    }
-    // A stack pointer that was overwritten would look the same.
-    finding
 }
 
 fn is_vsyscall(signal: &SignalGenerated) -> bool {
@@ -259,11 +331,15 @@ pub(super) fn vsyscall(case: &Case) -> Vec<Finding> {
                 _ => None,
             });
             let mut finding = Finding::new(format!(
-                "{} crashed: its C library calls the kernel through the vsyscall page, which this machine \
-                 has switched off; images from before 2013 do that.",
+                "{} crashed: it called into the vsyscall page (0xffffffffff600000), which is not mapped here.",
                 names(case, &ids(&group))
             ))
-            .consistent()
+            .proven()
+            .cause(
+                "Its C library is from before 2013 and calls the kernel that way, which this machine has switched off.",
+                Confidence::ConsistentWith,
+            )
+            .or("a wild jump")
             .about(ids(&group))
             .shown_by(first.event, "a fault in the page at 0xffffffffff600000")
             .remedy(

@@ -33,10 +33,14 @@ fn faults_are_told_apart_by_their_address() {
             .verdict()
     };
     assert!(verdict(0x18, 0x40_1000, 1).contains("an offset of 24 B"));
-    assert!(verdict(0, 0, 1).contains("called a function through a null pointer"));
+    assert!(verdict(0, 0, 1).contains("A null function pointer"));
     assert!(verdict(0xdead_0000, 0xdead_0000, 1).contains("it jumped to 0xdead0000"));
     assert!(verdict(0x40_2000, 0x40_1000, 2).contains("does not allow"));
-    assert!(verdict(0, 0x40_1000, 128).contains("no memory can have"));
+    assert!(verdict(0, 0x40_1000, 128).contains("names no address"));
+    // What the fault says is certain, what it stands for is not.
+    let null = crash(libc::SIGSEGV, 1, at(0, 0x40_1000)).verdict("segv-fault");
+    assert_eq!(null.confidence, Confidence::Proven);
+    assert_eq!(null.sure(), Confidence::Likely);
 }
 
 #[test]
@@ -115,15 +119,15 @@ fn the_vsyscall_page_is_known() {
         at(0xffff_ffff_ff60_0400, 0xffff_ffff_ff60_0400),
     );
     let found = scene.verdict("segv-vsyscall");
-    assert_eq!(found.confidence, Confidence::ConsistentWith);
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
     assert!(!scene.ids().contains(&"segv-fault".to_owned()));
 }
 
 #[test]
-fn bad_memory_takes_the_kernel_log_to_be_proven() {
+fn bad_memory_takes_the_kernel_log_to_be_likely() {
     let mut scene = crash(libc::SIGBUS, 4, None);
     assert_eq!(
-        scene.verdict("sigbus-hwpoison").confidence,
+        scene.verdict("sigbus-hwpoison").sure(),
         Confidence::ConsistentWith
     );
     let message = KernelMessage {
@@ -131,10 +135,8 @@ fn bad_memory_takes_the_kernel_log_to_be_proven() {
         text: "Memory failure: 0x1234: Sending SIGBUS to app:4131".to_owned(),
     };
     scene.at(5, inside(1, "app"), What::KernelMessage(message));
-    assert_eq!(
-        scene.verdict("sigbus-hwpoison").confidence,
-        Confidence::Proven
-    );
+    // An injected error looks the same.
+    assert_eq!(scene.verdict("sigbus-hwpoison").sure(), Confidence::Likely);
     let ids = scene.ids();
     assert!(!ids.contains(&"sigbus-truncated".to_owned()));
 }
@@ -145,7 +147,7 @@ fn a_full_tmpfs_is_likely_once_a_write_was_refused() {
     let refused = crate::diagnose::fixture::failed_call("write", libc::ENOSPC, None, &[]);
     scene.failed_calls(6, inside(1, "app"), vec![refused]);
     let found = scene.verdict("sigbus-shm-full");
-    assert_eq!(found.confidence, Confidence::Likely);
+    assert_eq!(found.sure(), Confidence::Likely);
 }
 
 #[test]
@@ -205,4 +207,91 @@ fn a_watchdog_is_outside() {
     };
     assert!(scene(&outside(1, "systemd")));
     assert!(!scene(&pid1));
+}
+
+/// A SIGILL at these bytes.
+fn illegal(code: &[u8]) -> Scene {
+    let mut place = at(0x40_1000, 0x40_1000);
+    if let Some(fault) = &mut place {
+        fault.code = code.to_vec();
+    }
+    let mut scene = crash(libc::SIGILL, 2, place);
+    scene.header.host.architecture = "x86_64".into();
+    scene
+}
+
+#[test]
+fn a_trap_of_the_compiler_is_no_missing_feature() {
+    let trap = illegal(&[0x0f, 0x0b, 0x0f, 0x1f]);
+    let found = trap.verdict("ill-trap");
+    assert!(found.fact.contains("ud2"), "{}", found.fact);
+    assert_eq!(found.sure(), Confidence::Likely);
+    trap.expect_no("ill-cpu-feature");
+    let feature = illegal(&[0x62, 0xf1, 0x7c, 0x48]);
+    let found = feature.verdict("ill-cpu-feature");
+    assert!(found.fact.contains("AVX-512"), "{}", found.fact);
+    feature.expect_no("ill-trap");
+    // Without the bytes it may be either.
+    let found = illegal(&[]).verdict("ill-cpu-feature");
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    assert!(found.verdict().contains("ud2"), "{}", found.verdict());
+}
+
+#[test]
+fn an_abort_says_why_in_its_last_words() {
+    let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
+    let aborted = |text: &str, before_ns: u64| {
+        let mut scene = Scene::new(&["/bin/app"]);
+        let abort = SignalGenerated {
+            code: SignalCode {
+                number: -6,
+                name: "SI_TKILL".to_owned(),
+            },
+            ..sent(libc::SIGABRT, &worker)
+        };
+        let tail = StderrTail {
+            text: text.to_owned(),
+            truncated: false,
+            before_ns,
+        };
+        scene
+            .fork(1, &pid1, &worker)
+            .send(5, &worker, abort)
+            .exit_to(6, &worker, &pid1, libc::SIGABRT)
+            .at(6, &worker, What::StderrTail(tail))
+            .end(7, &pid1, 0);
+        scene.verdict("abrt-self")
+    };
+    let found = aborted("x: a.c:3: main: Assertion `n > 0' failed.\n", 1_000);
+    assert!(
+        found.verdict().contains("a failed assertion"),
+        "{}",
+        found.verdict()
+    );
+    assert_eq!(found.sure(), Confidence::Likely);
+    let found = aborted("free(): invalid pointer\n", 1_000);
+    assert!(
+        found.verdict().contains("free(3) found"),
+        "{}",
+        found.verdict()
+    );
+    // What it wrote long before, or that says nothing, is no cause.
+    assert!(
+        aborted("Assertion `x' failed.\n", 60_000_000_000)
+            .cause
+            .is_none()
+    );
+    assert!(aborted("hello\n", 1_000).cause.is_none());
+}
+
+#[test]
+fn a_missing_page_need_not_be_a_files() {
+    let found = crash(libc::SIGBUS, 2, at(0x7f00_0020_0000, 0x40_1000)).verdict("sigbus-truncated");
+    assert!(!found.fact.contains("file"), "{}", found.fact);
+    assert!(
+        found.verdict().contains("huge pages"),
+        "{}",
+        found.verdict()
+    );
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
 }

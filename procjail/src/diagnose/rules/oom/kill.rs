@@ -1,23 +1,13 @@
-//! An OOM kill with all that the trace tells of it: whose limit, and what the memory was made of.
-
-use std::cmp::Reverse;
+//! An OOM kill with what the trace tells of it: the victim, the kernel log's report, and whose limit was hit.
 
 use crate::diagnose::{Case, Finding, Follows, ProcessId};
-use crate::event::{
-    Event, ExitStatus, KernelOom, MemoryCgroup, MemoryKinds, MemorySample, Moment, OomKill,
-    ProcessMemory, ProcessSample, What,
-};
+use crate::event::{Event, ExitStatus, KernelOom, MemoryCgroup, OomKill, ProcessMemory, What};
 use crate::jail::cgroup::PARENT;
 use crate::render;
 
 /// How far the kernel log's report may lie from the kill's own event, nanoseconds: it is read by a
 /// process, but stamped by the kernel.
 const LOG_WINDOW_NS: u64 = 2_000_000_000;
-/// How long before a kill a sample still tells of it, nanoseconds.
-const SAMPLE_WINDOW_NS: u64 = 5_000_000_000;
-/// How soon after a kill a sample still tells of it, nanoseconds.
-const AFTERMATH_NS: u64 = 200_000_000;
-
 /// Whose limit was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -46,17 +36,6 @@ pub struct Kill<'a> {
     pub certain: bool,
 }
 
-/// What the memory at the limit was made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Makeup<'a> {
-    pub event: &'a Event,
-    pub kinds: &'a MemoryKinds,
-    /// In use in all, bytes.
-    pub usage_bytes: u64,
-    /// The processes that had most, largest first.
-    pub processes: &'a [ProcessSample],
-}
-
 /// All OOM kills, in order.
 pub fn kills(case: &Case) -> Vec<Kill<'_>> {
     let logs: Vec<(&Event, &KernelOom)> = case
@@ -83,15 +62,6 @@ pub fn kills(case: &Case) -> Vec<Kill<'_>> {
             }
         })
         .collect()
-}
-
-/// The first kill by a memory limit, which is what the memory's make-up is told of, and all such kills.
-pub fn limited(case: &Case) -> Option<(Kill<'_>, Vec<Kill<'_>>)> {
-    let all: Vec<Kill<'_>> = kills(case)
-        .into_iter()
-        .filter(|kill| matches!(kill.limit, Limit::Own(_) | Limit::Above(_)))
-        .collect();
-    Some((*all.first()?, all))
 }
 
 /// Level of the chain that is the jail's own cgroup; `None` if it has none with the memory controller.
@@ -194,10 +164,14 @@ impl<'a> Kill<'a> {
             .map_or(0, |level| level.usage_bytes)
     }
 
-    /// What the victim had, bytes: what the OOM killer goes by (`oom_badness()` in mm/oom_kill.c), with
-    /// the mapped files.
+    /// What the victim held of what counts against a limit, bytes: without mapped files, whose pages are charged to
+    /// whoever read them first. No more than was in use.
     pub fn victim_bytes(&self) -> u64 {
-        held(&self.oom.memory)
+        let held = held(&self.oom.memory);
+        match self.level() {
+            Some(level) => held.min(level.usage_bytes),
+            None => held,
+        }
     }
 
     /// The victim's name.
@@ -249,10 +223,11 @@ pub fn path(chain: &[MemoryCgroup], level: usize) -> String {
     format!("/{}", names.join("/"))
 }
 
-/// Memory that a process holds, swap left out, bytes.
+/// Memory that a process holds and that is charged as a rule, bytes: anonymous and shared memory and page tables.
 pub fn held(memory: &ProcessMemory) -> u64 {
     memory
-        .resident_bytes()
+        .anon_bytes
+        .saturating_add(memory.shmem_bytes)
         .saturating_add(memory.page_table_bytes)
 }
 
@@ -262,90 +237,6 @@ pub fn own(memory: &ProcessMemory) -> u64 {
         .anon_bytes
         .saturating_add(memory.page_table_bytes)
         .saturating_add(memory.swap_bytes)
-}
-
-/// What the memory was made of at a kill: as the kernel log has it, else as the nearest sample does. A
-/// sample is of the jail, so it tells nothing where the limit is above and others use most.
-pub fn makeup<'a>(case: &'a Case, kill: &Kill<'a>) -> Option<Makeup<'a>> {
-    if let Some((event, log)) = kill.log
-        && let Some(kinds) = &log.kinds
-    {
-        return Some(Makeup {
-            event,
-            kinds,
-            usage_bytes: kill.usage_bytes(),
-            processes: &log.processes,
-        });
-    }
-    let at_ns = kill.event.time_ns;
-    let near = |event: &Event, sample: &MemorySample| {
-        let after = sample.moment == Moment::OomKill && event.time_ns <= at_ns + AFTERMATH_NS;
-        event.time_ns + SAMPLE_WINDOW_NS >= at_ns && (event.time_ns <= at_ns || after)
-    };
-    // The fullest of those near: what is freed is missing from a sample after the kill, and an early one
-    // knows nothing of a leap.
-    let (event, sample) = case
-        .memory_samples()
-        .filter(|(event, sample)| near(event, sample))
-        .max_by_key(|(event, sample)| (sample.usage_bytes, event.seq))?;
-    let enough = sample.usage_bytes >= kill.usage_bytes() / 2;
-    enough.then_some(Makeup {
-        event,
-        kinds: &sample.kinds,
-        usage_bytes: sample.usage_bytes,
-        processes: &sample.processes,
-    })
-}
-
-/// A kind of memory as sentences call it.
-pub const ANON: &str = "anonymous memory (heaps and stacks)";
-pub const FILE: &str = "the cache of files";
-pub const SHMEM: &str = "files in tmpfs and shared memory";
-pub const KERNEL: &str = "the kernel's own memory (page tables, stacks, slab)";
-pub const SOCK: &str = "buffers of sockets";
-
-/// The kinds with what each has, the largest first.
-pub fn by_size(kinds: &MemoryKinds) -> Vec<(&'static str, u64)> {
-    let mut parts = vec![
-        (ANON, kinds.anon),
-        (FILE, kinds.file.saturating_sub(kinds.shmem)),
-        (SHMEM, kinds.shmem),
-        (KERNEL, kinds.kernel),
-        (SOCK, kinds.sock),
-    ];
-    parts.sort_by_key(|(_, bytes)| Reverse(*bytes));
-    parts
-}
-
-impl Makeup<'_> {
-    /// The largest kind.
-    pub fn largest(&self) -> (&'static str, u64) {
-        by_size(self.kinds).first().copied().unwrap_or((ANON, 0))
-    }
-
-    /// A part of all, percent.
-    pub fn percent(&self, bytes: u64) -> u64 {
-        percent(bytes, self.usage_bytes)
-    }
-
-    /// The process that had most.
-    pub fn hog(&self) -> Option<&ProcessSample> {
-        self.processes
-            .iter()
-            .max_by_key(|process| held(&process.memory))
-    }
-
-    /// Names it as evidence.
-    pub fn show(&self, finding: Finding) -> Finding {
-        finding.shown_by(
-            self.event,
-            format!(
-                "what {} were made of: {}",
-                render::bytes(self.usage_bytes),
-                render::memory_kinds(self.kinds)
-            ),
-        )
-    }
 }
 
 /// How a process ended, after its name: `exited with 3`, `was killed by SIGABRT`.
@@ -360,23 +251,6 @@ pub fn ended(status: &ExitStatus) -> String {
 pub fn percent(part: u64, whole: u64) -> u64 {
     match whole {
         0 => 0,
-        _ => (u128::from(part) * 100 / u128::from(whole)) as u64,
-    }
-}
-
-/// What a process that was killed had, for a sentence: `39.5 MiB, most of it anonymous`.
-pub fn what_it_held(memory: &ProcessMemory) -> String {
-    let parts = [
-        ("heap and stack", memory.anon_bytes),
-        ("mapped files", memory.file_bytes),
-        ("shared memory", memory.shmem_bytes),
-        ("page tables", memory.page_table_bytes),
-    ];
-    let all = held(memory);
-    match parts.iter().max_by_key(|(_, bytes)| *bytes) {
-        Some((kind, bytes)) if all > 0 && *bytes > 0 => {
-            format!("{} ({}% {kind})", render::bytes(all), percent(*bytes, all))
-        }
-        _ => render::bytes(all),
+        _ => (u128::from(part.min(whole)) * 100 / u128::from(whole)) as u64,
     }
 }

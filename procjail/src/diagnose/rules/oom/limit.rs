@@ -2,33 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use super::kill::{
-    Kill, Limit, Makeup, held, jail_level, kills, makeup, path, percent, what_it_held,
-};
-use crate::diagnose::{Case, Confidence, Finding};
+use super::Look;
+use super::above;
+use super::chain::Chain;
+use super::kill::{Kill, Limit, held, jail_level, percent};
+use super::makeup::{ANON, Makeup, Purpose, makeup};
+use crate::diagnose::{Case, Confidence, Finding, Tagged};
+use crate::event::What;
 use crate::render;
 
 /// Most victims that a sentence names.
 const NAMED: usize = 4;
+/// From here on a kind of memory is what the limit was full of, percent.
+const MOST: u64 = 50;
+/// Up to here a victim held next to nothing, percent of the limit.
+const LITTLE: u64 = 10;
 
-pub(super) fn own(case: &Case) -> Vec<Finding> {
-    by_limit(case, |kill| matches!(kill.limit, Limit::Own(_)))
-        .iter()
-        .filter_map(|group| own_limit(case, group))
-        .collect()
-}
-
-pub(super) fn ancestor(case: &Case) -> Vec<Finding> {
-    by_limit(case, |kill| matches!(kill.limit, Limit::Above(_)))
-        .iter()
-        .filter_map(|group| ancestor_limit(case, group))
+/// The verdicts on whose limit it was; `remedy` is that of what the memory was, if that is known.
+pub(super) fn analyse(look: &Look<'_>, remedy: Option<String>) -> Vec<Tagged> {
+    let case = look.case;
+    let own = by_limit(look, |kill| matches!(kill.limit, Limit::Own(_)))
+        .into_iter()
+        .filter_map(|group| own_limit(case, &group, remedy.clone()))
+        .map(|finding| ("oom-own-limit", finding));
+    let above = by_limit(look, |kill| matches!(kill.limit, Limit::Above(_)))
+        .into_iter()
+        .filter_map(|group| above::ancestor_limit(case, &group))
+        .map(|finding| ("oom-ancestor-limit", finding));
+    own.chain(above)
+        .chain(global(look).map(|finding| ("oom-global", finding)))
+        .chain(nodes(look).map(|finding| ("oom-cpuset-mempolicy", finding)))
         .collect()
 }
 
 /// The kills that `is` takes, by the group whose limit was hit, in order.
-fn by_limit<'a>(case: &'a Case, is: fn(&Kill<'_>) -> bool) -> Vec<Vec<Kill<'a>>> {
+fn by_limit<'a>(look: &Look<'a>, is: fn(&Kill<'_>) -> bool) -> Vec<Vec<Kill<'a>>> {
     let mut groups: BTreeMap<u64, Vec<Kill<'a>>> = BTreeMap::new();
-    for kill in kills(case).into_iter().filter(is) {
+    for kill in look.kills.iter().copied().filter(is) {
         let id = kill.level().map_or(0, |level| level.id);
         groups.entry(id).or_default().push(kill);
     }
@@ -36,7 +46,7 @@ fn by_limit<'a>(case: &'a Case, is: fn(&Kill<'_>) -> bool) -> Vec<Vec<Kill<'a>>>
 }
 
 /// `java (PID 3) was OOM-killed`, or the number of victims with the first names.
-fn who_died(case: &Case, group: &[Kill<'_>]) -> String {
+pub(super) fn who_died(case: &Case, group: &[Kill<'_>]) -> String {
     let names: Vec<String> = group
         .iter()
         .take(NAMED)
@@ -52,15 +62,21 @@ fn who_died(case: &Case, group: &[Kill<'_>]) -> String {
     }
 }
 
-/// The finding with all that shows the kills; at most so many of them, as they are alike.
-fn shown(case: &Case, group: &[Kill<'_>], mut finding: Finding) -> Finding {
+/// The finding with all that shows the kills; at most so many of them, as they are alike. It explains the victims'
+/// ends, and those of the processes that ended because of them.
+pub(super) fn shown(
+    case: &Case,
+    group: &[Kill<'_>],
+    chain: &Chain<'_>,
+    mut finding: Finding,
+) -> Finding {
     for kill in group.iter().take(NAMED) {
         finding = finding.shown_by(
             kill.event,
             format!(
                 "the OOM killer chose {}, which held {}; {}",
                 kill.name(case),
-                what_it_held(&kill.oom.memory),
+                what_it_held(kill),
                 trigger(case, kill)
             ),
         );
@@ -73,44 +89,127 @@ fn shown(case: &Case, group: &[Kill<'_>], mut finding: Finding) -> Finding {
             finding = finding.shown_by(log, format!("the kernel log says: {told_of}"));
         }
     }
-    finding.about(group.iter().filter_map(|kill| kill.victim))
+    for link in chain.links.iter().take(NAMED) {
+        if let What::Reap(_) = link.learnt.what {
+            finding = finding.shown_by(
+                link.learnt,
+                format!("{} collects a status that is not 0", case.name(link.id)),
+            );
+        }
+        finding = finding.shown_by(link.exit, format!("the end of {}", case.name(link.id)));
+        if let Some((event, tail)) = case.stderr(link.id) {
+            finding = finding.shown_by(
+                event,
+                format!("it wrote last: {}", render::escape(last_line(&tail.text))),
+            );
+        }
+    }
+    finding
+        .about(group.iter().filter_map(|kill| kill.victim))
+        .about(chain.all())
+}
+
+/// The last line that is not empty.
+fn last_line(text: &str) -> &str {
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
 }
 
 fn trigger(case: &Case, kill: &Kill<'_>) -> String {
-    let what = match &kill.oom.syscall {
-        Some(call) => format!("in {}", render::escape(&call.name)),
-        None => "by touching memory".to_owned(),
+    let who = case.task_name(&kill.event.task);
+    let who = match kill.event.task.pid == kill.oom.victim.pid {
+        true => "it",
+        false => who.as_str(),
     };
-    match kill.event.task.pid == kill.oom.victim.pid {
-        true => format!("it asked for more itself ({what})"),
-        false => format!(
-            "{} had asked for more ({what})",
-            case.task_name(&kill.event.task)
-        ),
+    match (Purpose::of(kill.oom).doing(), &kill.oom.syscall) {
+        (Some(doing), _) => format!("{who} {doing}"),
+        (None, Some(call)) => format!("{who} had asked for more in {}", render::escape(&call.name)),
+        (None, None) => format!("{who} had touched memory"),
     }
 }
 
-/// What the memory was, in one more sentence.
-fn most_of_it(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> String {
-    let (kind, bytes) = makeup.largest();
-    let hog = makeup
-        .hog()
-        .filter(|hog| hog.process.pid != kill.oom.victim.pid)
-        .map_or_else(String::new, |hog| {
-            format!(
-                ", and the largest process was {} with {}",
-                case.task_name(&hog.process),
-                render::bytes(held(&hog.memory))
-            )
-        });
-    format!(
-        " Most of it was {kind}: {} ({}%){hog}.",
-        render::bytes(bytes),
-        makeup.percent(bytes)
-    )
+/// What a victim held, by kind: `39.5 MiB: 39.4 MiB anonymous memory, …`.
+fn what_it_held(kill: &Kill<'_>) -> String {
+    let memory = &kill.oom.memory;
+    let parts: Vec<String> = [
+        ("anonymous", memory.anon_bytes),
+        ("shared", memory.shmem_bytes),
+        ("page tables", memory.page_table_bytes),
+        ("mapped files", memory.file_bytes),
+        ("swapped out", memory.swap_bytes),
+    ]
+    .into_iter()
+    .filter(|(_, bytes)| *bytes > 0)
+    .map(|(kind, bytes)| format!("{} {kind}", render::bytes(bytes)))
+    .collect();
+    match parts.is_empty() {
+        true => "nothing that was counted".to_owned(),
+        false => parts.join(", "),
+    }
 }
 
-fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
+/// What the memory was, for the verdict: by kind where it was not just the victim's, by process where others had
+/// much of it, and what was under way.
+fn what_it_was(case: &Case, group: &[Kill<'_>], makeup: Option<&Makeup<'_>>) -> Vec<String> {
+    let Some(first) = group.first() else {
+        return Vec::new();
+    };
+    let mut sentences = Vec::new();
+    if let [only] = group {
+        sentences.extend(share(only));
+    }
+    let Some(makeup) = makeup else {
+        return sentences;
+    };
+    let (kind, bytes) = makeup.largest();
+    let plain = kind == ANON && percent(first.oom.memory.anon_bytes, bytes) >= 90;
+    if !plain && makeup.percent(bytes) >= MOST {
+        sentences.push(format!(
+            "Of the {} in use, {} ({}%) was {kind}.",
+            render::bytes(makeup.usage_bytes),
+            render::bytes(bytes),
+            makeup.percent(bytes)
+        ));
+    }
+    sentences.extend(makeup.who_had_it(case, first));
+    let purpose = Purpose::of(first.oom);
+    if let Some(doing) = purpose.doing().filter(|_| purpose != Purpose::Anonymous) {
+        sentences.push(format!(
+            "When it was hit, {} {doing}.",
+            case.task_name(&first.event.task)
+        ));
+    }
+    sentences
+}
+
+/// What a victim had of the limit.
+fn share(kill: &Kill<'_>) -> Option<String> {
+    let limit = kill.limit_bytes()?;
+    let memory = &kill.oom.memory;
+    let (kind, bytes) = [
+        (ANON, memory.anon_bytes),
+        ("page tables", memory.page_table_bytes),
+        ("shared memory", memory.shmem_bytes),
+    ]
+    .into_iter()
+    .max_by_key(|(_, bytes)| *bytes)?;
+    Some(match percent(bytes, limit) {
+        part if part > LITTLE => format!(
+            "It held {} of {kind}, {part}% of the limit.",
+            render::bytes(bytes.min(limit))
+        ),
+        _ if percent(memory.file_bytes, limit) >= MOST => format!(
+            "It held {} itself, and had {} of files mapped.",
+            render::bytes(held(memory)),
+            render::bytes(memory.file_bytes)
+        ),
+        _ => format!("It held only {} itself.", render::bytes(held(memory))),
+    })
+}
+
+fn own_limit(case: &Case, group: &[Kill<'_>], remedy: Option<String>) -> Option<Finding> {
     let first = group.first()?;
     let level = first.level()?;
     let limit = first.limit_bytes()?;
@@ -122,21 +221,16 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
         Some(both) if with_swap => (both, "limit of memory and swap together,"),
         _ => (limit, "memory limit of"),
     };
-    let held = match group {
-        [only] => share(only, limit),
-        _ => String::new(),
-    };
     let makeup = makeup(case, first);
-    let most = makeup
-        .as_ref()
-        .map_or_else(String::new, |makeup| most_of_it(case, first, makeup));
-    let peak = case.footer.as_ref().and_then(|end| end.peak_memory_bytes);
-    let verdict = format!(
-        "{} because {whose} hit its own {what} {}{held}.{most}",
+    let chain = Chain::of(case, group);
+    let mut sentences = vec![format!(
+        "{} because {whose} hit its own {what} {}.",
         who_died(case, group),
         render::bytes(limit),
-    );
-    let mut finding = shown(case, group, Finding::new(verdict));
+    )];
+    sentences.extend(what_it_was(case, group, makeup.as_ref()));
+    sentences.extend(chain.sentence(case));
+    let mut finding = shown(case, group, &chain, Finding::new(sentences.join(" ")));
     if let Some(makeup) = makeup {
         finding = makeup.show(finding);
     }
@@ -147,9 +241,6 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
     ));
     if let Some(count) = case.counter_growth(0, "memory.events:oom_kill") {
         finding = finding.fact(format!("its counter oom_kill rose by {count}"));
-    }
-    if let Some(peak) = peak {
-        finding = finding.fact(format!("the jail's peak was {}", render::bytes(peak)));
     }
     let above = first.oom.chain.iter().skip_while(|one| one.id != level.id);
     if above.skip(1).all(|one| one.limit_bytes.is_none()) && !first.oom.chain_truncated {
@@ -174,130 +265,26 @@ fn own_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
             })
-            .remedy(format!(
-                "Raise the limit above what the program needs at its peak (now {}), or make it use \
-                 less; what the memory is made of says where to look.",
-                render::bytes(limit)
-            )),
-    )
-}
-
-/// What a victim had of the limit, for a sentence. What it had mapped counts only where it is most: files
-/// of programs and libraries, also those in tmpfs, are mostly charged to whoever read them first.
-fn share(kill: &Kill<'_>, limit: u64) -> String {
-    let memory = &kill.oom.memory;
-    let own = memory.anon_bytes.saturating_add(memory.page_table_bytes);
-    let mapped = |bytes: u64| match percent(bytes, limit) >= 50 && percent(own, limit) < 50 {
-        true => bytes.min(limit),
-        false => 0,
-    };
-    let (kind, bytes) = [
-        ("heap and stack", memory.anon_bytes),
-        ("page tables", memory.page_table_bytes),
-        ("mapped files", mapped(memory.file_bytes)),
-        ("shared memory", mapped(memory.shmem_bytes)),
-    ]
-    .into_iter()
-    .max_by_key(|(_, bytes)| *bytes)
-    .unwrap_or(("heap and stack", 0));
-    match percent(bytes, limit) {
-        part @ 10.. => format!(
-            "; it held {} of {kind}, {}% of that",
-            render::bytes(bytes),
-            part.min(100)
-        ),
-        _ => format!("; it held only {} of that itself", render::bytes(own)),
-    }
-}
-
-fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding> {
-    let first = group.first()?;
-    let level = first.level()?;
-    let limit = first.limit_bytes()?;
-    let whose = first.group(case);
-    let own = jail_level(case, &first.oom.chain).and_then(|own| first.oom.chain.get(own));
-    let used = own.map_or(first.victim_bytes(), |own| own.usage_bytes);
-    let others = level.usage_bytes.saturating_sub(used);
-    // Where nobody else is in the group, a look at siblings would find nothing.
-    let mostly_own = percent(used, level.usage_bytes) >= 90;
-    let share = match (own, mostly_own) {
-        (Some(_), true) => format!(
-            "nearly all of it ({}) is the jail's own: its limit is merely set one level up",
-            render::bytes(used)
-        ),
-        (Some(own), false) => {
-            let within = own.limit_bytes.map_or_else(
-                || "has no limit of its own".to_owned(),
-                |limit| format!("was within its own limit of {}", render::bytes(limit)),
-            );
-            format!(
-                "the jail used {} and {within}; the other {} belong to others in that cgroup",
-                render::bytes(used),
-                render::bytes(others)
-            )
-        }
-        (None, _) => "the jail has no memory limit, so it lives in that cgroup with others".into(),
-    };
-    let verdict = format!(
-        "{} because {whose} above the jail hit its limit of {}: {share}.",
-        who_died(case, group),
-        render::bytes(limit),
-    );
-    let mut finding = shown(case, group, Finding::new(verdict)).fact(format!(
-        "{whose} used {} of {}",
-        render::bytes(level.usage_bytes),
-        render::bytes(limit)
-    ));
-    if let Some(own) = own {
-        finding = finding.not(
-            "the jail's own limit",
-            match own.limit_bytes {
-                Some(limit) => format!(
-                    "it had used {} of {}",
-                    render::bytes(own.usage_bytes),
+            .remedy(remedy.unwrap_or_else(|| {
+                format!(
+                    "Give it more than {} (--memory), or have it use less. How much it would need this trace \
+                     does not show: it was killed at the limit.",
                     render::bytes(limit)
-                ),
-                None => "it has none".to_owned(),
-            },
-        );
-    }
-    let fix = match mostly_own {
-        true => format!(
-            "Raise the limit of {}, or make the program use less; the jail's own limit is not the one \
-             that binds.",
-            path(&first.oom.chain, level_index(first))
-        ),
-        false => format!(
-            "Find out who else uses memory in {}, and raise its limit or move one of them; raising the \
-             jail's own limit changes nothing.",
-            path(&first.oom.chain, level_index(first))
-        ),
-    };
-    Some(
-        finding
-            .confidence(match group.iter().all(|kill| kill.certain) {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            })
-            .remedy(fix),
+                )
+            })),
     )
 }
 
-fn level_index(kill: &Kill<'_>) -> usize {
-    match kill.limit {
-        Limit::Own(level) | Limit::Above(level) => level,
-        _ => 0,
-    }
+/// The kills that one reason explains, and what followed.
+fn of_limit<'a>(look: &Look<'a>, limit: Limit) -> Vec<Kill<'a>> {
+    let kills = look.kills.iter().copied();
+    kills.filter(|kill| kill.limit == limit).collect()
 }
 
-pub(super) fn global(case: &Case) -> Vec<Finding> {
-    let group: Vec<Kill<'_>> = kills(case)
-        .into_iter()
-        .filter(|kill| kill.limit == Limit::Machine)
-        .collect();
-    let Some(first) = group.first() else {
-        return Vec::new();
-    };
+fn global(look: &Look<'_>) -> Option<Finding> {
+    let case = look.case;
+    let group = of_limit(look, Limit::Machine);
+    let first = group.first()?;
     let own = jail_level(case, &first.oom.chain).and_then(|own| first.oom.chain.get(own));
     let jail = own.map_or_else(
         || "the jail has no memory limit".to_owned(),
@@ -315,15 +302,17 @@ pub(super) fn global(case: &Case) -> Vec<Finding> {
     );
     let machine = match case.header.host.memory_bytes {
         0 => "the machine's memory was".to_owned(),
-        bytes => format!("the machine's {} were", render::bytes(bytes)),
+        bytes => format!("the machine's {} was", render::bytes(bytes)),
     };
-    let verdict = format!(
+    let chain = Chain::of(case, &group);
+    let mut sentences = vec![format!(
         "{} because {machine} used up, not because of a limit: {jail}. The kernel takes the process \
          with the highest score (memory, plus oom_score_adj, here {}).",
         who_died(case, &group),
         first.oom.oom_score_adj,
-    );
-    let finding = shown(case, &group, Finding::new(verdict));
+    )];
+    sentences.extend(chain.sentence(case));
+    let finding = shown(case, &group, &chain, Finding::new(sentences.join(" ")));
     // Every group that could have been hit counts it, were it one.
     let counted = case.counter_growth(0, "memory.events:oom");
     let confidence = match (group.iter().all(|kill| kill.certain), counted) {
@@ -331,7 +320,7 @@ pub(super) fn global(case: &Case) -> Vec<Finding> {
         (false, Some(0)) => Confidence::Likely,
         (false, _) => Confidence::ConsistentWith,
     };
-    vec![
+    Some(
         finding
             .confidence(confidence)
             .not(
@@ -342,17 +331,13 @@ pub(super) fn global(case: &Case) -> Vec<Finding> {
                 "Give the machine's programs memory limits that fit together, or the machine more \
                  memory; a lower oom_score_adj only makes another process die.",
             ),
-    ]
+    )
 }
 
-pub(super) fn nodes(case: &Case) -> Vec<Finding> {
-    let group: Vec<Kill<'_>> = kills(case)
-        .into_iter()
-        .filter(|kill| kill.limit == Limit::Nodes)
-        .collect();
-    let Some(log) = group.first().and_then(|kill| kill.log) else {
-        return Vec::new();
-    };
+fn nodes(look: &Look<'_>) -> Option<Finding> {
+    let case = look.case;
+    let group = of_limit(look, Limit::Nodes);
+    let log = group.first()?.log?;
     let allowed = match log.1.mems_allowed.as_str() {
         "" => String::new(),
         nodes => format!(" ({})", render::escape(nodes)),
@@ -361,14 +346,18 @@ pub(super) fn nodes(case: &Case) -> Vec<Finding> {
         "cpuset" => "its cpuset (cpuset.mems)",
         _ => "a memory policy (mbind(2), numactl)",
     };
-    let verdict = format!(
-        "{} although memory was free: {what} allows only some NUMA nodes{allowed}, and those were full.",
+    let chain = Chain::of(case, &group);
+    let mut sentences = vec![format!(
+        "{} because {what} allows only some NUMA nodes{allowed}, and those were full.",
         who_died(case, &group)
-    );
-    vec![
-        shown(case, &group, Finding::new(verdict))
+    )];
+    sentences.extend(chain.sentence(case));
+    Some(
+        shown(case, &group, &chain, Finding::new(sentences.join(" ")))
             .proven()
             .not("a memory limit", "the kernel log names another constraint")
-            .remedy("Allow more nodes (cpuset.mems), bind less strictly (numactl --preferred), or move the jail."),
-    ]
+            .remedy(
+                "Allow more nodes (cpuset.mems), bind less strictly (numactl --preferred), or move the jail.",
+            ),
+    )
 }

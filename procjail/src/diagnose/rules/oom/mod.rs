@@ -2,9 +2,15 @@
 //!
 //! [`limit`] finds the one verdict that explains a victim's end; all others qualify it.
 
+mod above;
+mod aftermath;
+mod ceiling;
+mod chain;
 mod growth;
+mod kernel;
 mod kill;
 mod limit;
+mod makeup;
 mod runtime;
 mod shape;
 mod stuck;
@@ -14,21 +20,26 @@ mod victims;
 
 use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
 
+use kill::{Kill, Limit};
+use makeup::Makeup;
+
+pub(super) use kill::ended;
+
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "oom-own-limit",
-            about: "the OOM killer struck because the jail's own memory limit was hit",
+            about: "an OOM kill because the jail's own memory limit was hit",
             alternatives: &[],
         },
         Rule {
             id: "oom-ancestor-limit",
-            about: "the OOM killer struck because a group above the jail hit its limit",
+            about: "an OOM kill because a group above the jail hit its limit",
             alternatives: &[],
         },
         Rule {
             id: "oom-global",
-            about: "the OOM killer struck because the machine had no memory left",
+            about: "an OOM kill because the machine had no memory left",
             alternatives: &[],
         },
         Rule {
@@ -48,13 +59,13 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "oom-child-invisible",
-            about: "a child was OOM-killed, and PID 1 went on as if nothing had happened",
-            alternatives: &[],
+            about: "a child was OOM-killed, and PID 1 went on, or waits for what it will not give",
+            alternatives: &["it had nothing to do"],
         },
         Rule {
             id: "oom-fork-bomb",
             about: "many processes of one program filled the limit together",
-            alternatives: &[],
+            alternatives: &["each takes more than it should"],
         },
         Rule {
             id: "oom-repeat-loop",
@@ -64,37 +75,40 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-at-start",
             about: "the memory limit is too small for the program to start at all",
-            alternatives: &[],
+            alternatives: &["a start that takes more than it should"],
         },
         Rule {
             id: "oom-earlier-not-cause",
             about: "there was an OOM kill, but the jail ended later and for another reason",
-            alternatives: &[],
+            alternatives: &["it was stopped because of what the OOM kill had left undone"],
         },
         Rule {
             id: "oom-innocent-victim",
             about: "the victim had little; the memory was elsewhere",
-            alternatives: &[],
+            alternatives: &["the other process was ending already"],
         },
         Rule {
             id: "oom-shmem-tmpfs",
             about: "files in tmpfs or shared memory filled the limit, which no kill frees",
-            alternatives: &[],
+            alternatives: &[
+                "files in tmpfs that others wrote before",
+                "SysV segments that nobody is attached to",
+            ],
         },
         Rule {
             id: "oom-page-cache-unreclaimable",
             about: "cached files that could not be dropped filled the limit",
-            alternatives: &[],
+            alternatives: &["files that are charged to another cgroup"],
         },
         Rule {
             id: "oom-kernel-memory",
             about: "the kernel's own memory for the jail filled the limit",
-            alternatives: &[],
+            alternatives: &["kernel memory of another kind"],
         },
         Rule {
             id: "oom-socket-buffers",
             about: "buffers of sockets filled the limit",
-            alternatives: &[],
+            alternatives: &["very many connections with a little data each"],
         },
         Rule {
             id: "oom-swap-capped",
@@ -103,13 +117,17 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "mem-growth-spike",
-            about: "memory leapt within a second before the OOM kill",
+            about: "memory usage spiked within a second before the OOM kill",
             alternatives: &[],
         },
         Rule {
             id: "mem-growth-leak",
             about: "memory grew steadily up to the OOM kill",
-            alternatives: &[],
+            alternatives: &[
+                "work that piles up faster than it is done",
+                "a cache of the program's own that fills up",
+                "a start that would have ended at a size above the limit",
+            ],
         },
         Rule {
             id: "oom-victim-stuck",
@@ -128,13 +146,16 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "oom-runtime-heap-exceeds-limit",
-            about: "a language's runtime may take more memory than the jail has",
-            alternatives: &[],
+            about: "a runtime or a cache may take more memory than the jail has",
+            alternatives: &[
+                "a leak, which would fill a limit of any size",
+                "memory that this does not bound",
+            ],
         },
         Rule {
             id: "oom-inside-runtime",
             about: "a language's runtime gave up at its own heap limit; the kernel killed nobody",
-            alternatives: &[],
+            alternatives: &["an abort for another reason"],
         },
     ],
     rank: Rank::Problem,
@@ -142,127 +163,66 @@ pub(super) const FAMILY: Family = Family {
 };
 
 /// What there is of this family in a case.
+/// The OOM kills of a case, looked at once.
+pub(super) struct Look<'a> {
+    case: &'a Case,
+    kills: Vec<Kill<'a>>,
+    /// The first kill by a memory limit, and what the memory was made of.
+    first: Option<(Kill<'a>, Option<Makeup<'a>>)>,
+}
+
+impl<'a> Look<'a> {
+    fn new(case: &'a Case) -> Self {
+        let kills = kill::kills(case);
+        let limited = |kill: &&Kill<'_>| matches!(kill.limit, Limit::Own(_) | Limit::Above(_));
+        let first = kills.iter().find(limited).copied();
+        Self {
+            case,
+            first: first.map(|kill| (kill, makeup::makeup(case, &kill))),
+            kills,
+        }
+    }
+
+    /// The memory controller is that of cgroup v2.
+    fn v2(&self) -> bool {
+        self.case.header.host.cgroup_mode == "v2"
+    }
+
+    /// The file that counts OOM kills.
+    fn counter_file(&self) -> &'static str {
+        match self.v2() {
+            true => "memory.events",
+            false => "memory.oom_control",
+        }
+    }
+}
+
+/// Findings whose remedy is that of the kill too, the more telling first.
+const TELLING: &[&str] = &[
+    "oom-shmem-tmpfs",
+    "oom-page-cache-unreclaimable",
+    "oom-kernel-memory",
+    "oom-socket-buffers",
+    "oom-runtime-heap-exceeds-limit",
+    "oom-fork-bomb",
+    "mem-growth-leak",
+];
+
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        limit::own(case)
-            .into_iter()
-            .map(|one| ("oom-own-limit", one)),
-    );
-    found.extend(
-        limit::ancestor(case)
-            .into_iter()
-            .map(|one| ("oom-ancestor-limit", one)),
-    );
-    found.extend(
-        limit::global(case)
-            .into_iter()
-            .map(|one| ("oom-global", one)),
-    );
-    found.extend(
-        limit::nodes(case)
-            .into_iter()
-            .map(|one| ("oom-cpuset-mempolicy", one)),
-    );
-    found.extend(
-        victims::group(case)
-            .into_iter()
-            .map(|one| ("oom-group-kill", one)),
-    );
-    found.extend(
-        victims::shared_memory(case)
-            .into_iter()
-            .map(|one| ("oom-shared-mm-collateral", one)),
-    );
-    found.extend(
-        victims::invisible(case)
-            .into_iter()
-            .map(|one| ("oom-child-invisible", one)),
-    );
-    found.extend(
-        victims::many(case)
-            .into_iter()
-            .map(|one| ("oom-fork-bomb", one)),
-    );
-    found.extend(
-        victims::again(case)
-            .into_iter()
-            .map(|one| ("oom-repeat-loop", one)),
-    );
-    found.extend(
-        victims::at_start(case)
-            .into_iter()
-            .map(|one| ("oom-at-start", one)),
-    );
-    found.extend(
-        victims::earlier(case)
-            .into_iter()
-            .map(|one| ("oom-earlier-not-cause", one)),
-    );
-    found.extend(
-        shape::innocent(case)
-            .into_iter()
-            .map(|one| ("oom-innocent-victim", one)),
-    );
-    found.extend(
-        shape::shmem(case)
-            .into_iter()
-            .map(|one| ("oom-shmem-tmpfs", one)),
-    );
-    found.extend(
-        shape::page_cache(case)
-            .into_iter()
-            .map(|one| ("oom-page-cache-unreclaimable", one)),
-    );
-    found.extend(
-        shape::kernel(case)
-            .into_iter()
-            .map(|one| ("oom-kernel-memory", one)),
-    );
-    found.extend(
-        shape::sockets(case)
-            .into_iter()
-            .map(|one| ("oom-socket-buffers", one)),
-    );
-    found.extend(
-        shape::swap(case)
-            .into_iter()
-            .map(|one| ("oom-swap-capped", one)),
-    );
-    found.extend(
-        growth::spike(case)
-            .into_iter()
-            .map(|one| ("mem-growth-spike", one)),
-    );
-    found.extend(
-        growth::leak(case)
-            .into_iter()
-            .map(|one| ("mem-growth-leak", one)),
-    );
-    found.extend(
-        stuck::victim(case)
-            .into_iter()
-            .map(|one| ("oom-victim-stuck", one)),
-    );
-    found.extend(
-        stuck::no_victim(case)
-            .into_iter()
-            .map(|one| ("oom-no-eligible-victim", one)),
-    );
-    found.extend(
-        stuck::disabled(case)
-            .into_iter()
-            .map(|one| ("oom-disabled-v1-hang", one)),
-    );
-    found.extend(
-        runtime::heap_exceeds_limit(case)
-            .into_iter()
-            .map(|one| ("oom-runtime-heap-exceeds-limit", one)),
-    );
-    found.extend(
-        runtime::gave_up(case)
-            .into_iter()
-            .map(|one| ("oom-inside-runtime", one)),
-    );
+    let look = Look::new(case);
+    let mut found = runtime::analyse(&look);
+    found.extend(stuck::analyse(&look));
+    if look.kills.is_empty() {
+        return found;
+    }
+    found.extend(shape::analyse(&look));
+    found.extend(growth::analyse(&look));
+    found.extend(victims::analyse(&look));
+    let remedy = TELLING.iter().find_map(|id| {
+        let (_, finding) = found.iter().find(|(of, _)| of == id)?;
+        Some(finding.remedy.clone())
+    });
+    found.extend(aftermath::analyse(&look));
+    found.extend(limit::analyse(&look, remedy));
     found
 }

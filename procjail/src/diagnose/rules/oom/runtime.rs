@@ -1,32 +1,32 @@
-//! Language runtimes, which have a limit of memory of their own that knows nothing of the jail's, or
+//! Language runtimes and caches, which have a limit of memory of their own that knows nothing of the jail's, or
 //! did not fit it.
 
-use std::collections::BTreeMap;
-
-use super::kill::{Kill, Limit, ended, held, kills, makeup, percent};
-use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
+use super::Look;
+use super::ceiling::{Bound, Ceiling, ceiling, explicit};
+use super::kill::{Kill, Limit, ended, own, percent};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
 use crate::event::Event;
 use crate::render;
 
-/// What a runtime was told about its memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heap {
-    /// The runtime, for a sentence.
-    runtime: &'static str,
-    /// The option or variable with its value.
-    setting: String,
-    /// How far it may grow, bytes.
-    pub bytes: u64,
-}
-
 /// Memory beside the heap (code, threads, buffers) that a runtime needs at least, percent of its heap.
 const BESIDE: u64 = 15;
+/// Of two that share the limit neither is at fault alone: a victim with less is not looked at, percent.
+const MOST: u64 = 60;
+/// Memory beyond the heap's limit counts from here on, percent of the jail's: what manages a heap takes some.
+const OUTSIDE: u64 = 25;
 
-pub(super) fn heap_exceeds_limit(case: &Case) -> Vec<Finding> {
-    kills(case)
-        .into_iter()
+pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
+    if look.kills.is_empty() {
+        return gave_up(look.case)
+            .map(|finding| ("oom-inside-runtime", finding))
+            .into_iter()
+            .collect();
+    }
+    look.kills
+        .iter()
         .filter(|kill| matches!(kill.limit, Limit::Own(_)))
-        .find_map(|kill| exceeds(case, &kill))
+        .find_map(|kill| exceeds(look.case, kill))
+        .map(|finding| ("oom-runtime-heap-exceeds-limit", finding))
         .into_iter()
         .collect()
 }
@@ -35,65 +35,130 @@ fn exceeds(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
     let limit = kill.limit_bytes()?;
     let victim = kill.victim?;
     let (event, argv) = command(case, victim)?;
-    // Of two that share the limit neither is at fault for its heap alone.
-    if percent(held(&kill.oom.memory), kill.usage_bytes()) < 60 {
+    let had = own(&kill.oom.memory);
+    if percent(had, kill.usage_bytes()) < MOST {
         return None;
     }
-    let environment = environment(case, kill);
     let machine = case.header.host.memory_bytes;
-    let heap = heap(argv, &environment, limit, machine)?;
-    let needs = heap.bytes.saturating_add(heap.bytes / 100 * BESIDE);
-    if needs <= limit {
-        return None;
-    }
-    let advice = match heap.runtime {
-        "Go" => format!("set GOMEMLIMIT to about {}", render::bytes(limit / 10 * 9)),
-        "Java" => format!(
-            "set -Xmx to about {} or -XX:MaxRAMPercentage=70",
-            render::bytes(limit / 10 * 7)
-        ),
-        "Node" => format!(
-            "set --max-old-space-size to about {}",
-            (limit / 10 * 7) >> 20
-        ),
-        _ => format!("let it grow to about {}", render::bytes(limit / 10 * 7)),
-    };
-    let over = match heap.bytes > limit {
-        true => "more than the jail has",
-        false => "and needs more beside its heap than is left",
+    let ceiling = ceiling(argv, |name| variable(case, victim, name), machine)?;
+    let finding = match ceiling.bytes {
+        Some(bytes) if outside(bytes, had, limit) && ceiling.bound == Bound::Heap => {
+            beyond(case, kill, &ceiling, had, had.saturating_sub(bytes))
+        }
+        Some(bytes) if bytes.saturating_add(bytes / 100 * BESIDE) <= limit => return None,
+        // A JVM reserves the addresses of its whole heap: with fewer it has chosen a smaller one.
+        Some(bytes) if ceiling.reserved && kill.oom.memory.total_vm_bytes < bytes => return None,
+        bytes => grew(case, kill, &ceiling, had, bytes, limit),
     };
     Some(
         kill.qualify(
-            Finding::new(format!(
-                "{} may let its heap grow to {} ({}), {over} ({}): it does not clean up before the limit \
-                 kills it, however much of its heap is garbage.",
-                kill.name(case),
-                render::bytes(heap.bytes),
-                render::escape(&heap.setting),
-                render::bytes(limit)
-            ))
-            .shown_by(event, format!("it was started as `{}`", render::command_line(argv, 80)))
-            .shown_by(
-                kill.event,
-                format!("it held {} when it was killed", render::bytes(held(&kill.oom.memory))),
-            )
-            .not(
-                "another process that used the memory",
-                format!(
-                    "it had {}% of what was in use",
-                    percent(held(&kill.oom.memory), kill.usage_bytes())
+            finding
+                .proven()
+                .shown_by(
+                    event,
+                    format!("it was started as `{}`", render::command_line(argv, 80)),
+                )
+                .shown_by(
+                    kill.event,
+                    format!("it held {} when it was killed", render::bytes(had)),
+                )
+                .not(
+                    "another process that used the memory",
+                    format!(
+                        "it had {}% of what was in use",
+                        percent(had, kill.usage_bytes())
+                    ),
                 ),
-            )
-            .confidence(match heap.bytes > limit {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            })
-            .remedy(format!(
-                "Make the heap fit, 60 to 75% of the limit: {advice}. Or raise the jail's limit to {} or more.",
-                render::bytes(needs)
-            )),
         ),
     )
+}
+
+/// The process holds clearly more than its heap may have.
+fn outside(heap: u64, had: u64, limit: u64) -> bool {
+    percent(had.saturating_sub(heap), limit) >= OUTSIDE
+}
+
+/// More than the heap's own limit allows: the rest is no heap.
+fn beyond(case: &Case, kill: &Kill<'_>, ceiling: &Ceiling, had: u64, rest: u64) -> Finding {
+    Finding::new(format!(
+        "{} held {} of its own when it was killed, {} more than its heap may have ({}).",
+        kill.name(case),
+        render::bytes(had),
+        render::bytes(rest),
+        render::escape(&ceiling.setting)
+    ))
+    .cause(
+        format!(
+            "Most of that rest is memory outside the heap: {}.",
+            ceiling.beside
+        ),
+        Confidence::Likely,
+    )
+    .or("what the runtime needs to manage its heap")
+    .remedy(format!(
+        "Bound what lies outside the heap: {}.",
+        ceiling.beside
+    ))
+}
+
+fn grew(
+    case: &Case,
+    kill: &Kill<'_>,
+    ceiling: &Ceiling,
+    had: u64,
+    bytes: Option<u64>,
+    limit: u64,
+) -> Finding {
+    let fact = Finding::new(format!(
+        "{} was started {}; it held {} of the limit of {} when it was killed.",
+        kill.name(case),
+        render::escape(&ceiling.setting),
+        render::bytes(had.min(limit)),
+        render::bytes(limit)
+    ));
+    let what = ceiling.bound.words();
+    let cause = match bytes {
+        None => format!("Nothing bounds {what}."),
+        Some(bytes) if bytes > limit => format!(
+            "{} may grow to {}, more than the jail has{}.",
+            capital(what),
+            render::bytes(bytes),
+            match ceiling.bound {
+                Bound::Heap => ", before it has to collect garbage",
+                Bound::Cache | Bound::Data | Bound::Request => "",
+            }
+        ),
+        Some(bytes) => format!(
+            "{} may grow to {}, and what it needs beside that is more than the limit leaves.",
+            capital(what),
+            render::bytes(bytes)
+        ),
+    };
+    let sure = ceiling.explicit || ceiling.reserved;
+    let finding = fact.cause(
+        cause,
+        match sure && bytes.is_none_or(|bytes| bytes > limit) {
+            true => Confidence::Likely,
+            false => Confidence::ConsistentWith,
+        },
+    );
+    let finding = match ceiling.bound {
+        Bound::Heap | Bound::Request => finding.or("a leak, which would fill a limit of any size"),
+        Bound::Cache | Bound::Data => finding,
+    };
+    let finding = match ceiling.beside {
+        "" => finding,
+        beside => finding.or(format!("memory that this does not bound: {beside}")),
+    };
+    finding.remedy(format!("Make it fit: {}.", ceiling.advice(limit)))
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
 }
 
 /// The arguments that a process was started with.
@@ -102,128 +167,34 @@ fn command(case: &Case, id: ProcessId) -> Option<(&Event, &[String])> {
         .map(|(event, exec)| (event, exec.argv.as_slice()))
 }
 
-/// Variables that set a runtime's memory: the process's own, as far as it was sampled, else PID 1's.
-fn environment(case: &Case, kill: &Kill<'_>) -> BTreeMap<String, String> {
-    let mut all = case.header.jail.environment.clone();
-    let own = makeup(case, kill).and_then(|makeup| {
-        makeup
-            .processes
-            .iter()
-            .find(|process| process.process.pid == kill.oom.victim.pid)
-    });
-    if let Some(own) = own {
-        all.extend(own.environment.clone());
-    }
-    all
-}
-
-/// What a runtime's arguments and environment allow it; `None` for other programs and without a setting.
-pub(super) fn heap(
-    argv: &[String],
-    environment: &BTreeMap<String, String>,
-    limit: u64,
-    machine: u64,
-) -> Option<Heap> {
-    let program = program_of(argv.first()?);
-    let rest = argv.get(1..).unwrap_or_default();
-    let variable = |name: &str| environment.get(name).map(String::as_str);
-    if matches!(program, "java" | "javaw" | "jsvc") {
-        let options = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"]
-            .into_iter()
-            .filter_map(variable)
-            .flat_map(str::split_whitespace);
-        return options
-            .chain(rest.iter().map(String::as_str))
-            .filter_map(|option| java(option, limit))
-            .next_back();
-    }
-    if matches!(program, "node" | "nodejs") {
-        let options = variable("NODE_OPTIONS")
-            .into_iter()
-            .flat_map(str::split_whitespace);
-        return options
-            .chain(rest.iter().map(String::as_str))
-            .filter_map(node)
-            .next_back();
-    }
-    let value = variable("GOMEMLIMIT")?;
-    let bytes = match value {
-        "off" => machine,
-        value => size(value.strip_suffix('B').unwrap_or(value))?,
-    };
-    (bytes > 0).then(|| Heap {
-        runtime: "Go",
-        setting: format!("GOMEMLIMIT={value}"),
-        bytes,
-    })
-}
-
-fn java(option: &str, limit: u64) -> Option<Heap> {
-    let bytes = if let Some(value) = option
-        .strip_prefix("-Xmx")
-        .or_else(|| option.strip_prefix("-XX:MaxHeapSize="))
-    {
-        size(value)?
-    } else if let Some(value) = option.strip_prefix("-XX:MaxRAMPercentage=") {
-        let part: f64 = value.parse().ok()?;
-        // The JVM knows the jail's limit.
-        (part.clamp(0.0, 100.0) / 100.0 * limit as f64) as u64
-    } else {
-        return None;
-    };
-    Some(Heap {
-        runtime: "Java",
-        setting: option.to_owned(),
-        bytes,
-    })
-}
-
-fn node(option: &str) -> Option<Heap> {
-    let value = option
-        .strip_prefix("--max-old-space-size=")
-        .or_else(|| option.strip_prefix("--max_old_space_size="))?;
-    let mebibytes: u64 = value.parse().ok()?;
-    Some(Heap {
-        runtime: "Node",
-        setting: option.to_owned(),
-        bytes: mebibytes.checked_mul(1 << 20)?,
-    })
-}
-
-/// `512m`, `2g`, `900MiB`, or a number of bytes.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.find(|char: char| !char.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let number: u64 = number.parse().ok()?;
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" => 0,
-        "k" | "ki" | "kib" => 10,
-        "m" | "mi" | "mib" => 20,
-        "g" | "gi" | "gib" => 30,
-        "t" | "ti" | "tib" => 40,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
+/// A variable that sets a runtime's memory: the process's own, as it was last sampled, else PID 1's.
+fn variable(case: &Case, id: ProcessId, name: &str) -> Option<String> {
+    let pid = case.process(id).task.pid;
+    case.memory_samples()
+        .filter_map(|(_, sample)| {
+            sample
+                .processes
+                .iter()
+                .find(|one| one.process.pid == pid)?
+                .environment
+                .get(name)
+        })
+        .last()
+        .or_else(|| case.header.jail.environment.get(name))
+        .cloned()
 }
 
 /// Exit codes of a JVM that gave up: ExitOnOutOfMemoryError.
 const JAVA_GAVE_UP: i32 = 3;
 
-pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
-    if case.oom_kills().next().is_some() {
-        return Vec::new();
-    }
+fn gave_up(case: &Case) -> Option<Finding> {
     let limit = memory_limit(case);
     let machine = case.header.host.memory_bytes;
     let found = case.deaths().into_iter().find_map(|id| {
         let (exit_event, exit) = case.exit(id)?;
         let (event, argv) = command(case, id)?;
-        let heap = heap(
-            argv,
-            &case.header.jail.environment,
-            limit.unwrap_or(machine),
-            machine,
-        )?;
+        let heap = explicit(argv, |name| variable(case, id, name), machine)?;
+        let bytes = heap.bytes?;
         let by_itself = match (&exit.status.signal, exit.status.code) {
             // As PID 1 it survives its SIGABRT, and abort(3) goes on to an instruction that is none.
             (Some(_), _) => case.received(id).any(|(sent, signal)| {
@@ -232,45 +203,67 @@ pub(super) fn gave_up(case: &Case) -> Vec<Finding> {
                     libc::SIGABRT | libc::SIGTRAP | libc::SIGILL
                 ) && sent.task.pid == case.process(id).task.pid
             }),
-            (None, Some(JAVA_GAVE_UP)) => heap.runtime == "Java",
+            (None, Some(JAVA_GAVE_UP)) => heap.exits_with_3,
             (None, Some(code)) => matches!(code, 133 | 134),
             _ => false,
         };
         // It had come near its ceiling, and not near the jail's.
-        let near = exit.max_rss_bytes >= heap.bytes / 10 * 6;
+        let near = exit.max_rss_bytes >= bytes / 10 * 6;
         let far = limit.is_none_or(|limit| exit.max_rss_bytes < limit / 100 * 98);
         (by_itself && near && far).then_some((id, event, argv, exit_event, exit, heap))
     });
-    let Some((id, event, argv, exit_event, exit, heap)) = found else {
-        return Vec::new();
-    };
+    let (id, event, argv, exit_event, exit, heap) = found?;
     let below = match limit {
-        Some(limit) => format!(" of the jail's {}", render::bytes(limit)),
+        Some(limit) => format!("; the jail's limit is {}", render::bytes(limit)),
         None => String::new(),
     };
-    vec![
-        Finding::new(format!(
-            "{} gave up by itself at its own heap limit ({}): it {}. The kernel's OOM killer had no part \
-             in it. Its peak was {}{below}.",
-            case.name(id),
-            render::escape(&heap.setting),
-            ended(&exit.status),
-            render::bytes(exit.max_rss_bytes)
-        ))
-        .about([id])
-        .shown_by(
+    let mut finding = Finding::new(format!(
+        "{}, started {}, {} by itself, and no process of the jail was OOM-killed. Its largest resident set was \
+         {}{below}.",
+        case.name(id),
+        render::escape(&heap.setting),
+        ended(&exit.status),
+        render::bytes(exit.max_rss_bytes)
+    ))
+    .proven()
+    .about([id])
+    .shown_by(
+        event,
+        format!("it was started as `{}`", render::command_line(argv, 80)),
+    )
+    .shown_by(exit_event, format!("it {}", ended(&exit.status)));
+    if let Some((event, tail)) = case.stderr(id) {
+        finding = finding.shown_by(
             event,
-            format!("it was started as `{}`", render::command_line(argv, 80)),
-        )
-        .shown_by(exit_event, format!("it {}", ended(&exit.status)))
-        .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
+            format!("it wrote last: {}", render::escape(tail.text.trim_end())),
+        );
+    }
+    let says = case.stderr(id).is_some_and(|(_, tail)| {
+        ["out of memory", "OutOfMemory"]
+            .iter()
+            .any(|words| tail.text.contains(words))
+    });
+    let finding = finding
         .not(
-            "a signal from another",
-            "it ended itself",
+            "an OOM kill",
+            "no process of the jail was chosen by the OOM killer",
         )
         .relies_on_all(&["oom-kill", "signal-generated"])
-        .remedy("Raise the runtime's own limit (and the jail's with it, if need be), or make the program use less."),
-    ]
+        .cause(
+            "It gave up at its own heap limit.",
+            match says {
+                true => Confidence::Proven,
+                false => Confidence::Likely,
+            },
+        )
+        .remedy("Raise the runtime's own limit (and the jail's with it, if need be), or have the program use less.");
+    Some(match says {
+        true => finding.not(
+            "an abort for another reason",
+            "its last words are of memory",
+        ),
+        false => finding.or("an abort for another reason"),
+    })
 }
 
 /// The jail's memory limit, bytes.

@@ -1,31 +1,81 @@
 //! What the memory at the limit was made of.
 
-use super::kill::{
-    FILE, KERNEL, Kill, Limit, Makeup, SHMEM, SOCK, held, limited, makeup, own, percent,
-};
-use crate::diagnose::{Case, Confidence, Finding};
+use super::Look;
+use super::kernel;
+use super::kill::{Kill, Limit, held, own, percent};
+use super::makeup::{ANON, FILE, Makeup, Purpose, SHMEM};
+use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::What;
 use crate::render;
 
 /// From here on a kind of memory is what it is about, percent.
-const MOST: u64 = 50;
+pub(super) const MOST: u64 = 50;
 /// Up to here a victim had next to nothing, percent of what was in use.
 const LITTLE: u64 = 25;
 /// So many alike share the blame: none of them is an innocent victim of something else.
 const ALIKE: usize = 5;
+/// After a kill it takes so long until what ends with its victim is gone, nanoseconds.
+const GONE_NS: u64 = 50_000_000;
 
-pub(super) fn innocent(case: &Case) -> Vec<Finding> {
-    let Some((kill, _)) = limited(case) else {
+/// What is to be said of the first kill by a limit.
+pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
+    let Some((kill, makeup)) = &look.first else {
         return Vec::new();
     };
+    let case = look.case;
+    let makeup = makeup.as_ref();
+    let mut found: Vec<Tagged> = Vec::new();
+    found.extend(innocent(case, kill, makeup).map(|one| ("oom-innocent-victim", one)));
+    let shmem = match makeup {
+        Some(makeup) => shmem(look, kill, makeup),
+        None => shmem_by_the_victims(look, kill),
+    };
+    found.extend(shmem.map(|one| ("oom-shmem-tmpfs", one)));
+    let cache = match makeup {
+        Some(makeup) => page_cache(makeup),
+        None => mapped_files(case, kill),
+    };
+    found.extend(cache.map(|one| ("oom-page-cache-unreclaimable", one)));
+    found.extend(kernel::analyse(case, kill, makeup));
+    found.extend(swap(case, kill).map(|one| ("oom-swap-capped", one)));
+    found
+        .into_iter()
+        .map(|(id, one)| (id, kill.qualify(one)))
+        .collect()
+}
+
+/// The victim itself made the allocation that found no room, and not by touching its own memory.
+fn did_it(kill: &Kill<'_>) -> bool {
+    let writing = kill.oom.syscall.as_ref().is_some_and(|call| {
+        matches!(
+            call.name.as_str(),
+            "write"
+                | "writev"
+                | "pwrite64"
+                | "pwritev"
+                | "fallocate"
+                | "sendfile"
+                | "sendto"
+                | "sendmsg"
+        )
+    });
+    let other = match Purpose::of(kill.oom) {
+        Purpose::Unknown => writing,
+        Purpose::Anonymous | Purpose::CopyOnWrite | Purpose::File => false,
+        _ => true,
+    };
+    kill.event.task.pid == kill.oom.victim.pid && other
+}
+
+fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option<Finding> {
     let usage = kill.usage_bytes();
     let had = kill.victim_bytes();
     // A limit above the jail is full of others' memory: that the victim had little is no news.
     if !matches!(kill.limit, Limit::Own(_)) || percent(had, usage) > LITTLE {
-        return Vec::new();
+        return None;
     }
-    if alike(case, &kill) >= ALIKE {
-        return Vec::new();
+    if did_it(kill) || alike(case, kill) >= ALIKE {
+        return None;
     }
     let start = format!(
         "{} was OOM-killed although it held only {} ({}%) of the {} in use",
@@ -34,61 +84,58 @@ pub(super) fn innocent(case: &Case) -> Vec<Finding> {
         percent(had, usage),
         render::bytes(usage)
     );
-    let makeup = makeup(case, &kill);
     let bigger = makeup
-        .as_ref()
         .and_then(Makeup::hog)
         .filter(|hog| hog.process.pid != kill.oom.victim.pid)
         .filter(|hog| held(&hog.memory) > had.saturating_mul(2))
         .filter(|hog| own(&hog.memory) >= usage / 4);
-    let finding = match (bigger, &makeup) {
+    let finding = match (bigger, makeup) {
         (Some(hog), _) => {
             let (hogs, victims) = (hog.oom_score_adj, kill.oom.oom_score_adj);
-            let why = match hogs < victims {
-                true if victims > 0 => format!(
-                    "; the victim's oom_score_adj of {victims} put it first (the other's is {hogs})"
-                ),
-                true => format!(
-                    ", which its oom_score_adj of {hogs} protects (the victim's is {victims})"
-                ),
-                false => String::new(),
-            };
-            Finding::new(format!(
-                "{start}: the memory was with {}, {}{why}.",
-                case.task_name(&hog.process),
+            let name = case.task_name(&hog.process);
+            let finding = Finding::new(format!(
+                "{start}: {name} held {}. The oom_score_adj of the victim was {victims}, that of {name} {hogs}.",
                 render::bytes(held(&hog.memory))
             ))
-            .confidence(match why.is_empty() {
-                true => Confidence::Likely,
-                false => Confidence::Proven,
-            })
+            .proven();
+            match hogs < victims {
+                true => finding
+                    .cause(
+                        "The OOM killer takes the process with the highest score, and oom_score_adj made the \
+                         victim's higher.",
+                        Confidence::Likely,
+                    )
+                    .or(format!("{name} was ending already")),
+                false => finding,
+            }
             .remedy("Correct oom_score_adj, so that the process with the memory is chosen, or limit that one.")
         }
         (None, Some(makeup)) => {
             let (kind, bytes) = makeup.largest();
-            if kind == super::kill::ANON {
-                return Vec::new();
+            let mapped = percent(kill.oom.memory.file_bytes, usage) > LITTLE;
+            if kind == ANON || kind == FILE && mapped {
+                return None;
             }
             Finding::new(format!(
-                "{start}: the memory was {kind}, {} ({}%), which belongs to no process, so the kernel \
-                 took what there was.",
+                "{start}: {} ({}%) was {kind}, which ends with no process.",
                 render::bytes(bytes),
                 makeup.percent(bytes)
             ))
             .proven()
             .remedy("Look for what the memory is made of; the victim is not the cause.")
         }
-        (None, None) => Finding::new(format!("{start}: the memory was elsewhere."))
+        (None, None) => Finding::new(format!("{start}."))
+            .proven()
             .remedy("Look at the other processes, at files in tmpfs and at the kernel's memory."),
     };
     let finding = finding.shown_by(
         kill.event,
-        format!("its memory at that moment: {}", render::bytes(had)),
+        format!("it held {} at that moment", render::bytes(had)),
     );
-    vec![kill.qualify(match &makeup {
+    Some(match makeup {
         Some(makeup) => makeup.show(finding),
         None => finding,
-    })]
+    })
 }
 
 /// Processes of the victim's program that lived at the kill.
@@ -102,72 +149,106 @@ pub(super) fn alike(case: &Case, kill: &Kill<'_>) -> usize {
         .count()
 }
 
-pub(super) fn shmem(case: &Case) -> Vec<Finding> {
-    let Some((kill, all)) = limited(case) else {
-        return Vec::new();
-    };
-    let mounts = tmpfs(case);
-    let places = match mounts.is_empty() {
-        true => "look at /dev/shm and other tmpfs mounts (df -t tmpfs)".to_owned(),
-        false => format!("look at {}", mounts.join(", ")),
-    };
-    let fix = format!(
-        "Give the tmpfs a size below the memory limit (size=), delete files, or put them on a disk: {places}. \
-         Starting the program again fails again while the mount lives."
-    );
-    let Some(makeup) = makeup(case, &kill) else {
-        return shmem_by_the_victims(case, &kill, &all, &mounts, fix);
-    };
+const DELETE: &str =
+    "Give the tmpfs a size below the memory limit (size=), delete files, or put them on a disk";
+
+fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Finding> {
+    let case = look.case;
     let bytes = makeup.kinds.shmem;
     if makeup.percent(bytes) < MOST {
-        return Vec::new();
+        return None;
     }
-    // Shared memory that is not in a file ends with its last user.
-    let with_the_victim = kill.oom.memory.shmem_bytes >= bytes / 2;
-    let stayed = all
-        .iter()
-        .skip(1)
-        .any(|later| later.usage_bytes() >= kill.usage_bytes() / 10 * 9);
+    let amount = format!(
+        "Of the {} in use, {} ({}%) was {SHMEM}",
+        render::bytes(makeup.usage_bytes),
+        render::bytes(bytes),
+        makeup.percent(bytes)
+    );
+    let mapped = makeup.mapped_shmem().max(kill.oom.memory.shmem_bytes);
+    // The victims' own is gone by then.
+    let last = look.kills.last().map_or(0, |last| last.event.time_ns);
     let after = case
         .memory_samples()
-        .find(|(event, _)| event.time_ns > kill.event.time_ns + 50_000_000)
+        .find(|(event, _)| event.time_ns > last + GONE_NS)
         .filter(|(_, sample)| sample.kinds.shmem >= bytes / 10 * 9);
-    let mut finding = Finding::new(format!(
-        "{} filled the limit: {} of {} ({}%). {}",
-        capital(SHMEM),
-        render::bytes(bytes),
-        render::bytes(makeup.usage_bytes),
-        makeup.percent(bytes),
-        match with_the_victim {
-            true => "The victim had most of it mapped.",
-            false =>
-                "Killing processes cannot free them: they stay until the files are deleted or the mount goes.",
-        }
-    ))
-    .shown_by(
+    let stayed = match after {
+        Some((_, sample)) => format!(
+            " {} was still there after the last kill.",
+            render::bytes(sample.kinds.shmem)
+        ),
+        None => String::new(),
+    };
+    let unmapped = match mapped {
+        0 => "No process had any of it mapped".to_owned(),
+        _ => format!(
+            "No process had more than {} of it mapped",
+            render::bytes(mapped)
+        ),
+    };
+    let purpose = Purpose::of(kill.oom);
+    let writing = purpose == Purpose::TmpfsWrite || purpose == Purpose::Unknown && did_it(kill);
+    let trigger = case.task_name(&kill.event.task);
+    let places = match tmpfs(case) {
+        mounts if mounts.is_empty() => "df -t tmpfs shows them".to_owned(),
+        mounts => format!("look at {}", mounts.join(", ")),
+    };
+    let finding = if mapped >= bytes / 2 {
+        Finding::new(format!(
+            "{amount}; one process had {} of it mapped.{stayed}",
+            render::bytes(mapped)
+        ))
+        .remedy(
+            "Map less shared memory (MAP_SHARED, shm_open(3), shmat(2)), or give the jail more than it maps: \
+             such pages count in full for whoever touches them first, and cannot be dropped.",
+        )
+    } else if writing {
+        Finding::new(format!(
+            "{amount}, and {trigger} was writing to a file in tmpfs when the limit was hit. {unmapped}.{stayed}"
+        ))
+        .cause(
+            format!("Files in tmpfs, which {trigger} wrote."),
+            Confidence::Likely,
+        )
+        .or("files in tmpfs that others wrote before")
+        .remedy(format!(
+            "{DELETE}: {places}. No kill frees them, and starting the program again fails again while they are \
+             there."
+        ))
+    } else if purpose == Purpose::SharedMemory {
+        Finding::new(format!(
+            "{amount}, and {trigger} was touching such memory, mapped, when the limit was hit. {unmapped}.{stayed}"
+        ))
+        .cause(
+            "Shared memory segments that were filled and then detached, but not removed: SysV's (shmget(2)).",
+            Confidence::Likely,
+        )
+        .or("files in tmpfs (shm_open(3) makes them in /dev/shm) that were mapped, filled and unmapped")
+        .remedy(
+            "Remove segments that are no longer used: ipcs -m lists them, ipcrm removes one, and \
+             shmctl(2) with IPC_RMID right after shmat(2) lets it end with its last user.",
+        )
+    } else {
+        Finding::new(format!("{amount}. {unmapped}.{stayed}"))
+            .cause("Files in tmpfs.", Confidence::Likely)
+            .or("SysV segments that nobody is attached to (ipcs -m)")
+            .remedy(format!("{DELETE}: {places}."))
+    };
+    let finding = finding.proven().shown_by(
         kill.event,
         format!(
             "{} was killed for it, and had {} of shared memory mapped",
             kill.name(case),
             render::bytes(kill.oom.memory.shmem_bytes)
         ),
-    )
-    .remedy(fix);
-    finding = makeup.show(finding);
-    if let Some((event, sample)) = after {
-        finding = finding.shown_by(
+    );
+    let finding = makeup.show(finding);
+    Some(match after {
+        Some((event, sample)) => finding.shown_by(
             event,
-            format!(
-                "{} of it are still there after the kill",
-                render::bytes(sample.kinds.shmem)
-            ),
-        );
-    }
-    let proven = !with_the_victim || stayed || after.is_some();
-    vec![kill.qualify(finding.confidence(match proven {
-        true => Confidence::Proven,
-        false => Confidence::Likely,
-    }))]
+            format!("{} after the kill", render::bytes(sample.kinds.shmem)),
+        ),
+        None => finding,
+    })
 }
 
 /// Where the jail has tmpfs mounts of its own: made with it, or by the program.
@@ -195,65 +276,66 @@ fn tmpfs(case: &Case) -> Vec<String> {
 }
 
 /// Without a sample: tmpfs was mounted, those who died had next to nothing, and the limit stayed full.
-fn shmem_by_the_victims(
-    case: &Case,
-    kill: &Kill<'_>,
-    all: &[Kill<'_>],
-    mounts: &[String],
-    fix: String,
-) -> Vec<Finding> {
+fn shmem_by_the_victims(look: &Look<'_>, kill: &Kill<'_>) -> Option<Finding> {
+    let case = look.case;
+    let mounts = tmpfs(case);
+    let limited = || {
+        let kills = look.kills.iter();
+        kills.filter(|kill| matches!(kill.limit, Limit::Own(_) | Limit::Above(_)))
+    };
     let little = |kill: &Kill<'_>| percent(kill.victim_bytes(), kill.usage_bytes()) <= LITTLE;
-    if mounts.is_empty() || !all.iter().all(little) || alike(case, kill) >= ALIKE {
-        return Vec::new();
+    if mounts.is_empty() || !limited().all(little) || alike(case, kill) >= ALIKE {
+        return None;
     }
-    let verdict = format!(
-        "The limit was full of memory that no victim had; files in tmpfs ({}) would explain it.",
-        mounts.join(", ")
-    );
-    let finding = all
-        .iter()
-        .take(3)
-        .fold(Finding::new(verdict), |finding, kill| {
-            finding.shown_by(
-                kill.event,
-                format!(
-                    "{} had {} when {} were in use",
-                    kill.name(case),
-                    render::bytes(kill.victim_bytes()),
-                    render::bytes(kill.usage_bytes())
-                ),
+    let fact = "The limit was full of memory that no victim held.";
+    let finding = limited().take(3).fold(Finding::new(fact), |finding, kill| {
+        finding.shown_by(
+            kill.event,
+            format!(
+                "{} held {} when {} was in use",
+                kill.name(case),
+                render::bytes(kill.victim_bytes()),
+                render::bytes(kill.usage_bytes())
+            ),
+        )
+    });
+    Some(
+        finding
+            .proven()
+            .cause(
+                format!("Files in tmpfs ({}).", mounts.join(", ")),
+                Confidence::ConsistentWith,
             )
-        });
-    vec![kill.qualify(finding.consistent().remedy(fix))]
+            .or("memory of other processes")
+            .or("the kernel's own memory")
+            .remedy(format!("{DELETE}: look at {}.", mounts.join(", "))),
+    )
 }
 
-pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
-    let Some((kill, _)) = limited(case) else {
-        return Vec::new();
-    };
-    let fix = "Cached files are dropped before anything is killed, unless they are locked (mlock(2)), pinned, \
-               or wait to be written: lock less, write more often (fsync, vm.dirty_bytes), or use a faster disk.";
-    let Some(makeup) = makeup(case, &kill) else {
-        let mapped = kill.oom.memory.file_bytes;
-        let heap = percent(own(&kill.oom.memory), kill.usage_bytes());
-        if percent(mapped, kill.usage_bytes()) < MOST || heap >= MOST {
-            return Vec::new();
-        }
-        return vec![
-            kill.qualify(
-                Finding::new(format!(
-                    "{} had mapped {} of files while {} were in use: files that could not be dropped would \
-                     explain it.",
-                    kill.name(case),
-                    render::bytes(mapped),
-                    render::bytes(kill.usage_bytes())
-                ))
-                .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
-                .consistent()
-                .remedy(fix),
-            ),
-        ];
-    };
+const UNLOCK: &str = "Lock less (mlock(2), MAP_LOCKED): locked files cannot be dropped.";
+
+fn mapped_files(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
+    let mapped = kill.oom.memory.file_bytes;
+    let heap = percent(own(&kill.oom.memory), kill.usage_bytes());
+    if percent(mapped, kill.usage_bytes()) < MOST || heap >= MOST {
+        return None;
+    }
+    Some(
+        Finding::new(format!(
+            "{} had mapped {} of files while {} was in use.",
+            kill.name(case),
+            render::bytes(mapped),
+            render::bytes(kill.usage_bytes())
+        ))
+        .proven()
+        .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
+        .cause("Files that could not be dropped, as they are locked.", Confidence::ConsistentWith)
+        .or("files that are charged to another cgroup, and other memory that this trace does not show")
+        .remedy(UNLOCK),
+    )
+}
+
+fn page_cache(makeup: &Makeup<'_>) -> Option<Finding> {
     let cache = makeup.kinds.file.saturating_sub(makeup.kinds.shmem);
     let waiting = makeup
         .kinds
@@ -262,147 +344,37 @@ pub(super) fn page_cache(case: &Case) -> Vec<Finding> {
     let locked = makeup.kinds.unevictable.min(cache);
     // Clean pages go first: a cache that is mostly clean killed nobody.
     if makeup.percent(cache) < MOST || waiting.max(locked) < cache / 2 {
-        return Vec::new();
+        return None;
     }
-    let (why, bytes) = match locked >= waiting {
-        true => ("cannot be dropped (locked or pinned)", locked),
-        false => ("wait to be written to disk", waiting),
-    };
-    vec![
-        kill.qualify(
-            makeup
-                .show(Finding::new(format!(
-                    "{} filled the limit: {} of {}, of which {} {why}, so the kernel killed instead.",
-                    capital(FILE),
-                    render::bytes(cache),
-                    render::bytes(makeup.usage_bytes),
-                    render::bytes(bytes)
-                )))
-                .not(
-                    "cache that counts against the limit",
-                    "clean cache is dropped before anything is killed; this is not clean",
-                )
-                .proven()
-                .remedy(fix),
+    let (why, bytes, remedy) = match locked >= waiting {
+        true => ("was locked or pinned", locked, UNLOCK),
+        false => (
+            "was waiting to be written to disk",
+            waiting,
+            "Write less at a time or more often (fsync(2), vm.dirty_bytes), or use a faster disk.",
         ),
-    ]
+    };
+    Some(
+        makeup
+            .show(Finding::new(format!(
+                "Of the {} in use, {} ({}%) was {FILE}, of which {} {why} and could not be dropped.",
+                render::bytes(makeup.usage_bytes),
+                render::bytes(cache),
+                makeup.percent(cache),
+                render::bytes(bytes)
+            )))
+            .not(
+                "page cache that merely counts against the limit",
+                "clean cache is dropped before anything is killed; this is not clean",
+            )
+            .proven()
+            .remedy(remedy),
+    )
 }
 
-pub(super) fn kernel(case: &Case) -> Vec<Finding> {
-    let Some((kill, _)) = limited(case) else {
-        return Vec::new();
-    };
-    let fix = "Use fewer threads, mappings, files or connections: each costs the kernel memory that counts \
-               against the jail. If none of them grows, look for a leak in the kernel.";
-    let usage = kill.usage_bytes();
-    let tables = kill.oom.memory.page_table_bytes;
-    if percent(tables, usage) >= MOST {
-        let finding = Finding::new(format!(
-            "{} had {} of page tables ({}% of what was in use), for {} of address space: the program \
-             touches memory too sparsely, not too much of it.",
-            kill.name(case),
-            render::bytes(tables),
-            percent(tables, usage),
-            render::bytes(kill.oom.memory.total_vm_bytes)
-        ))
-        .shown_by(
-            kill.event,
-            format!("{} of page tables", render::bytes(tables)),
-        )
-        .not(
-            "the program's heap",
-            format!(
-                "it had {} of anonymous memory",
-                render::bytes(kill.oom.memory.anon_bytes)
-            ),
-        );
-        return vec![kill.qualify(finding.proven().remedy(fix))];
-    }
-    let Some(makeup) = makeup(case, &kill) else {
-        return Vec::new();
-    };
-    // Slab that can be reclaimed (names and inodes) kills nobody.
-    let held = makeup
-        .kinds
-        .kernel
-        .saturating_sub(makeup.kinds.slab_reclaimable);
-    if makeup.percent(held) < MOST {
-        return Vec::new();
-    }
-    let parts = [
-        ("page tables", makeup.kinds.page_tables),
-        ("stacks of threads", makeup.kinds.kernel_stack),
-        (
-            "slab that cannot be reclaimed",
-            makeup.kinds.slab_unreclaimable,
-        ),
-    ];
-    let largest = parts
-        .iter()
-        .max_by_key(|(_, bytes)| *bytes)
-        .filter(|(_, bytes)| *bytes > 0)
-        .map_or_else(String::new, |(what, bytes)| {
-            format!(", most of it {what} ({})", render::bytes(*bytes))
-        });
-    vec![
-        kill.qualify(
-            makeup
-                .show(Finding::new(format!(
-                    "{} filled the limit, not the program's heap: {} of {}{largest}.",
-                    capital(KERNEL),
-                    render::bytes(held),
-                    render::bytes(makeup.usage_bytes)
-                )))
-                .not(
-                    "the program's heap",
-                    format!("anonymous memory was {}", render::bytes(makeup.kinds.anon)),
-                )
-                .proven()
-                .remedy(fix),
-        ),
-    ]
-}
-
-pub(super) fn sockets(case: &Case) -> Vec<Finding> {
-    let Some((kill, _)) = limited(case) else {
-        return Vec::new();
-    };
-    let Some(makeup) = makeup(case, &kill) else {
-        return Vec::new();
-    };
-    let bytes = makeup.kinds.sock;
-    if makeup.percent(bytes) < MOST {
-        return Vec::new();
-    }
-    vec![
-        kill.qualify(
-            makeup
-                .show(Finding::new(format!(
-                    "{} filled the limit: {} of {} ({}%). Data was sent or received faster than it was read.",
-                    capital(SOCK),
-                    render::bytes(bytes),
-                    render::bytes(makeup.usage_bytes),
-                    makeup.percent(bytes)
-                )))
-                .proven()
-                .remedy(
-                    "Read faster or accept fewer connections, or cap the buffers (net.ipv4.tcp_rmem and \
-                     tcp_wmem, SO_RCVBUF). The same traffic may cost twice as much on another kernel.",
-                ),
-        ),
-    ]
-}
-
-pub(super) fn swap(case: &Case) -> Vec<Finding> {
-    let Some((kill, _)) = limited(case) else {
-        return Vec::new();
-    };
-    let Some(level) = kill.level() else {
-        return Vec::new();
-    };
-    let Some(limit) = level.swap_limit_bytes else {
-        return Vec::new();
-    };
+fn swap(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
+    let level = kill.level()?;
+    let limit = level.swap_limit_bytes?;
     // v1 counts memory and swap together, v2 swap alone.
     let together = case.header.host.cgroup_mode != "v2";
     let (used, may) = match together {
@@ -416,7 +388,7 @@ pub(super) fn swap(case: &Case) -> Vec<Finding> {
     let wanted = case.counter_growth(0, "memory.swap.events:max") > Some(0);
     let full = used > 0 && used.saturating_add(limit / 64) >= may;
     if !full && !wanted {
-        return Vec::new();
+        return None;
     }
     let mut finding = Finding::new(format!(
         "The memory limit was hit, and the jail may use no more than {} of swap ({} used), although the \
@@ -439,16 +411,7 @@ pub(super) fn swap(case: &Case) -> Vec<Finding> {
         finding =
             finding.fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
     }
-    vec![kill.qualify(finding.proven().remedy(
+    Some(finding.proven().remedy(
         "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
-    ))]
-}
-
-/// With a capital letter, for the start of a sentence.
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
-    }
+    ))
 }

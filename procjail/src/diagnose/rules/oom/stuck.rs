@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::kill::kills;
-use crate::diagnose::{Case, Confidence, Finding};
+use super::Look;
+use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::{Event, MemorySample, OomReap, OomReapStage, What};
 use crate::render;
 
@@ -13,7 +13,26 @@ const SLOW_NS: u64 = 1_500_000_000;
 /// So many failures without a kill are no accident.
 const OFTEN: u64 = 3;
 
-pub(super) fn victim(case: &Case) -> Vec<Finding> {
+pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
+    let tag = |id: &'static str| move |finding: Finding| (id, finding);
+    victim(look)
+        .into_iter()
+        .map(tag("oom-victim-stuck"))
+        .chain(
+            no_victim(look.case)
+                .into_iter()
+                .map(tag("oom-no-eligible-victim")),
+        )
+        .chain(
+            disabled(look.case)
+                .into_iter()
+                .map(tag("oom-disabled-v1-hang")),
+        )
+        .collect()
+}
+
+fn victim(look: &Look<'_>) -> Vec<Finding> {
+    let case = look.case;
     let mut reaps: HashMap<u32, Vec<(&Event, &OomReap)>> = HashMap::new();
     for (event, reap) in case.each(|what| match what {
         What::OomReap(reap) => Some(reap),
@@ -25,7 +44,7 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
             .push((event, reap));
     }
     let mut found = Vec::new();
-    for kill in kills(case) {
+    for kill in &look.kills {
         let end = kill.victim.and_then(|victim| case.exit(victim));
         let until = end.map_or(case.end_ns(), |(event, _)| event.time_ns);
         let took = until.saturating_sub(kill.event.time_ns);
@@ -41,11 +60,11 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
         }
         let stage = |wanted: OomReapStage| reaped.iter().any(|(_, reap)| reap.stage == wanted);
         let memory = if stage(OomReapStage::Finish) {
-            "its memory was freed all the same by the kernel's OOM reaper, after 2 s"
+            "the OOM reaper freed its memory before that"
         } else if stage(OomReapStage::Skip) {
-            "the kernel's OOM reaper could not free its memory either"
+            "the OOM reaper could not free its memory either"
         } else {
-            "its memory was not freed meanwhile"
+            "the OOM reaper did not free its memory before that"
         };
         let (place, shown) = where_it_is(case, &kill.oom.victim.pid, kill.event, until);
         let died = match end {
@@ -61,8 +80,8 @@ pub(super) fn victim(case: &Case) -> Vec<Finding> {
             finding = finding.shown_by(
                 event,
                 match reap.stage {
-                    OomReapStage::Wake => "the OOM reaper is called, as the victim does not die",
-                    OomReapStage::Start => "it starts to free the victim's memory",
+                    OomReapStage::Wake => "the OOM reaper is woken, as the victim does not die",
+                    OomReapStage::Start => "the OOM reaper is freeing its memory",
                     OomReapStage::Finish => "it has freed it",
                     OomReapStage::Skip => "it gave up",
                     _ => "the OOM reaper is at work",
@@ -126,7 +145,7 @@ fn where_it_is<'a>(
     }
 }
 
-pub(super) fn no_victim(case: &Case) -> Vec<Finding> {
+fn no_victim(case: &Case) -> Vec<Finding> {
     let logged = case
         .each(|what| match what {
             What::KernelMessage(message) if message.text.contains("no killable processes") => {
@@ -157,7 +176,7 @@ pub(super) fn no_victim(case: &Case) -> Vec<Finding> {
     }
     let mut finding = Finding::new(format!(
         "The memory limit was hit{} and nothing could be killed: every process of the jail is protected by \
-         oom_score_adj -1000, so the program spins at the limit.",
+         oom_score_adj -1000, so the program stays at the limit.",
         match failures {
             0 => String::new(),
             count => format!(" {} times", render::count(count)),
@@ -203,7 +222,7 @@ fn disabled_in(case: &Case) -> Option<(&Event, &MemorySample)> {
 /// What a task sleeps in that waits for the limit to be raised (mm/memcontrol-v1.c).
 const WAITS: &str = "mem_cgroup_oom_synchronize";
 
-pub(super) fn disabled(case: &Case) -> Vec<Finding> {
+fn disabled(case: &Case) -> Vec<Finding> {
     let sampled = disabled_in(case);
     let asleep = case.snapshots().find_map(|(event, snapshot)| {
         let thread = snapshot.threads.iter().find(|thread| {

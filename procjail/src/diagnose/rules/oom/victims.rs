@@ -1,18 +1,18 @@
-//! Who died for it: one or many, once or again and again, and what the rest of the jail made of it.
+//! Who died for it: one or many, once or again and again.
 
 use std::collections::HashMap;
 
-use super::kill::{Kill, Limit, ended, kills, makeup, own, percent};
+use super::Look;
+use super::kill::{Kill, Limit, own, percent};
+use super::makeup::Makeup;
 use super::shape::alike;
-use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
-use crate::event::{Event, What};
+use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, Tagged};
+use crate::event::What;
 use crate::render;
 
 /// Victims of one decision follow each other this closely, nanoseconds: another decision needs the
 /// memory of the last victim first.
 const AT_ONCE_NS: u64 = 200_000;
-/// A parent that ends this soon after its child may end because of it, nanoseconds.
-const REACTION_NS: u64 = 1_000_000_000;
 /// So many processes of one program are many.
 const MANY: usize = 8;
 /// So many runs of one program that end alike are a loop.
@@ -22,8 +22,24 @@ const BEGINNING_NS: u64 = 100_000_000;
 /// Up to this limit it is the limit that is too small, not the program that takes too much, bytes.
 const TINY_BYTES: u64 = 16 << 20;
 
-pub(super) fn group(case: &Case) -> Vec<Finding> {
-    let all = kills(case);
+pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
+    let tag = |id: &'static str| move |finding: Finding| (id, finding);
+    group(look)
+        .into_iter()
+        .map(tag("oom-group-kill"))
+        .chain(
+            shared_memory(look)
+                .into_iter()
+                .map(tag("oom-shared-mm-collateral")),
+        )
+        .chain(many(look).map(tag("oom-fork-bomb")))
+        .chain(again(look).into_iter().map(tag("oom-repeat-loop")))
+        .chain(at_start(look).map(tag("oom-at-start")))
+        .collect()
+}
+
+fn group(look: &Look<'_>) -> Vec<Finding> {
+    let case = look.case;
     let set = case
         .header
         .jail
@@ -43,7 +59,7 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
     let known = set || counted || logged.is_some();
     let window = if known { 100 * AT_ONCE_NS } else { AT_ONCE_NS };
     let mut groups: Vec<Vec<Kill<'_>>> = Vec::new();
-    for kill in all {
+    for kill in look.kills.iter().copied() {
         let goes_on = groups
             .last()
             .and_then(|group| group.last())
@@ -72,7 +88,7 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
             ))
             .shown_by(chosen.event, "the first victim is the one that was chosen");
             for kill in rest.iter().take(4) {
-                finding = finding.shown_by(kill.event, "killed in the same breath");
+                finding = finding.shown_by(kill.event, "killed with it");
             }
             if set {
                 finding = finding.fact("the jail has memory.oom.group 1");
@@ -104,8 +120,8 @@ pub(super) fn group(case: &Case) -> Vec<Finding> {
         .collect()
 }
 
-pub(super) fn shared_memory(case: &Case) -> Vec<Finding> {
-    let all = kills(case);
+fn shared_memory(look: &Look<'_>) -> Vec<Finding> {
+    let (case, all) = (look.case, &look.kills);
     if all.is_empty() {
         return Vec::new();
     }
@@ -127,8 +143,8 @@ pub(super) fn shared_memory(case: &Case) -> Vec<Finding> {
         found.push(
             kill.qualify(
                 Finding::new(format!(
-                    "{name} was killed because it shares its memory with the OOM victim {}, which would \
-                     have freed nothing otherwise.",
+                    "{name} was killed with the OOM victim {}, as it shares its memory: the kernel kills all \
+                     that use the victim's address space.",
                     kill.name(case)
                 ))
                 .about(who)
@@ -146,85 +162,9 @@ pub(super) fn shared_memory(case: &Case) -> Vec<Finding> {
     found
 }
 
-pub(super) fn invisible(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    let all = kills(case);
-    if all.is_empty() || all.iter().any(|kill| kill.victim == Some(pid1)) {
-        return Vec::new();
-    }
-    let Some((kill, victim)) = all.iter().find_map(|kill| Some((kill, kill.victim?))) else {
-        return Vec::new();
-    };
-    let end = case.exit(pid1);
-    let lived_on = end.map(|(event, _)| event.time_ns.saturating_sub(kill.event.time_ns));
-    let went_on = match (end, lived_on) {
-        (Some((_, exit)), _) if exit.status.code == Some(0) => true,
-        (_, Some(lived_on)) => lived_on > REACTION_NS,
-        (None, None) => true,
-        _ => false,
-    };
-    if !went_on {
-        return Vec::new();
-    }
-    let pid1_name = case.name(pid1);
-    let outcome = match (end, lived_on) {
-        (Some((_, exit)), Some(lived_on)) => format!(
-            "{pid1_name} went on for {} and {}",
-            render::duration(lived_on),
-            ended(&exit.status)
-        ),
-        _ => format!("{pid1_name} was still running when the trace ended"),
-    };
-    let reaction = match case.reap(victim) {
-        Some((event, _)) => {
-            let restarted = case.process_of(&event.task).is_some_and(|parent| {
-                case.process(parent).children.iter().any(|child| {
-                    case.born_ns(*child) > event.time_ns
-                        && case.process(*child).task.comm == kill.oom.victim.comm
-                })
-            });
-            match restarted {
-                true => format!("{} saw it and started another", case.task_name(&event.task)),
-                false => format!(
-                    "{} saw it and started no other",
-                    case.task_name(&event.task)
-                ),
-            }
-        }
-        None => "nobody collected its status".to_owned(),
-    };
-    let more = match all.len() {
-        1 => String::new(),
-        count => format!(" (the first of {count})"),
-    };
-    vec![
-        kill.qualify(
-            Finding::new(format!(
-                "{}{more} was OOM-killed while PID 1 lived, so from outside the jail looked healthy: \
-                 {outcome}; {reaction}.",
-                kill.name(case)
-            ))
-            .shown_by(kill.event, format!("{} dies", kill.name(case)))
-            .not("the end of the jail", "PID 1 was not the victim")
-            .proven()
-            .remedy(
-                "Let PID 1 end, or alert, when a worker dies; or set memory.oom.group (--oom-group), so \
-                 that all die together. Watch the growth of oom_kill in memory.events.",
-            ),
-        ),
-    ]
-}
-
-pub(super) fn many(case: &Case) -> Vec<Finding> {
-    let all = kills(case);
-    let Some(kill) = all
-        .iter()
-        .find(|kill| matches!(kill.limit, Limit::Own(_) | Limit::Above(_)))
-    else {
-        return Vec::new();
-    };
+fn many(look: &Look<'_>) -> Option<Finding> {
+    let case = look.case;
+    let (kill, makeup) = look.first.as_ref()?;
     let usage = kill.usage_bytes();
     let count = alike(case, kill);
     let share = percent(own(&kill.oom.memory), usage);
@@ -243,9 +183,10 @@ pub(super) fn many(case: &Case) -> Vec<Finding> {
         sum.saturating_add(*bytes)
     });
     let largest = ends.iter().copied().max().unwrap_or(0);
-    let heap = makeup(case, kill).is_none_or(|makeup| makeup.percent(makeup.kinds.anon) >= 50);
+    let anon = |makeup: &Makeup<'_>| makeup.percent(makeup.kinds.anon) >= 50;
+    let heap = makeup.as_ref().is_none_or(anon);
     if count < MANY || share > 15 || percent(largest, usage) > 40 || together < usage / 2 || !heap {
-        return Vec::new();
+        return None;
     }
     let program = render::escape(&kill.oom.victim.comm);
     let firstborn = case
@@ -256,31 +197,34 @@ pub(super) fn many(case: &Case) -> Vec<Finding> {
         .min()
         .unwrap_or(kill.event.time_ns);
     let took = kill.event.time_ns.saturating_sub(firstborn);
-    vec![
+    Some(
         kill.qualify(
             Finding::new(format!(
-                "{count} processes of {program} filled the limit together, about {} each: no single one is \
-                 at fault, there are too many.",
+                "{count} processes of {program} were there when the limit was hit, and none had much of it: {} \
+                 for each on average.",
                 render::bytes(usage / count as u64)
             ))
             .shown_by(
                 kill.event,
                 format!("the victim had {share}% of what was in use"),
             )
-            .fact(format!(
-                "{count} of them lived at that moment, made within {}",
-                render::duration(took)
-            ))
+            .fact(format!("made within {}", render::duration(took)))
             .relies_on_all(&["fork", "exit"])
             .proven()
-            .remedy("Start fewer workers, cap their number (--pids), or size the limit for all of them."),
+            .cause(
+                "There are too many of them for the limit.",
+                Confidence::Likely,
+            )
+            .or("each takes more than it should")
+            .remedy("Start fewer of them, cap their number (--pids), or size the limit for all of them."),
         ),
-    ]
+    )
 }
 
-pub(super) fn again(case: &Case) -> Vec<Finding> {
+fn again(look: &Look<'_>) -> Vec<Finding> {
+    let case = look.case;
     let mut runs: HashMap<(ProcessId, &str), Vec<(Kill<'_>, u64)>> = HashMap::new();
-    for kill in kills(case) {
+    for kill in look.kills.iter().copied() {
         let Some(victim) = kill.victim else { continue };
         let Some(creator) = case.process(victim).creator else {
             continue;
@@ -310,8 +254,8 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
         let alike = spread(&memory) <= 2.0;
         let parent = case.name(*creator);
         let mut finding = Finding::new(format!(
-            "{} was OOM-killed and started again {} times within {}: each run died after about {} with about \
-             {}, at the same limit. {parent} starts it again each time.",
+            "{parent} started {} {} times within {}, each time after the one before had been OOM-killed: they \
+             lived {} and held {} (the median).",
             render::escape(program),
             list.len(),
             render::duration(last.event.time_ns.saturating_sub(first.event.time_ns)),
@@ -340,7 +284,7 @@ pub(super) fn again(case: &Case) -> Vec<Finding> {
                         true => Confidence::Proven,
                         false => Confidence::Likely,
                     })
-                    .remedy("Stop starting it again without end; raise the limit or make the program use less."),
+                    .remedy("Stop starting it again without end: have it use less, or give it more (--memory)."),
             ),
         );
     }
@@ -371,17 +315,13 @@ fn median(values: &[u64]) -> u64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-pub(super) fn at_start(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    let all = kills(case);
-    let Some(kill) = all
+fn at_start(look: &Look<'_>) -> Option<Finding> {
+    let case = look.case;
+    let pid1 = case.pid1()?;
+    let kill = look
+        .kills
         .iter()
-        .find(|kill| kill.victim == Some(pid1) && matches!(kill.limit, Limit::Own(_)))
-    else {
-        return Vec::new();
-    };
+        .find(|kill| kill.victim == Some(pid1) && matches!(kill.limit, Limit::Own(_)))?;
     let limit = kill.limit_bytes().unwrap_or(u64::MAX);
     let start = case.execs(pid1).next();
     let after = start.map(|(event, _)| kill.event.time_ns.saturating_sub(event.time_ns));
@@ -395,95 +335,23 @@ pub(super) fn at_start(case: &Case) -> Vec<Finding> {
             format!("{} after it had begun", render::duration(after)),
             Confidence::Likely,
         ),
-        Some(_) => return Vec::new(),
+        Some(_) => return None,
     };
-    vec![
+    Some(
         kill.qualify(
             Finding::new(format!(
-                "The limit of {} is too small to start: {} was killed {when}.",
+                "{} was killed {when}; the limit is {}.",
+                kill.name(case),
                 render::bytes(limit),
-                kill.name(case)
             ))
             .shown_by(kill.event, "PID 1 is the victim")
-            .confidence(confidence)
-            .relies_on_all(&["exec"])
-            .remedy(
-                "Give it more: a small static program takes about 1 MiB, most take 10 MiB and more, and \
-                 the runtimes of Java or Node 50 MiB before they do anything.",
-            ),
-        ),
-    ]
-}
-
-pub(super) fn earlier(case: &Case) -> Vec<Finding> {
-    let Some(pid1) = case.pid1() else {
-        return Vec::new();
-    };
-    let Some((end, exit)) = case.exit(pid1) else {
-        return Vec::new();
-    };
-    let all = kills(case);
-    let Some(last) = all.last().filter(|last| last.event.seq < end.seq) else {
-        return Vec::new();
-    };
-    if all.iter().any(|kill| kill.victim == Some(pid1)) {
-        return Vec::new();
-    }
-    let Some((event, reason)) = other_reason(case, pid1, last) else {
-        return Vec::new();
-    };
-    vec![
-        last.qualify(
-            Finding::new(format!(
-                "The OOM kill of {} at {} is not why the jail ended at {}: {reason}.",
-                last.name(case),
-                case.at(last.event),
-                case.at(end)
-            ))
-            .shown_by(last.event, "the last OOM kill")
-            .shown_by(event, "what led to the end")
-            .shown_by(end, format!("PID 1 {}", ended(&exit.status)))
-            .not(
-                "an end because of the OOM kill",
-                format!(
-                    "PID 1 lived on for {} and was not the victim",
-                    case.between(last.event, end)
-                ),
-            )
-            .relies_on_all(&["oom-kill"])
             .proven()
+            .relies_on_all(&["exec"])
+            .cause("The limit is too small for the program to start.", confidence)
             .remedy(
-                "Treat the two apart. Flags such as OOMKilled that only tell that the counter oom_kill is \
-                 not 0 mix them up.",
+                "Give it more (--memory): a small static program takes about 1 MiB, most take 10 MiB and more, \
+                 and the runtimes of Java or Node 50 MiB before they do anything.",
             ),
         ),
-    ]
-}
-
-/// What ended PID 1 for a reason of its own, after the kill.
-fn other_reason<'a>(
-    case: &'a Case,
-    pid1: ProcessId,
-    kill: &Kill<'_>,
-) -> Option<(&'a Event, String)> {
-    if let Some((event, signal)) = case.killing_signal(pid1) {
-        let origin = case.origin(event, signal);
-        let from_outside = event.task.jail_pid.is_none() && !event.task.in_jail;
-        let others = origin.is_deliberate() && from_outside;
-        if event.seq < kill.event.seq || !others {
-            return None;
-        }
-        return Some((
-            event,
-            format!("{} sent it {}", case.who(&event.task), signal.signal.name),
-        ));
-    }
-    let (event, stop) = case.stop_request()?;
-    let (end, _) = case.exit(pid1)?;
-    (event.seq > kill.event.seq && event.seq < end.seq).then(|| {
-        (
-            event,
-            format!("a stop was requested by {}", stop.signal.name),
-        )
-    })
+    )
 }

@@ -13,7 +13,8 @@ fn a_limit_above_is_not_the_jails() {
     let (confidence, verdict) = scene.expect("oom-ancestor-limit");
     assert_eq!(confidence, Confidence::Proven);
     assert!(
-        verdict.contains("/pod") && verdict.contains("108.0 MiB belong to others"),
+        verdict.contains("/pod")
+            && verdict.contains("the other 108.0 MiB is in use outside the jail"),
         "{verdict}"
     );
     for other in ["oom-own-limit", "oom-global", "oom-innocent-victim"] {
@@ -29,7 +30,50 @@ fn a_limit_above_that_the_jail_alone_fills_is_its_own_doing() {
         Some(2),
     );
     let (_, verdict) = scene(kill(app(), mib(120), chain)).expect("oom-ancestor-limit");
-    assert!(verdict.contains("merely set one level up"), "{verdict}");
+    assert!(!verdict.contains("outside"), "{verdict}");
+}
+
+#[test]
+fn what_nobody_holds_is_not_said_to_be_others() {
+    let chain = chain(
+        (mib(20), Some(mib(64))),
+        (mib(128), Some(mib(128))),
+        Some(2),
+    );
+    let with = |others: &[ProcessSample]| {
+        let mut scene = scene(kill(app(), mib(19), chain.clone()));
+        let mut report = log(&app(), "memcg", Some("/pod"));
+        report.kinds = Some(MemoryKinds {
+            file: mib(105),
+            shmem: mib(105),
+            ..MemoryKinds::default()
+        });
+        report.processes = vec![holder(app(), mib(19))];
+        report.processes.extend(others.to_vec());
+        scene.at(5001, outside(0, ""), What::KernelOom(report));
+        scene.verdict("oom-ancestor-limit")
+    };
+    let left = with(&[]);
+    assert!(
+        left.fact
+            .contains("no process outside the jail holds any of it")
+            && left.fact.contains("105.0 MiB is tmpfs files"),
+        "{}",
+        left.fact
+    );
+    assert!(
+        left.remedy.contains("earlier jails left"),
+        "{}",
+        left.remedy
+    );
+    let shared = with(&[holder(outside(9, "db"), mib(100))]);
+    assert!(
+        shared
+            .fact
+            .contains("most by db (host PID 9) with 100.0 MiB"),
+        "{}",
+        shared.fact
+    );
 }
 
 #[test]

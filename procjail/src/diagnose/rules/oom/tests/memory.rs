@@ -1,7 +1,5 @@
 //! What the memory was made of, and how it grew.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 #[test]
@@ -39,6 +37,7 @@ fn the_kernel_log_names_kinds_and_the_spared_hog() {
 /// A kill of PID 1, which had little, with a sample of what the memory was made of just before.
 fn made_of(kinds: MemoryKinds) -> Scene {
     let mut scene = scene(kill(app(), mib(2), full()));
+    scene.header.host.cgroup_mode = "v2".into();
     scene.sample(4990, mib(63), kinds);
     scene
 }
@@ -124,32 +123,143 @@ fn swap_is_named_only_where_there_is_some() {
     assert_eq!(scene.expect("oom-swap-capped").0, Confidence::Proven);
 }
 
-#[test]
-fn steady_growth_and_leaps_are_told_apart() {
-    let anon = |bytes| MemoryKinds {
+fn anon(bytes: u64) -> MemoryKinds {
+    MemoryKinds {
         anon: bytes,
         ..MemoryKinds::default()
-    };
+    }
+}
+
+#[test]
+fn steady_growth_and_spikes_are_told_apart() {
     let mut leak = scene(kill(app(), mib(60), full()));
     for second in 0..5 {
-        leak.sample(
-            second * 1000,
-            mib(4 + second * 12),
-            anon(mib(4 + second * 12)),
-        );
+        let bytes = mib(4 + second * 12);
+        leak.sample(second * 1000, bytes, anon(bytes));
     }
-    leak.expect("mem-growth-leak");
+    let found = leak.verdict("mem-growth-leak");
+    assert_eq!(found.confidence, Confidence::Proven);
+    // Five seconds prove no leak.
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    assert!(found.fact.contains("a second"), "{}", found.fact);
     leak.expect_no("mem-growth-spike");
     let mut spike = scene(kill(app(), mib(60), full()));
     for second in 0..5 {
         spike.sample(second * 1000 + 100, mib(10), anon(mib(10)));
     }
-    spike.expect("mem-growth-spike");
+    let (_, verdict) = spike.expect("mem-growth-spike");
+    assert!(!verdict.contains("leak"), "{verdict}");
     spike.expect_no("mem-growth-leak");
-    // A cache that fills up is no leak.
+    // Page cache that fills up is no growth of the program's.
     let mut cache = scene(kill(app(), mib(60), full()));
     for second in 0..5 {
         cache.sample(second * 1000, mib(4 + second * 12), anon(mib(4)));
     }
     cache.expect_no("mem-growth-leak");
+}
+
+#[test]
+fn a_warm_up_before_the_growth_is_no_spike() {
+    let mut scene = scene(kill(app(), mib(60), full()));
+    for (ms, size) in [(20, 2), (40, 10), (60, 20), (80, 30), (100, 40)] {
+        scene.sample(ms, mib(size), anon(mib(size)));
+    }
+    for step in 1..10 {
+        let bytes = mib(40) + step * (mib(23) / 10);
+        scene.sample(100 + step * 480, bytes, anon(bytes));
+    }
+    let found = scene.verdict("mem-growth-leak");
+    assert!(
+        found.fact.contains("after it had reached 4") && found.fact.contains("4.9 MiB a second"),
+        "{}",
+        found.fact
+    );
+    scene.expect_no("mem-growth-spike");
+}
+
+#[test]
+fn a_spike_is_measured_from_where_it_began() {
+    let mut scene = scene(kill(app(), mib(60), full()));
+    for ms in [4100, 4400, 4900] {
+        scene.sample(ms, mib(5), anon(mib(5)));
+    }
+    let (_, verdict) = scene.expect("mem-growth-spike");
+    assert!(verdict.contains("within 100 ms"), "{verdict}");
+}
+
+#[test]
+fn whoever_writes_to_tmpfs_is_no_innocent_victim() {
+    let tmpfs = || MemoryKinds {
+        file: mib(60),
+        shmem: mib(60),
+        ..MemoryKinds::default()
+    };
+    let dd = |calls: &[&str]| {
+        let mut victim = kill(app(), mib(1), full());
+        victim.stack = stack(calls);
+        let mut scene = scene(victim);
+        scene.sample(4990, mib(63), tmpfs());
+        scene
+    };
+    let writer = dd(&["try_charge_memcg", "shmem_write_begin", "vfs_write"]);
+    writer.expect_no("oom-innocent-victim");
+    let found = writer.verdict("oom-shmem-tmpfs");
+    assert!(
+        found
+            .verdict()
+            .contains("Files in tmpfs, which app (PID 1) wrote"),
+        "{}",
+        found.verdict()
+    );
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(writer.verdict("oom-own-limit").remedy.contains("size="));
+    // Whoever merely touches its own memory did not fill it.
+    dd(&["try_charge_memcg", "do_anonymous_page"]).expect("oom-innocent-victim");
+    // Mapped, filled and detached: segments, which are no files.
+    let sysv = dd(&["try_charge_memcg", "shmem_fault", "__do_fault"]);
+    let found = sysv.verdict("oom-shmem-tmpfs");
+    assert!(found.remedy.contains("ipcrm"), "{}", found.remedy);
+}
+
+#[test]
+fn kernel_memory_is_told_by_what_was_being_allocated() {
+    let of = |call: &str| {
+        let mut victim = kill(app(), mib(2), full());
+        victim.stack = stack(&["try_charge_memcg", call, "vfs_write"]);
+        let mut scene = scene(victim);
+        let kernel = MemoryKinds {
+            kernel: mib(60),
+            ..MemoryKinds::default()
+        };
+        scene.sample(4990, mib(63), kernel);
+        scene
+    };
+    let pipe = of("anon_pipe_write").verdict("oom-kernel-memory");
+    assert!(pipe.verdict().contains("pipes that nobody reads"));
+    let socket = of("unix_stream_sendmsg");
+    assert!(
+        socket
+            .verdict("oom-socket-buffers")
+            .verdict()
+            .contains("Unix sockets")
+    );
+    socket.expect_no("oom-kernel-memory");
+    let unknown = of("something_else").verdict("oom-kernel-memory");
+    assert!(unknown.cause.is_none());
+    assert!(unknown.fact.contains("does not tell"), "{}", unknown.fact);
+}
+
+#[test]
+fn all_large_holders_are_named_with_what_they_share() {
+    let mut scene = scene(kill(app(), mib(38), full()));
+    let mut report = log(&app(), "memcg", Some("/pod/procjail/web"));
+    report.kinds = Some(anon(mib(63)));
+    report.processes = vec![holder(app(), mib(38)), holder(inside(2, "saver"), mib(39))];
+    scene.at(5001, outside(0, ""), What::KernelOom(report));
+    let (_, verdict) = scene.expect("oom-own-limit");
+    assert!(
+        verdict.contains("saver (PID 2) 39.0 MiB and app (PID 1) 38.0 MiB")
+            && verdict.contains("share at least 14.0 MiB"),
+        "{verdict}"
+    );
 }

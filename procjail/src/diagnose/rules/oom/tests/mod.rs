@@ -1,10 +1,13 @@
 //! OOM verdicts that no scenario can reproduce everywhere, and the look-alikes of all.
 
+mod chain;
 mod limit;
 mod memory;
 mod runtime;
 mod stuck;
 mod victims;
+
+use std::collections::BTreeMap;
 
 use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, inside, mib, oom_kill, outside};
@@ -74,6 +77,32 @@ fn scene(kill: OomKill) -> Scene {
     scene.at(5000, trigger, What::OomKill(kill));
     scene.exit(5005, victim, -libc::SIGKILL, mib(50));
     scene
+}
+
+/// A process with anonymous memory.
+fn holder(process: Task, anon: u64) -> ProcessSample {
+    ProcessSample {
+        process,
+        memory: ProcessMemory {
+            anon_bytes: anon,
+            ..ProcessMemory::default()
+        },
+        threads: 1,
+        oom_score_adj: 0,
+        environment: BTreeMap::new(),
+    }
+}
+
+/// A call stack in the kernel, innermost call first.
+fn stack(calls: &[&str]) -> Stack {
+    let frame = |name: &&str| Frame {
+        symbol: Some((*name).to_owned()),
+        ..Frame::default()
+    };
+    Stack {
+        kernel: calls.iter().map(frame).collect(),
+        user: Vec::new(),
+    }
 }
 
 fn app() -> Task {

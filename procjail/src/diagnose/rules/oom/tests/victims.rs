@@ -25,7 +25,7 @@ fn one_finding_for_many_victims() {
     assert_eq!(confidence, Confidence::Proven);
     assert!(verdict.contains("6 times"), "{verdict}");
     let (_, verdict) = scene.expect("oom-child-invisible");
-    assert!(verdict.contains("started another"), "{verdict}");
+    assert!(verdict.contains("then started worker"), "{verdict}");
     scene.expect_no("oom-fork-bomb");
     scene.expect_no("oom-group-kill");
 }

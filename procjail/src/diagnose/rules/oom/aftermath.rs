@@ -1,0 +1,224 @@
+//! What the rest of the jail made of an OOM kill: PID 1 went on, waits in vain, or ended for another reason.
+
+use super::Look;
+use super::chain::{Chain, Waiting, waiting};
+use super::kill::{Kill, ended};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
+use crate::event::Event;
+use crate::render;
+
+/// PID 1 lived on if it did for longer than this, nanoseconds.
+const REACTION_NS: u64 = 1_000_000_000;
+
+pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
+    let case = look.case;
+    let Some(pid1) = case.pid1() else {
+        return Vec::new();
+    };
+    let all = &look.kills;
+    let Some(last) = all.last() else {
+        return Vec::new();
+    };
+    // PID 1 died of it, or ended because of it.
+    if all.iter().any(|kill| kill.victim == Some(pid1)) || Chain::of(case, all).has(pid1) {
+        return Vec::new();
+    }
+    if let Some((kill, waits)) = all
+        .iter()
+        .rev()
+        .find_map(|kill| Some((kill, waiting(case, kill)?)))
+    {
+        return vec![("oom-child-invisible", hangs(case, kill, &waits))];
+    }
+    let mut found = Vec::new();
+    found.extend(invisible(look, pid1).map(|one| ("oom-child-invisible", one)));
+    found.extend(earlier(case, pid1, last).map(|one| ("oom-earlier-not-cause", one)));
+    found
+}
+
+/// Nothing happened any more after a worker was gone.
+fn hangs(case: &Case, kill: &Kill<'_>, waits: &Waiting<'_>) -> Finding {
+    let parent = case.name(waits.parent);
+    let victim = kill.name(case);
+    let replaced = match waits.replaced_by {
+        Some(other) => format!("and started {} after it", case.name(other)),
+        None => "and started no other".to_owned(),
+    };
+    let mut finding = Finding::new(format!(
+        "{parent} collected the OOM victim {victim} {replaced}. Then nothing was started and nothing ended in \
+         the jail for {}.",
+        render::duration(waits.idle_ns)
+    ))
+    .proven()
+    .shown_by(kill.event, format!("{victim} dies"))
+    .shown_by(waits.reap, format!("{parent} collects it"));
+    if let Some(event) = waits.seen {
+        finding = finding.shown_by(
+            event,
+            "all its threads sleep, and none listens for connections",
+        );
+    }
+    kill.qualify(
+        finding
+            .about([waits.parent])
+            .about(case.pid1().filter(|pid1| *pid1 != waits.parent))
+            .relies_on_all(&["fork", "exec", "exit"])
+            .cause(
+                format!("What {victim} was working on is lost, and {parent} waits for a result that never comes."),
+                match waits.seen {
+                    Some(_) => Confidence::Likely,
+                    None => Confidence::ConsistentWith,
+                },
+            )
+            .or("it had nothing to do")
+            .remedy(format!(
+                "Have {parent} notice that a worker died (Python: concurrent.futures fails with \
+                 BrokenProcessPool where multiprocessing.Pool waits), and give the workers less to do at a time \
+                 or more memory (--memory)."
+            )),
+    )
+}
+
+fn invisible(look: &Look<'_>, pid1: ProcessId) -> Option<Finding> {
+    let (case, all) = (look.case, &look.kills);
+    let (kill, victim) = all.iter().find_map(|kill| Some((kill, kill.victim?)))?;
+    let end = case.exit(pid1);
+    let lived_on = end.map(|(event, _)| event.time_ns.saturating_sub(kill.event.time_ns));
+    let well = end.is_some_and(|(_, exit)| exit.status.code == Some(0));
+    if !well && lived_on.is_some_and(|lived_on| lived_on <= REACTION_NS) {
+        return None;
+    }
+    let pid1_name = case.name(pid1);
+    let outcome = match (end, lived_on) {
+        (Some((_, exit)), Some(lived_on)) => format!(
+            "{pid1_name} went on for {} and {}",
+            render::duration(lived_on),
+            ended(&exit.status)
+        ),
+        _ => format!("{pid1_name} was still running when the trace ended"),
+    };
+    let reaction = match case.reap(victim) {
+        Some((event, _)) => {
+            let by = case.task_name(&event.task);
+            let again = case.process_of(&event.task).and_then(|parent| {
+                let mut children = case.process(parent).children.iter().copied();
+                children.find(|child| case.born_ns(*child) > event.time_ns)
+            });
+            match again {
+                Some(other) => format!("{by} collected it and then started {}", case.name(other)),
+                None => format!("{by} collected it and started nothing after that"),
+            }
+        }
+        None => "nobody collected its status".to_owned(),
+    };
+    let more = match all.len() {
+        1 => String::new(),
+        count => format!(" (the first of {count})"),
+    };
+    Some(
+        kill.qualify(
+            Finding::new(format!(
+                "{}{more} was OOM-killed while PID 1 lived: {outcome}; {reaction}.",
+                kill.name(case)
+            ))
+            .shown_by(kill.event, format!("{} dies", kill.name(case)))
+            .not("the end of the jail", "PID 1 was not the victim")
+            .proven()
+            .remedy(format!(
+                "Let PID 1 end, or alert, when a worker dies{}. Watch the growth of oom_kill in {}.",
+                match look.v2() {
+                    true => "; or set memory.oom.group (--oom-group), so that all die together",
+                    false => "",
+                },
+                look.counter_file()
+            )),
+        ),
+    )
+}
+
+fn earlier(case: &Case, pid1: ProcessId, last: &Kill<'_>) -> Option<Finding> {
+    let (end, exit) = case.exit(pid1)?;
+    if last.event.seq > end.seq {
+        return None;
+    }
+    let (event, reason) = other_reason(case, pid1, last)?;
+    Some(
+        last.qualify(
+            Finding::new(format!(
+                "The jail ended at {}, {} after the OOM kill of {}: {reason}.",
+                case.at(end),
+                case.between(last.event, end),
+                last.name(case),
+            ))
+            .shown_by(last.event, "the last OOM kill")
+            .shown_by(event, "what led to the end")
+            .shown_by(end, format!("PID 1 {}", ended(&exit.status)))
+            .not(
+                "an end by the OOM kill",
+                format!(
+                    "PID 1 lived on for {} and was not the victim",
+                    case.between(last.event, end)
+                ),
+            )
+            .relies_on_all(&["oom-kill"])
+            .proven()
+            .cause(
+                "The OOM kill is not what ended the jail.",
+                Confidence::Likely,
+            )
+            .or("it was stopped because of what the OOM kill had left undone")
+            .remedy(
+                "Treat the two apart. Flags such as OOMKilled that only tell that the counter oom_kill is not 0 \
+                 mix them up.",
+            ),
+        ),
+    )
+}
+
+/// What ended PID 1 for a reason of its own, after the kill.
+fn other_reason<'a>(
+    case: &'a Case,
+    pid1: ProcessId,
+    kill: &Kill<'_>,
+) -> Option<(&'a Event, String)> {
+    if let Some((event, signal)) = case.killing_signal(pid1) {
+        let origin = case.origin(event, signal);
+        let from_outside = event.task.jail_pid.is_none() && !event.task.in_jail;
+        let others = origin.is_deliberate() && from_outside;
+        if event.seq < kill.event.seq || !others {
+            return None;
+        }
+        return Some((
+            event,
+            format!("{} sent it {}", case.who(&event.task), signal.signal.name),
+        ));
+    }
+    let (end, exit) = case.exit(pid1)?;
+    let stopped = case
+        .stop_request()
+        .filter(|(event, _)| event.seq > kill.event.seq && event.seq < end.seq)
+        .map(|(event, stop)| {
+            (
+                event,
+                format!("a stop was requested by {}", stop.signal.name),
+            )
+        });
+    stopped.or_else(|| {
+        // The code of another child, which ended for a reason of its own: the chain has none of the kill.
+        exit.status.code.filter(|code| *code != 0)?;
+        let passed = case.passed_on(pid1)?;
+        let (event, status) = case.exit(passed.child)?;
+        (event.seq > kill.event.seq && Some(passed.child) != kill.victim).then(|| {
+            (
+                event,
+                format!(
+                    "{} {} before, and {} {}",
+                    case.name(passed.child),
+                    ended(&status.status),
+                    case.name(pid1),
+                    ended(&exit.status)
+                ),
+            )
+        })
+    })
+}

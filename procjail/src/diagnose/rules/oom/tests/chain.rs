@@ -1,0 +1,189 @@
+//! What an OOM kill led to, and what it did not.
+
+use super::*;
+
+fn worker() -> Task {
+    inside(3, "worker")
+}
+
+/// `worker`, made by PID 2 `sh`, which PID 1 made, is OOM-killed after a second and collected.
+fn killed() -> Scene {
+    let mut scene = Scene::new(&["make"]);
+    let (make, shell) = (inside(1, "make"), inside(2, "sh"));
+    scene
+        .fork(10, &make, &shell)
+        .fork(20, &shell, worker())
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &shell, libc::SIGKILL)
+        .reap(1006, &shell, worker());
+    scene
+}
+
+/// The first verdict.
+fn first(scene: &Scene) -> String {
+    scene.ids().into_iter().next().unwrap_or_default()
+}
+
+#[test]
+fn the_kill_comes_before_the_codes_that_it_became() {
+    let (make, shell) = (inside(1, "make"), inside(2, "sh"));
+    let mut scene = killed();
+    let cleaner = inside(4, "rm");
+    scene
+        .fork(1010, &shell, &cleaner)
+        .exit_to(1015, &cleaner, &shell, 0)
+        .reap(1016, &shell, &cleaner)
+        .exit_to(1020, &shell, &make, 1 << 8)
+        .reap(1021, &make, &shell)
+        .end(1025, &make, 2 << 8);
+    assert_eq!(first(&scene), "oom-own-limit");
+    let found = scene.verdict("oom-own-limit");
+    assert!(
+        found
+            .fact
+            .contains("sh (PID 2) collected it and exited with 1, 14 ms later")
+            && found
+                .fact
+                .contains("make (PID 1) collected that one and exited with 2, 4.0 ms later"),
+        "{}",
+        found.fact
+    );
+    assert!(found.pids.contains(&make.pid));
+    scene.expect_no("oom-earlier-not-cause");
+}
+
+#[test]
+fn a_shell_that_goes_on_well_breaks_the_chain() {
+    let (make, shell) = (inside(1, "make"), inside(2, "sh"));
+    let mut scene = killed();
+    scene
+        .exit_to(1020, &shell, &make, 0)
+        .reap(1021, &make, &shell)
+        .end(1025, &make, 2 << 8);
+    let found = scene.verdict("oom-own-limit");
+    assert!(!found.pids.contains(&make.pid), "{}", found.fact);
+}
+
+#[test]
+fn the_code_of_another_child_is_not_the_kills() {
+    let mut scene = Scene::new(&["sh"]);
+    let (shell, other) = (inside(1, "sh"), inside(4, "check"));
+    scene
+        .fork(10, &shell, worker())
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &shell, libc::SIGKILL)
+        .reap(1006, &shell, worker())
+        .fork(1010, &shell, &other)
+        .exit_to(1500, &other, &shell, 7 << 8)
+        .reap(1501, &shell, &other)
+        .end(1502, &shell, 7 << 8);
+    assert!(!scene.verdict("oom-own-limit").pids.contains(&shell.pid));
+    let found = scene.verdict("oom-earlier-not-cause");
+    assert!(
+        found.fact.contains("check (PID 4) exited with 7"),
+        "{}",
+        found.fact
+    );
+    assert_ne!(first(&scene), "oom-own-limit");
+}
+
+#[test]
+fn what_a_manager_ends_after_the_kill_ended_because_of_it() {
+    let mut scene = Scene::new(&["pool"]);
+    let pool = inside(1, "pool");
+    for pid in 2..5 {
+        scene.fork(10, &pool, inside(pid, "worker"));
+    }
+    scene
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &pool, libc::SIGKILL)
+        .reap(1006, &pool, worker());
+    for pid in [2, 4] {
+        let other = inside(pid, "worker");
+        scene
+            .signal(1010, &pool, &other, libc::SIGTERM, 0)
+            .exit_to(1011, &other, &pool, libc::SIGTERM)
+            .reap(1012, &pool, &other);
+    }
+    scene.end(1020, &pool, 1 << 8);
+    assert_eq!(first(&scene), "oom-own-limit");
+    let pids = scene.verdict("oom-own-limit").pids;
+    assert!(pids.contains(&inside(4, "worker").pid) && pids.contains(&pool.pid));
+}
+
+/// A pool that lost a worker, replaced it and did nothing until it was stopped.
+fn idle_pool(listening: &[&str]) -> Scene {
+    let mut scene = Scene::new(&["pool"]);
+    let (pool, next) = (inside(1, "pool"), inside(9, "worker"));
+    scene
+        .fork(10, &pool, worker())
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &pool, libc::SIGKILL)
+        .reap(1006, &pool, worker())
+        .fork(1100, &pool, &next);
+    let stop = StopRequested {
+        signal: Signal::new(libc::SIGTERM),
+        stop_signal: Signal::new(libc::SIGTERM),
+        timeout_ns: 1,
+        by: None,
+    };
+    let look = Snapshot {
+        moment: Moment::StopRequested,
+        threads: Vec::new(),
+        truncated: false,
+        frozen: None,
+        cpu: None,
+        waited_ns: None,
+        processes: vec![ProcessActivity {
+            pid: pool.pid,
+            listening: listening.iter().map(|text| (*text).to_owned()).collect(),
+            ..ProcessActivity::default()
+        }],
+    };
+    scene
+        .at(9000, outside(4100, "procjail"), What::StopRequested(stop))
+        .at(9000, outside(4100, "procjail"), What::Snapshot(look))
+        .signal(9500, outside(4100, "procjail"), &pool, libc::SIGKILL, 0)
+        .end(9501, &pool, libc::SIGKILL);
+    scene
+}
+
+#[test]
+fn a_pool_that_waits_for_a_lost_result_is_told_from_a_server() {
+    let scene = idle_pool(&[]);
+    assert_eq!(first(&scene), "oom-own-limit");
+    let found = scene.verdict("oom-child-invisible");
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(
+        found
+            .verdict()
+            .contains("waits for a result that never comes"),
+        "{}",
+        found.verdict()
+    );
+    scene.expect_no("oom-earlier-not-cause");
+    let server = idle_pool(&["0.0.0.0:80"]);
+    let found = server.verdict("oom-child-invisible");
+    assert!(
+        !found.verdict().contains("never comes"),
+        "{}",
+        found.verdict()
+    );
+    server.expect("oom-earlier-not-cause");
+}
