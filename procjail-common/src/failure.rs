@@ -106,6 +106,10 @@ pub struct FailedCall {
     pub text_len: u32,
     /// The resource limit (`RLIMIT_*`) that `used` and `limit` are about, or [`NO_RESOURCE`].
     pub resource: u32,
+    /// How often it had failed in the same way just before.
+    pub repeats: u32,
+    /// Zero.
+    pub reserved: u32,
     /// How much of the resource the process used, or [`u64::MAX`] if that isn't known.
     pub used: u64,
     /// The process's soft limit; [`u64::MAX`] for none.

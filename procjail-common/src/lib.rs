@@ -137,7 +137,7 @@ records! {
     UserFrame = 32,
     OomKill = HEADER + TASK + 80 + 8 * KERNEL_FRAMES + USER_FRAMES * size_of::<UserFrame>()
         + MEMCG_LEVELS * size_of::<MemcgLevel>(),
-    FailedCall = 104 + FAILED_PATH_LEN,
+    FailedCall = 112 + FAILED_PATH_LEN,
     FailedCalls = HEADER + 8,
     StderrTail = HEADER + 16 + STDERR_TAIL_LEN,
     LimitChanged = HEADER + 24,

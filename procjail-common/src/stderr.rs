@@ -5,7 +5,8 @@ use crate::Header;
 /// Most bytes that are kept of a process; a power of two.
 pub const STDERR_TAIL_LEN: usize = 1024;
 
-/// The process of the header ended with a status other than 0, and this is what it wrote to descriptor 2.
+/// The process of the header ended with a status other than 0, and this is what it wrote to descriptor 2,
+/// or to 1 while that was the same open file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StderrTail {

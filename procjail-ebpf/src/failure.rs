@@ -121,14 +121,23 @@ fn try_note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
             (*ring).pid = pid;
             (*ring).count = 0;
         }
-        let count = (*ring).count;
-        (*ring).count = count.wrapping_add(1);
-        let call = &raw mut (*ring).calls[count as usize & (FAILED_CALLS - 1)];
+        let mut index = (*ring).count;
+        let last = &raw mut (*ring).calls[index.wrapping_sub(1) as usize & (FAILED_CALLS - 1)];
+        let mut repeats = 0;
+        if weighty && is_like(last, regs, number, how, result) {
+            // Tried again and again, it must not push out what came before.
+            repeats = (*last).repeats.wrapping_add(1);
+            index = index.wrapping_sub(1);
+        }
+        (*ring).count = index.wrapping_add(1);
+        let call = &raw mut (*ring).calls[index as usize & (FAILED_CALLS - 1)];
         let now = emit::now();
         (&raw mut (*call).time_ns).write_volatile(now);
         (*call).number = number;
         (*call).errno = -result as i32;
         (*call).tid = tid;
+        (*call).repeats = repeats;
+        (*call).reserved = 0;
         for (to, offset) in [
             offset!(regs_arg0),
             offset!(regs_arg1),
@@ -159,6 +168,27 @@ fn try_note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
         (&raw mut (*call).time_again_ns).write_volatile(now);
     }
     Ok(())
+}
+
+/// Whether a call is the same as the last one of a ring, which is empty at first: on the same file or address,
+/// as far as the arguments tell.
+///
+/// # Safety
+///
+/// `last` is valid for reading.
+#[inline(always)]
+unsafe fn is_like(last: *const FailedCall, regs: u64, number: u32, how: u8, result: i64) -> bool {
+    let second: u64 = read::kernel(regs, offset!(regs_arg1));
+    let third: u64 = read::kernel(regs, offset!(regs_arg2));
+    let path = (call_failure::PATH..call_failure::ADDRESS).contains(&how);
+    // SAFETY: the caller vouches for `last`.
+    unsafe {
+        (*last).number == number
+            && i64::from((*last).errno) == -result
+            && (*last).args[1] == second
+            && (*last).args[2] == third
+            && (!path || result == -EMFILE)
+    }
 }
 
 /// Writes the path that a call was given.
@@ -204,11 +234,7 @@ unsafe fn address(call: *mut FailedCall, regs: u64, how: u8) -> i32 {
             // connect(fd, address, length), bind(fd, address, length)
             _ => ((*call).args[1], (*call).args[2]),
         };
-        let length = if length > ADDRESS_LEN as u64 {
-            ADDRESS_LEN as u64
-        } else {
-            length
-        };
+        let length = read::at_most::<ADDRESS_LEN>(length);
         let to = (&raw mut (*call).text).cast();
         if place != 0 && bpf_probe_read_user(to, length as u32, place as *const _) == 0 {
             (*call).text_len = length as u32;
@@ -317,11 +343,7 @@ fn open_files(task: u64) -> u64 {
     let size: u32 = read::kernel(table, offset!(fdtable_size));
     let bitmap: u64 = read::kernel(table, offset!(fdtable_open));
     let mut words = [0u64; WORDS];
-    let bytes = if size / 8 > 8 * WORDS as u32 {
-        8 * WORDS as u32
-    } else {
-        size / 8
-    };
+    let bytes = read::at_most::<{ 8 * WORDS }>(u64::from(size / 8)) as u32;
     // SAFETY: the length is at most the array's.
     unsafe { bpf_probe_read_kernel((&raw mut words).cast(), bytes, bitmap as *const _) };
     let mut count = 0;
@@ -362,23 +384,21 @@ fn try_tell(process: u64, badly: bool) -> Result<(), Skip> {
         }
         if (*ordinary).pid == pid {
             if badly {
-                // Changes nothing; it is for the verifier.
-                let first = kept as usize & (2 * FAILED_CALLS - 1);
-                if first <= FAILED_CALLS {
-                    kept += copy(calls.add(first), ordinary);
-                }
+                let first = read::at_most::<FAILED_CALLS>(kept);
+                kept += copy(calls.add(first as usize), ordinary);
             }
             (*ordinary).pid = 0;
             (*ordinary).count = 0;
         }
-        if kept == 0 || kept > 2 * FAILED_CALLS as u32 {
+        if kept == 0 {
             return Err(Skip);
         }
         let record = &raw mut (*scratch).record;
         emit::header(&raw mut (*record).header, kind::FAILED_CALLS, process);
-        (*record).calls = kept;
+        (*record).calls = kept as u32;
         (*record).reserved = 0;
-        let length = size_of::<FailedCalls>() + kept as usize * size_of::<FailedCall>();
+        let kept = read::at_most::<{ 2 * FAILED_CALLS }>(kept) as usize;
+        let length = size_of::<FailedCalls>() + kept * size_of::<FailedCall>();
         let bytes = core::slice::from_raw_parts(scratch.cast::<u8>(), length);
         emit::bytes(kind::FAILED_CALLS, bytes)
     }
@@ -390,17 +410,12 @@ fn try_tell(process: u64, badly: bool) -> Result<(), Skip> {
 ///
 /// `to` is valid for writing [`FAILED_CALLS`] calls, and `ring` for reading.
 #[inline(always)]
-unsafe fn copy(to: *mut FailedCall, ring: *const Ring) -> u32 {
+unsafe fn copy(to: *mut FailedCall, ring: *const Ring) -> u64 {
     // SAFETY: the caller vouches for both; not more is copied than the ring's array holds.
     unsafe {
-        let count = (*ring).count;
-        let kept = if count > FAILED_CALLS as u32 {
-            FAILED_CALLS as u32
-        } else {
-            count
-        };
-        let bytes = kept * size_of::<FailedCall>() as u32;
-        bpf_probe_read_kernel(to.cast(), bytes, (&raw const (*ring).calls).cast());
+        let kept = read::at_most::<FAILED_CALLS>(u64::from((*ring).count));
+        let bytes = kept * size_of::<FailedCall>() as u64;
+        bpf_probe_read_kernel(to.cast(), bytes as u32, (&raw const (*ring).calls).cast());
         kept
     }
 }

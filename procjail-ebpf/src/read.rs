@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
 
-use crate::config::offset;
+use crate::config::{self, offset};
 
 /// For an insert into a map: only if there is no such entry.
 pub const BPF_NOEXIST: u64 = 1;
@@ -80,6 +80,31 @@ pub fn user<T: Plain>(address: u64) -> T {
             address as *const _,
         );
         value.assume_init()
+    }
+}
+
+/// Masks of 0, 1, 2… low bits.
+static LOW_BITS: [u64; 16] = {
+    let mut masks = [0; 16];
+    let mut bits = 0;
+    while bits < masks.len() {
+        masks[bits] = (1 << bits) - 1;
+        bits += 1;
+    }
+    masks
+};
+
+/// The number, or `LIMIT` if that is less: a power of two.
+///
+/// The verifier of Linux 5.10 forgets the bounds of a number when it is copied or put aside. So this is called
+/// right where they are needed, and ends with a mask that the compiler can't tell to be of no effect.
+#[inline(always)]
+pub fn at_most<const LIMIT: usize>(number: u64) -> u64 {
+    const { assert!(LIMIT.is_power_of_two()) };
+    if number >= LIMIT as u64 {
+        LIMIT as u64
+    } else {
+        number & config::load(&LOW_BITS[const { LIMIT.ilog2() as usize }])
     }
 }
 

@@ -121,12 +121,7 @@ unsafe fn code_bytes(to: *mut SignalGenerated) -> i32 {
         }
         let instruction = (*to).instruction;
         let page = u64::from(global!(SCOPE.page_size));
-        let left = page - (instruction & (page - 1));
-        let length = if left > CODE_LEN as u64 {
-            CODE_LEN as u64
-        } else {
-            left
-        };
+        let length = read::at_most::<CODE_LEN>(page - (instruction & (page - 1)));
         let bytes = (&raw mut (*to).code_bytes).cast();
         if bpf_probe_read_user(bytes, length as u32, instruction as *const _) == 0 {
             (*to).code_len = length as u32;

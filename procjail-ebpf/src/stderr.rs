@@ -8,7 +8,7 @@ use aya_ebpf::{
 use procjail_common::{STDERR_TAIL_LEN, StderrTail, kind};
 
 use crate::{
-    config::offset,
+    config::{offset, present},
     emit::{self, Skip},
     read, scope, task,
 };
@@ -36,11 +36,25 @@ static TAILS: HashMap<u32, Tail> = HashMap::with_max_entries(PROCESSES, 0);
 #[map]
 static NO_TAIL: Array<Tail> = Array::with_max_entries(1, 0);
 
-/// Whether a call that begins with a descriptor is about standard error.
+/// Whether a call that begins with a descriptor may be about standard error. A shell that executes
+/// `echo words >&2` makes descriptor 1 the same as 2 for that time.
 #[inline(always)]
-pub fn is_meant(regs: u64) -> bool {
+pub fn may_be(regs: u64) -> bool {
     let descriptor: u64 = read::kernel(regs, offset!(regs_arg0));
-    descriptor as u32 == 2
+    matches!(descriptor as u32, 1 | 2)
+}
+
+/// Whether descriptors 1 and 2 are the same open file.
+#[inline(always)]
+fn are_the_same(task: u64) -> bool {
+    if !present(offset!(task_files)) {
+        return false;
+    }
+    let files: u64 = read::kernel(task, offset!(task_files));
+    let table: u64 = read::kernel(files, offset!(files_fdt));
+    let array: u64 = read::kernel(table, offset!(fdtable_fd));
+    let [out, err]: [u64; 2] = read::kernel(array, 8);
+    out == err
 }
 
 /// Keeps the `written` bytes that the running task has written, if it is the jail's.
@@ -54,6 +68,10 @@ pub fn note(regs: u64, vector: bool, written: u64) -> i32 {
 #[inline(always)]
 fn try_note(regs: u64, vector: bool, written: u64) -> Result<(), Skip> {
     let task = scope::require_current()?;
+    let descriptor: u64 = read::kernel(regs, offset!(regs_arg0));
+    if descriptor as u32 != 2 && !are_the_same(task) {
+        return Err(Skip);
+    }
     let tail = tail(task::ids(task).1)?;
     let place: u64 = read::kernel(regs, offset!(regs_arg1));
     if !vector {
@@ -101,7 +119,7 @@ fn tail(pid: u32) -> Result<*mut Tail, Skip> {
 unsafe fn append(tail: *mut Tail, place: u64, length: u64) -> i32 {
     const LEN: u64 = STDERR_TAIL_LEN as u64;
     const { assert!(STDERR_TAIL_LEN.is_power_of_two()) };
-    let kept = if length > LEN { LEN } else { length };
+    let kept = read::at_most::<STDERR_TAIL_LEN>(length);
     let skipped = length - kept;
     let place = place + skipped;
     // SAFETY: the caller vouches for `tail`. The first read ends in the overflow at the latest, and what

@@ -155,7 +155,7 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
 
 #[inline(always)]
 fn try_written(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
-    if flag(scope_flags::STDERR_TAIL) && result > 0 && stderr::is_meant(regs) {
+    if flag(scope_flags::STDERR_TAIL) && result > 0 && stderr::may_be(regs) {
         stderr::note(regs, class == syscall_class::WRITEV, result as u64);
     }
     Ok(())

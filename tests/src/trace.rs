@@ -135,6 +135,10 @@ kinds! {
     senders: Sender(procjail::event::Sender),
     /// System calls that failed in processes that ended badly.
     failed_calls: FailedCalls(procjail::event::FailedCalls),
+    /// What processes that ended badly wrote last to standard error.
+    stderr_tails: StderrTail(procjail::event::StderrTail),
+    /// Resource limits that were set.
+    limit_changes: LimitChanged(procjail::event::LimitChanged),
     /// Victims of the OOM killer.
     oom_kills: OomKill(OomKill),
     /// Changes of mounts.

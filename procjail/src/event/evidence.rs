@@ -124,6 +124,9 @@ pub struct FailedCall {
     /// Type of the file system that `path` lies on, such as `tmpfs`; null if it was not recorded.
     #[serde(default)]
     pub fs_type: Option<String>,
+    /// How often the same call had failed with the same error just before; only of errors that matter.
+    #[serde(default)]
+    pub repeats: u32,
     /// Descriptors that the process had open, where that is what may have run out; null otherwise.
     #[serde(default)]
     pub open_files: Option<u64>,
@@ -133,7 +136,7 @@ pub struct FailedCall {
 }
 
 /// What the event's task, a process that ended with an exit code other than 0 or by a signal, wrote to file
-/// descriptor 2 last.
+/// descriptor 2 last, or to 1 while both were the same open file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StderrTail {
     /// The text; what is not UTF-8 is replaced.

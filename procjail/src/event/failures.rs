@@ -29,8 +29,7 @@ fn failed(call: &common::FailedCall, now: u64) -> FailedCall {
     let length = call.text_len as usize;
     let path = match call.text_kind {
         failed_text::PATH => Some(text_of(&call.text, length)),
-        // A pipe or a socket has no name.
-        failed_text::FILE => Some(text_of(&call.text, length)).filter(|name| name != "/"),
+        failed_text::FILE => file(&text_of(&call.text, length)),
         _ => None,
     };
     let bytes = call.text.get(..length).unwrap_or_default();
@@ -50,9 +49,17 @@ fn failed(call: &common::FailedCall, now: u64) -> FailedCall {
             .then(|| address(bytes))
             .flatten(),
         fs_type: Some(text(&call.fs_type)).filter(|name| !name.is_empty()),
+        repeats: call.repeats,
         open_files: known(call.used),
         nofile_limit: known(call.limit),
     }
+}
+
+/// The directory's and the file's name. A pipe or a socket has none, and the root of a file system is called
+/// `/`.
+fn file(name: &str) -> Option<String> {
+    let name = name.strip_prefix("//").unwrap_or(name);
+    (!name.is_empty() && name != "/").then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -121,5 +128,7 @@ mod tests {
         call.number = UNKNOWN_CALL;
         let call = &FailedCalls::from(&failures).calls[0];
         assert_eq!((&call.path, call.syscall.number), (&None, -1));
+        assert_eq!(file("//f").as_deref(), Some("f"));
+        assert_eq!(file("data/f").as_deref(), Some("data/f"));
     }
 }

@@ -247,6 +247,8 @@ pub(crate) fn failed_calls(time_ns: u64, count: u32) -> Failures {
             text_kind: failed_text::PATH,
             text_len: path.len() as u32,
             resource: NO_RESOURCE,
+            repeats: 0,
+            reserved: 0,
             used: 0,
             limit: 0,
             args: [libc::AT_FDCWD as u64, 0x5555_0000, 0, 0],

@@ -7,6 +7,7 @@ mod cgroup_v2;
 mod chaos;
 mod evidence;
 mod export;
+mod failure;
 mod hang;
 mod jail;
 mod lab;

@@ -206,6 +206,21 @@ pub fn segv() -> i32 {
     0
 }
 
+/// Dies by an instruction that is none, as compilers put where a program must not come.
+pub fn illegal() -> i32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: none; the fault is the purpose.
+    unsafe {
+        std::arch::asm!("ud2");
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("udf #0");
+    }
+    0
+}
+
 /// Dies by abort(3).
 pub fn abort() -> i32 {
     // SAFETY: abort has no preconditions.

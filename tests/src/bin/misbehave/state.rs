@@ -1,6 +1,10 @@
 //! Programs that print the state they were started in, one `name=value` a line.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 
 use crate::{Arguments, fail, say};
 
@@ -106,4 +110,57 @@ pub fn fail_calls(arguments: &Arguments) -> i32 {
         libc::isatty(pipe[0]);
     }
     arguments.number(1) as i32
+}
+
+/// Meets weighty errors (a socket that nobody listens on, a full file system, no more descriptors), then
+/// looks up `lookups` files in vain, writes to standard error in several ways, and exits with `code`:
+/// `tell-errors CODE DIRECTORY LOOKUPS`.
+pub fn tell_errors(arguments: &Arguments) -> i32 {
+    let file = fs::File::create(format!("{}/full", arguments.text(2)));
+    let Ok(mut file) = file else { fail("create") };
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let Ok(address) = SocketAddr::from_abstract_name("procjail-nobody") else {
+        fail("address");
+    };
+    for _ in 0..3 {
+        let _ = UnixStream::connect_addr(&address);
+    }
+    let limit = libc::rlimit {
+        rlim_cur: 16,
+        rlim_max: 32,
+    };
+    // SAFETY: the limit is valid for reading, the vector describes valid memory, and the descriptors made
+    // here are nobody's.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        while libc::dup(file.as_raw_fd()) >= 0 {}
+        for index in 0..arguments.number(3) {
+            let _ = fs::metadata(format!("/nonexistent/{index}"));
+        }
+        let parts = ["two ", "three\n"].map(|text| libc::iovec {
+            iov_base: text.as_ptr().cast_mut().cast(),
+            iov_len: text.len(),
+        });
+        // Standard output is none of it.
+        libc::write(1, "lines\n".as_ptr().cast(), 6);
+        libc::write(2, "one ".as_ptr().cast(), 4);
+        libc::writev(2, parts.as_ptr(), 2);
+    }
+    arguments.number(1) as i32
+}
+
+/// Writes `bytes` letters to standard error, in pieces of `piece`, and then a last line; exits with 1:
+/// `fill-stderr BYTES PIECE`.
+pub fn fill_stderr(arguments: &Arguments) -> i32 {
+    let letters = vec![b'x'; arguments.number(2) as usize];
+    let mut left = arguments.number(1) as usize;
+    while left > 0 {
+        let length = left.min(letters.len());
+        // SAFETY: `letters` has as many bytes.
+        unsafe { libc::write(2, letters.as_ptr().cast(), length) };
+        left -= length;
+    }
+    // SAFETY: the text has as many bytes.
+    unsafe { libc::write(2, "the end\n".as_ptr().cast(), 8) };
+    1
 }
