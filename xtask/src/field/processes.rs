@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 
 use procjail_tests::{cgroup_directories, collect_orphans, descendants};
 
-/// The host's PID of the jail's PID 1: below the launcher, in a PID namespace that the launcher is not in.
+/// How many PID namespaces below the launcher's the jail is: its guard has one, and the jail has another.
+const DEPTH: usize = 2;
+
+/// The host's PID of the jail's PID 1.
 pub fn first_of_jail() -> Option<u32> {
-    let mut found: Vec<(usize, u32)> = descendants()
-        .into_iter()
-        .filter_map(|pid| {
-            let levels = levels(pid)?;
-            (levels.len() > 1 && levels.last()? == "1").then_some((levels.len(), pid))
-        })
-        .collect();
-    // A jail inside the jail has one too, a level deeper.
-    found.sort_unstable();
-    found.first().map(|&(_, pid)| pid)
+    let depth = levels(std::process::id())?.len() + DEPTH;
+    descendants().into_iter().find(|&pid| {
+        let levels = levels(pid).unwrap_or_default();
+        levels.len() == depth && levels.last().is_some_and(|last| last == "1")
+    })
 }
 
 /// `NSpid` of /proc/PID/status: its PID in each PID namespace, outermost first.
@@ -32,10 +30,13 @@ fn levels(pid: u32) -> Option<Vec<String>> {
 pub fn named(name: &str) -> Vec<u32> {
     let comm = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let mut pids = descendants();
-    pids.retain(|&pid| {
-        comm(pid).trim_end() == name && levels(pid).is_some_and(|all| all.len() > 1)
-    });
+    pids.retain(|&pid| comm(pid).trim_end() == name && in_jail(pid));
     pids
+}
+
+fn in_jail(pid: u32) -> bool {
+    let own = levels(std::process::id()).map_or(0, |all| all.len());
+    levels(pid).is_some_and(|all| all.len() >= own + DEPTH)
 }
 
 /// Sends a signal, if the process is still there.
