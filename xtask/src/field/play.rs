@@ -64,6 +64,19 @@ impl Stage {
         // The group is what is killed if a time is over.
         command.current_dir(&directory).process_group(0);
         command.stdin(Stdio::null());
+        // SAFETY: signal(2) and sigprocmask(2) are async-signal-safe, and `none` is initialised.
+        unsafe {
+            command.pre_exec(|| {
+                // Whoever plays may ignore or block some: Python ignores SIGXFSZ and SIGPIPE, nohup SIGHUP.
+                for number in 1..=libc::SIGRTMAX() {
+                    libc::signal(number, libc::SIG_DFL);
+                }
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+                Ok(())
+            });
+        }
         command
     }
 

@@ -47,7 +47,7 @@ pub fn signal(pid: u32, number: i32) {
 }
 
 /// Removes what a case left: processes below this one, cgroups of its jail, mounts below its directory. Returns
-/// what there was.
+/// what the jail left; what the acts left, such as clients, is theirs.
 pub fn clean(jail: &str, directory: &Path) -> Vec<String> {
     let mut left = Vec::new();
     let in_cgroup =
@@ -65,10 +65,11 @@ pub fn clean(jail: &str, directory: &Path) -> Vec<String> {
                 .filter_map(|pid| pid.parse().ok())
                 .collect::<Vec<u32>>()
         });
-        let all: Vec<u32> = alive.into_iter().chain(entered).collect();
+        let entered: Vec<u32> = entered.collect();
         if round == 0 {
-            left.extend(all.iter().map(|pid| format!("process {pid}")));
+            left.extend(entered.iter().map(|pid| format!("process {pid}")));
         }
+        let all: Vec<u32> = alive.into_iter().chain(entered).collect();
         all.iter().for_each(|&pid| signal(pid, libc::SIGKILL));
         collect_orphans();
         if all.is_empty() {
