@@ -100,6 +100,9 @@ impl Stage {
     /// Plays; the trace is there afterwards. An error means that the case did not happen as it is written.
     pub fn play(&self, case: &Case) -> anyhow::Result<Vec<String>> {
         let directory = self.directory(case);
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
         fs::create_dir_all(&directory)?;
         fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
         for (name, text) in &case.files {
