@@ -46,14 +46,15 @@ impl Stage {
 
     /// The same environment everywhere, without the one who plays.
     fn command(&self, program: &Path, case: &Case) -> Command {
-        let mut path = OsString::from(self.tools.join(VENV).join("bin"));
-        for part in [
-            &self.tools.join(NPM).join(".bin"),
-            Path::new("/usr/sbin:/usr/bin:/sbin:/bin"),
-        ] {
-            path.push(":");
-            path.push(part);
+        let mut path = OsString::new();
+        // A virtual environment has a python3 of its own.
+        if !case.packages.pip.is_empty() {
+            path.push(self.tools.join(VENV).join("bin:"));
         }
+        if !case.packages.npm.is_empty() {
+            path.push(self.tools.join(NPM).join(".bin:"));
+        }
+        path.push("/usr/sbin:/usr/bin:/sbin:/bin");
         let directory = self.directory(case);
         let mut command = Command::new(program);
         command.env_clear().env("PATH", path);

@@ -38,7 +38,12 @@ pub struct Cause {
 const PROVEN: &str = "proven";
 
 /// True but no cause: the end is told, not why.
-const VAGUE: [&str; 3] = ["no-finding", "exited-by-itself", "kill-after-grace"];
+const VAGUE: [&str; 4] = [
+    "no-finding",
+    "exited-by-itself",
+    "ended-on-request",
+    "kill-after-grace",
+];
 
 impl Diagnosis {
     /// All that it says.
@@ -108,7 +113,7 @@ pub enum Mark {
     Right,
     /// The right verdict is not the first.
     Later,
-    /// The first verdict gives no cause, and no other is right.
+    /// The first verdict gives no cause, and no other is right; or what must be told is missing.
     Vague,
     /// There is no verdict at all.
     Missing,
@@ -188,8 +193,12 @@ pub fn score(case: &Case, explanation: &Explanation) -> Score {
     }
     let any =
         |patterns: &[Pattern], one: &Diagnosis| patterns.iter().any(|pattern| pattern.matches(one));
+    let told = |pattern: &Pattern| all.iter().any(|one| pattern.matches(one));
     let mark = if any(&case.first, first) {
-        Mark::Right
+        match case.must.iter().all(told) {
+            true => Mark::Right,
+            false => Mark::Vague,
+        }
     } else if all
         .iter()
         .any(|one| any(&case.first, one) || any(&case.also, one))
@@ -256,6 +265,16 @@ mod tests {
             mark("first = ['emfile']", r#"{"diagnoses": []}"#),
             Mark::Missing
         );
+    }
+
+    #[test]
+    fn what_must_be_told_may_be_anywhere() {
+        let mark = |must: &str| {
+            let expected = format!("first = ['exit-own-code']\nmust = ['{must}']");
+            score(&case(&expected), &explained(OLD)).mark
+        };
+        assert_eq!(mark("oom-own-limit"), Mark::Right);
+        assert_eq!(mark("emfile"), Mark::Vague);
     }
 
     #[test]
