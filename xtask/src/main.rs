@@ -5,6 +5,7 @@ mod chaos;
 mod deb;
 mod docs;
 mod ebpf;
+mod field;
 mod man;
 mod record;
 mod test;
@@ -25,6 +26,7 @@ enum Task {
     Record(record::Args),
     Test(test::Args),
     Chaos(chaos::Args),
+    Field(field::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
 }
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Record(args) => record::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Chaos(args) => chaos::run(&args),
+        Task::Field(args) => field::run(&args),
         Task::Bench(bench) => bench::run(&bench),
     }
 }
