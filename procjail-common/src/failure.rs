@@ -126,14 +126,16 @@ pub struct FailedCall {
 
 /// The process of the header ended, and these calls had failed before.
 ///
-/// Followed in the record by `calls` times a [`FailedCall`], in no order.
+/// Followed in the record by [`FAILED_CALLS`] calls if one of the numbers is not 0, and as many again if both
+/// are not: the rings of ordinary and of weighty errors. The call that failed last in a ring is at the number
+/// less one, modulo [`FAILED_CALLS`]; those from the number on are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedCalls {
     /// Common part.
     pub header: Header,
-    /// How many calls follow.
-    pub calls: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many calls failed with an ordinary error.
+    pub ordinary: u32,
+    /// How many failed with a weighty one.
+    pub weighty: u32,
 }

@@ -45,16 +45,21 @@ static WEIGHTY: HashMap<u32, Ring> = HashMap::with_max_entries(WEIGHTY_PROCESSES
 #[map]
 static NO_FAILURES: Array<Ring> = Array::with_max_entries(1, 0);
 
-/// The record, and the calls that follow it.
+/// Where a call is put together.
+#[map]
+static FAILED: PerCpuArray<FailedCall> = PerCpuArray::with_max_entries(1, 0);
+
+/// The record, and what follows it.
 #[repr(C)]
-struct Scratch {
+struct Told {
     record: FailedCalls,
-    calls: [FailedCall; 2 * FAILED_CALLS],
+    first: [FailedCall; FAILED_CALLS],
+    second: [FailedCall; FAILED_CALLS],
 }
 
 /// Where a record is put together.
 #[map]
-static FAILURES: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static TOLD: PerCpuArray<Told> = PerCpuArray::with_max_entries(1, 0);
 
 /// `EINTR`, `ENOTTY` and `EINPROGRESS`: ordinary answers. `EAGAIN` is one of most calls.
 const EINTR: i64 = 4;
@@ -111,104 +116,85 @@ pub fn note(regs: u64, number: u32, how: u8, result: i64) -> i32 {
 #[inline(always)]
 fn try_note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
     let task = scope::require_current()?;
+    let call = FAILED.get_ptr_mut(0).ok_or(Skip)?;
     let (tid, pid) = task::ids(task);
     let weighty = is_weighty(-result as u32);
-    let ring = ring(pid, weighty)?;
-    // SAFETY: the ring is valid for writing. Other threads may write to it at the same time; what comes
-    // of that is found out by the two times.
+    // SAFETY: the slot belongs to this processor while the program runs; every field is written.
     unsafe {
-        if (*ring).pid != pid {
-            (*ring).pid = pid;
-            (*ring).count = 0;
-        }
-        let mut index = (*ring).count;
-        let last = &raw mut (*ring).calls[index.wrapping_sub(1) as usize & (FAILED_CALLS - 1)];
-        let mut repeats = 0;
-        if weighty && is_like(last, regs, number, how, result) {
-            // Tried again and again, it must not push out what came before.
-            repeats = (*last).repeats.wrapping_add(1);
-            index = index.wrapping_sub(1);
-        }
-        (*ring).count = index.wrapping_add(1);
-        let call = &raw mut (*ring).calls[index as usize & (FAILED_CALLS - 1)];
         let now = emit::now();
-        (&raw mut (*call).time_ns).write_volatile(now);
+        (*call).time_ns = now;
         (*call).number = number;
         (*call).errno = -result as i32;
         (*call).tid = tid;
-        (*call).repeats = repeats;
-        (*call).reserved = 0;
-        for (to, offset) in [
-            offset!(regs_arg0),
-            offset!(regs_arg1),
-            offset!(regs_arg2),
-            offset!(regs_arg3),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            (*call).args[to] = read::kernel(regs, offset);
-        }
         (*call).text_kind = failed_text::NONE;
         (*call).text_len = 0;
         (*call).resource = NO_RESOURCE;
+        (*call).repeats = 0;
+        (*call).reserved = 0;
+        (*call).used = 0;
+        (*call).limit = 0;
+        (*call).args[0] = read::kernel(regs, offset!(regs_arg0));
+        (*call).args[1] = read::kernel(regs, offset!(regs_arg1));
+        (*call).args[2] = read::kernel(regs, offset!(regs_arg2));
+        (*call).args[3] = read::kernel(regs, offset!(regs_arg3));
         read::zero::<2>((&raw mut (*call).fs_type).cast());
+        (*call).time_again_ns = now;
         if task::is_compat(task) {
             (*call).number = UNKNOWN_CALL;
         } else if how >= call_failure::ADDRESS {
             address(call, regs, how);
         } else if how >= call_failure::PATH {
-            path(call, how);
+            let path = (*call).args[usize::from(how) & 3];
+            let to = (&raw mut (*call).text).cast();
+            (*call).text_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
+            (*call).text_kind = failed_text::PATH;
         } else if how == call_failure::KEPT_FILE && weighty {
             file(call, task);
         }
-        if present(offset!(signal_rlimits)) {
+        if weighty && present(offset!(signal_rlimits)) {
             limit(call, task);
         }
-        (&raw mut (*call).time_again_ns).write_volatile(now);
+        put(ring(pid, weighty)?, call, pid);
     }
     Ok(())
 }
 
-/// Whether a call is the same as the last one of a ring, which is empty at first: on the same file or address,
-/// as far as the arguments tell.
+/// Adds a call to a ring. One that is tried again and again takes a single place, so that it doesn't push
+/// out what came before.
 ///
 /// # Safety
 ///
-/// `last` is valid for reading.
-#[inline(always)]
-unsafe fn is_like(last: *const FailedCall, regs: u64, number: u32, how: u8, result: i64) -> bool {
-    let second: u64 = read::kernel(regs, offset!(regs_arg1));
-    let third: u64 = read::kernel(regs, offset!(regs_arg2));
-    let path = (call_failure::PATH..call_failure::ADDRESS).contains(&how);
-    // SAFETY: the caller vouches for `last`.
+/// `ring` is valid for writing, and `call` for reading. Other threads may write to the ring at the same
+/// time; what comes of that is found out by the two times of a call.
+#[unsafe(export_name = "put_failure")]
+#[inline(never)]
+unsafe fn put(ring: *mut Ring, call: *mut FailedCall, pid: u32) -> i32 {
+    // SAFETY: the caller vouches for both.
     unsafe {
-        (*last).number == number
-            && i64::from((*last).errno) == -result
-            && (*last).args[1] == second
-            && (*last).args[2] == third
-            && (!path || result == -EMFILE)
+        if (*ring).pid != pid {
+            (*ring).pid = pid;
+            (*ring).count = 0;
+            (*ring).calls[FAILED_CALLS - 1].number = UNKNOWN_CALL;
+        }
+        let count = (*ring).count;
+        let last = &raw const (*ring).calls[count.wrapping_sub(1) as usize & (FAILED_CALLS - 1)];
+        // The same arguments may be another path.
+        let kind = u64::from((*call).text_kind);
+        const { assert!(failed_text::PATH == 1 && failed_text::ADDRESS == 3) };
+        let is_path = kind & !(kind >> 1) & 1;
+        let difference = u64::from((*last).number ^ (*call).number)
+            | u64::from((*last).errno as u32 ^ (*call).errno as u32)
+            | (*last).args[1] ^ (*call).args[1]
+            | (*last).args[2] ^ (*call).args[2]
+            | is_path;
+        let again = !read::all_ones_unless_equal(difference, 0) as u32;
+        (*call).repeats = (*last).repeats.wrapping_add(1) & again;
+        let index = count.wrapping_sub(again & 1);
+        (*ring).count = index.wrapping_add(1);
+        let to = &raw mut (*ring).calls[index as usize & (FAILED_CALLS - 1)];
+        bpf_probe_read_kernel(to.cast(), size_of::<FailedCall>() as u32, call.cast());
     }
-}
-
-/// Writes the path that a call was given.
-///
-/// # Safety
-///
-/// `call` is valid for writing.
-#[inline(always)]
-unsafe fn path(call: *mut FailedCall, how: u8) {
-    // SAFETY: the caller vouches for `call`.
-    unsafe {
-        let path = match how - call_failure::PATH {
-            0 => (*call).args[0],
-            1 => (*call).args[1],
-            _ => (*call).args[2],
-        };
-        let to = (&raw mut (*call).text).cast();
-        (*call).text_len = read::user_str(to, FAILED_PATH_LEN as u32, path);
-        (*call).text_kind = failed_text::PATH;
-    }
+    0
 }
 
 /// Writes the socket address that a call was given.
@@ -330,32 +316,30 @@ unsafe fn limit(call: *mut FailedCall, task: u64) -> i32 {
     0
 }
 
-/// How many descriptors a process has open: exactly if they are below 1024, else at least so many.
-#[unsafe(export_name = "open_files")]
-#[inline(never)]
+/// How many descriptors a process has open: exactly if they are below 64, or if none above is free; else at least
+/// so many.
+#[inline(always)]
 fn open_files(task: u64) -> u64 {
-    const WORDS: usize = 16;
     if !present(offset!(files_next)) || !present(offset!(fdtable_open)) {
         return u64::MAX;
     }
     let files: u64 = read::kernel(task, offset!(task_files));
     let table: u64 = read::kernel(files, offset!(files_fdt));
-    let size: u32 = read::kernel(table, offset!(fdtable_size));
     let bitmap: u64 = read::kernel(table, offset!(fdtable_open));
-    let mut words = [0u64; WORDS];
-    let bytes = read::at_most::<{ 8 * WORDS }>(u64::from(size / 8)) as u32;
-    // SAFETY: the length is at most the array's.
-    unsafe { bpf_probe_read_kernel((&raw mut words).cast(), bytes, bitmap as *const _) };
-    let mut count = 0;
-    for word in words {
-        count += u64::from(word.count_ones());
-    }
-    // All below this one are in use.
+    let first: u64 = read::kernel(bitmap, 0);
+    // All below this one are in use, and perhaps some from there on.
     let next: u32 = read::kernel(files, offset!(files_next));
-    if u64::from(next) > count {
-        u64::from(next)
-    } else {
+    let size: u32 = read::kernel(table, offset!(fdtable_size));
+    let mut lowest_free = u64::from(next);
+    if next < size {
+        let word: u64 = read::kernel(bitmap, next / 64 * 8);
+        lowest_free += u64::from((word >> (next % 64)).trailing_ones());
+    }
+    let count = u64::from(first.count_ones());
+    if count > lowest_free {
         count
+    } else {
+        lowest_free
     }
 }
 
@@ -370,52 +354,45 @@ pub fn tell(process: u64, badly: bool) -> i32 {
 
 #[inline(always)]
 fn try_tell(process: u64, badly: bool) -> Result<(), Skip> {
+    const RING: usize = size_of::<[FailedCall; FAILED_CALLS]>();
+    const HEAD: usize = size_of::<FailedCalls>();
     let pid = task::ids(process).1;
     let ordinary = ORDINARY.get_ptr_mut(pid & (PROCESSES - 1)).ok_or(Skip)?;
-    let scratch = FAILURES.get_ptr_mut(0).ok_or(Skip)?;
-    // SAFETY: the rings are valid, and no thread of their process is left; the scratch belongs to this
+    let told = TOLD.get_ptr_mut(0).ok_or(Skip)?;
+    // SAFETY: the rings are valid, and no thread of their process is left; the slot of `told` belongs to this
     // processor while the program runs.
     unsafe {
-        let calls = (&raw mut (*scratch).calls).cast::<FailedCall>();
-        let mut kept = 0;
-        if let Some(weighty) = WEIGHTY.get_ptr_mut(pid) {
-            kept = copy(calls, weighty);
-            let _ = WEIGHTY.remove(pid);
-        }
+        let record = &raw mut (*told).record;
+        (*record).ordinary = 0;
         if (*ordinary).pid == pid {
             if badly {
-                let first = read::at_most::<FAILED_CALLS>(kept);
-                kept += copy(calls.add(first as usize), ordinary);
+                (*record).ordinary = (*ordinary).count;
+                let from = (&raw const (*ordinary).calls).cast();
+                bpf_probe_read_kernel((&raw mut (*told).first).cast(), RING as u32, from);
             }
             (*ordinary).pid = 0;
             (*ordinary).count = 0;
         }
-        if kept == 0 {
-            return Err(Skip);
+        (*record).weighty = 0;
+        if let Some(weighty) = WEIGHTY.get_ptr_mut(pid) {
+            (*record).weighty = (*weighty).count;
+            let from = (&raw const (*weighty).calls).cast();
+            let to = if (*record).ordinary == 0 {
+                &raw mut (*told).first
+            } else {
+                &raw mut (*told).second
+            };
+            bpf_probe_read_kernel(to.cast(), RING as u32, from);
+            let _ = WEIGHTY.remove(pid);
         }
-        let record = &raw mut (*scratch).record;
+        let rings = u32::from((*record).ordinary != 0) + u32::from((*record).weighty != 0);
+        let length = match rings {
+            0 => return Err(Skip),
+            1 => HEAD + RING,
+            _ => HEAD + 2 * RING,
+        };
         emit::header(&raw mut (*record).header, kind::FAILED_CALLS, process);
-        (*record).calls = kept as u32;
-        (*record).reserved = 0;
-        let kept = read::at_most::<{ 2 * FAILED_CALLS }>(kept) as usize;
-        let length = size_of::<FailedCalls>() + kept * size_of::<FailedCall>();
-        let bytes = core::slice::from_raw_parts(scratch.cast::<u8>(), length);
+        let bytes = core::slice::from_raw_parts(told.cast::<u8>(), length);
         emit::bytes(kind::FAILED_CALLS, bytes)
-    }
-}
-
-/// Copies what a ring holds, in its own order, and returns how many calls that are.
-///
-/// # Safety
-///
-/// `to` is valid for writing [`FAILED_CALLS`] calls, and `ring` for reading.
-#[inline(always)]
-unsafe fn copy(to: *mut FailedCall, ring: *const Ring) -> u64 {
-    // SAFETY: the caller vouches for both; not more is copied than the ring's array holds.
-    unsafe {
-        let kept = read::at_most::<FAILED_CALLS>(u64::from((*ring).count));
-        let bytes = kept * size_of::<FailedCall>() as u64;
-        bpf_probe_read_kernel(to.cast(), bytes as u32, (&raw const (*ring).calls).cast());
-        kept
     }
 }

@@ -94,10 +94,40 @@ static LOW_BITS: [u64; 16] = {
     masks
 };
 
-/// The number, or `LIMIT` if that is less: a power of two.
+/// The sign of a number: all bits set for a negative one, else none.
+///
+/// The compiler must not see what this is, or it would make a branch of it, and the verifier follow both sides.
+#[inline(always)]
+fn sign(number: u64) -> u64 {
+    let sign = (number as i64) >> 63;
+    // SAFETY: a reference is valid for reading.
+    unsafe { core::ptr::read_volatile(&sign) as u64 }
+}
+
+/// All bits set, or none if the two are equal; without a branch.
+#[inline(always)]
+pub fn all_ones_unless_equal(a: u64, b: u64) -> u64 {
+    let difference = a ^ b;
+    sign(difference | difference.wrapping_neg())
+}
+
+/// The lesser of two numbers below 2^63; without a branch.
+#[inline(always)]
+pub fn lesser(a: u64, b: u64) -> u64 {
+    let difference = a.wrapping_sub(b);
+    b.wrapping_add(difference & sign(difference))
+}
+
+/// The number as it is, which is less than 2 to that power.
 ///
 /// The verifier of Linux 5.10 forgets the bounds of a number when it is copied or put aside. So this is called
-/// right where they are needed, and ends with a mask that the compiler can't tell to be of no effect.
+/// right where they are needed, with a mask that the compiler can't tell to be of no effect.
+#[inline(always)]
+pub fn below<const POWER: usize>(number: u64) -> u64 {
+    number & config::load(&LOW_BITS[POWER])
+}
+
+/// The number, or `LIMIT` if that is less: a power of two. As [`below`], for the verifier of Linux 5.10.
 #[inline(always)]
 pub fn at_most<const LIMIT: usize>(number: u64) -> u64 {
     const { assert!(LIMIT.is_power_of_two()) };

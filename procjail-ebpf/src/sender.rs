@@ -204,7 +204,7 @@ unsafe fn program(to: *mut Sender, mm: u64) {
             // Side by side on all kernels; user space made sure of it.
             let [above, mountpoint, root]: [u64; 3] = read::kernel(mount, offset!(mount_parent));
             let [parent, _, name]: [u64; 3] = read::kernel(dentry, offset!(dentry_parent));
-            let below = all_ones_unless_equal(dentry, root);
+            let below = read::all_ones_unless_equal(dentry, root);
             dentry = below & parent | !below & mountpoint;
             mount = below & mount | !below & above;
             // Nothing lies at address 0, which makes the name empty.
@@ -218,16 +218,6 @@ unsafe fn program(to: *mut Sender, mm: u64) {
             (*to).flags |= sender_flags::EXE_WHOLE;
         }
     }
-}
-
-/// The compiler must not see what this is, or it would make a branch of it.
-#[inline(always)]
-fn all_ones_unless_equal(a: u64, b: u64) -> u64 {
-    let difference = a ^ b;
-    let sign = difference | difference.wrapping_neg();
-    // SAFETY: a reference is valid for reading.
-    let sign = unsafe { core::ptr::read_volatile(&sign) };
-    ((sign as i64) >> 63) as u64
 }
 
 /// The names of the cgroup and those above it; the root's is empty.

@@ -6,7 +6,9 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::RawTracePointContext,
 };
-use procjail_common::{CODE_LEN, SignalDelivered, SignalGenerated, kind, scope_flags, signal_flags};
+use procjail_common::{
+    CODE_LEN, SignalDelivered, SignalGenerated, kind, scope_flags, signal_flags,
+};
 
 use crate::{
     config::{flag, global, offset, present},
@@ -116,7 +118,8 @@ unsafe fn circumstances(to: *mut SignalGenerated, sender: u64, target: u64, info
 unsafe fn code_bytes(to: *mut SignalGenerated) -> i32 {
     // SAFETY: the caller vouches for `to`; the length is at most the array's.
     unsafe {
-        if !matches!((*to).signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV) || (*to).code <= 0 {
+        if !matches!((*to).signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV) || (*to).code <= 0
+        {
             return 0;
         }
         let instruction = (*to).instruction;

@@ -16,16 +16,17 @@ use crate::{
 /// How many processes are kept at a time.
 const PROCESSES: u32 = 256;
 
-/// Parts of a vector that are looked at. The C library writes two.
-const PARTS: usize = 8;
+/// Parts of a vector that are looked at. The loader of shared libraries writes a dozen.
+const PARTS: u64 = 16;
 
 /// The end of what a process wrote.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Tail {
     record: StderrTail,
-    /// A write that begins before the ring's end may be as long as the ring.
-    overflow: [u8; STDERR_TAIL_LEN],
+    /// A write that begins before the ring's end may be as long as the ring, or twice as long for all that the
+    /// verifier knows.
+    overflow: [u8; 2 * STDERR_TAIL_LEN],
 }
 
 /// By process ID.
@@ -81,12 +82,12 @@ fn try_note(regs: u64, vector: bool, written: u64) -> Result<(), Skip> {
     }
     let parts: u64 = read::kernel(regs, offset!(regs_arg2));
     let mut left = written;
-    for index in 0..PARTS as u64 {
-        if index >= parts || left == 0 {
+    for index in 0..PARTS {
+        if index >= parts {
             break;
         }
         let [part, length]: [u64; 2] = read::user(place + 16 * index);
-        let length = if length > left { left } else { length };
+        let length = read::lesser(length, left);
         // SAFETY: as above.
         unsafe { append(tail, part, length) };
         left -= length;
@@ -111,6 +112,8 @@ fn tail(pid: u32) -> Result<*mut Tail, Skip> {
 
 /// Appends bytes of the running process.
 ///
+/// Without branches: the verifier would follow both sides of each, for each part of a vector.
+///
 /// # Safety
 ///
 /// `tail` is valid for writing.
@@ -118,8 +121,8 @@ fn tail(pid: u32) -> Result<*mut Tail, Skip> {
 #[inline(never)]
 unsafe fn append(tail: *mut Tail, place: u64, length: u64) -> i32 {
     const LEN: u64 = STDERR_TAIL_LEN as u64;
-    const { assert!(STDERR_TAIL_LEN.is_power_of_two()) };
-    let kept = read::at_most::<STDERR_TAIL_LEN>(length);
+    const { assert!(STDERR_TAIL_LEN == 1 << 10) };
+    let kept = read::lesser(length, LEN);
     let skipped = length - kept;
     let place = place + skipped;
     // SAFETY: the caller vouches for `tail`. The first read ends in the overflow at the latest, and what
@@ -128,14 +131,14 @@ unsafe fn append(tail: *mut Tail, place: u64, length: u64) -> i32 {
         let start = (*tail).record.written + skipped;
         let ring = (&raw mut (*tail).record.bytes).cast::<u8>();
         let at = start & (LEN - 1);
-        if bpf_probe_read_user(ring.add(at as usize).cast(), kept as u32, place as *const _) != 0 {
-            return 0;
-        }
-        if at + kept > LEN {
-            let rest = (at + kept) & (LEN - 1);
-            bpf_probe_read_user(ring.cast(), rest as u32, (place + LEN - at) as *const _);
-        }
-        (*tail).record.written = start + kept;
+        let size = read::below::<11>(kept) as u32;
+        let failed = bpf_probe_read_user(ring.add(at as usize).cast(), size, place as *const _);
+        // What lies behind the ring belongs to its beginning.
+        let inside = read::lesser(kept, LEN - at);
+        let rest = read::below::<10>(kept - inside) as u32;
+        bpf_probe_read_user(ring.cast(), rest, (place + inside) as *const _);
+        let told = !read::all_ones_unless_equal(failed as u64, 0);
+        (*tail).record.written += (skipped + kept) & told;
         (*tail).record.last_ns = emit::now();
     }
     0

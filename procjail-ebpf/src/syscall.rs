@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use procjail_common::{
-    ExecFailed, LimitChanged, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, call_failure, kind, mount_call,
+    ExecFailed, LimitChanged, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, kind, mount_call,
     mount_stage, scope_flags, syscall_class,
 };
 
@@ -103,14 +103,17 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     let result: i64 = ctx.arg(1);
     let number: u32 = read::kernel(regs, offset!(regs_syscall));
     let class = class(u64::from(number));
-    if class < syscall_class::EXECVE {
-        if failure::is_error(result) {
-            let how = entry(&raw const SYSCALLS.failure, u64::from(number));
-            if failure::is_kept(how, result) {
-                failure::note(regs, number, how, result);
-            }
-            return Ok(());
+    // A wait for nobody: perhaps another took the child's status first.
+    let no_child =
+        result == -ECHILD && matches!(class, syscall_class::WAIT4 | syscall_class::WAITID);
+    if no_child || class < syscall_class::EXECVE && failure::is_error(result) {
+        let how = entry(&raw const SYSCALLS.failure, u64::from(number));
+        if failure::is_kept(how, result) {
+            failure::note(regs, number, how, result);
         }
+        return Ok(());
+    }
+    if class < syscall_class::EXECVE {
         return match class {
             syscall_class::WRITE | syscall_class::WRITEV => try_written(regs, class, result),
             syscall_class::PRLIMIT | syscall_class::SETRLIMIT => {
@@ -130,11 +133,6 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     }
     if class <= syscall_class::EXECVEAT {
         return try_exec_failed(task, regs, class, result);
-    }
-    if result == -ECHILD {
-        // Nobody to wait for: perhaps another took the child's status first.
-        failure::note(regs, number, call_failure::KEPT, result);
-        return Ok(());
     }
     let waitid = class == syscall_class::WAITID;
     let reaped = if waitid {

@@ -219,21 +219,23 @@ fn within(kind: u32, field: &'static str, length: usize, limit: usize) -> Result
 fn failures(bytes: &[u8]) -> Result<Failures, DecodeError> {
     let kind = kind::FAILED_CALLS;
     let record: common::FailedCalls = fixed(kind, bytes)?;
-    let count = record.calls as usize;
-    within(kind, "calls", count, 2 * common::FAILED_CALLS)?;
-    let rest = bytes.get(size_of_val(&record)..).unwrap_or_default();
+    let mut rest = bytes.get(size_of_val(&record)..).unwrap_or_default();
     let size = size_of::<common::FailedCall>();
-    let calls: Vec<_> = rest
-        .chunks_exact(size)
-        .take(count)
-        .filter_map(read_record::<common::FailedCall>)
-        .collect();
-    if calls.len() < count {
-        return Err(DecodeError::Short {
-            kind,
-            got: bytes.len(),
-            needed: size_of_val(&record) + count * size,
-        });
+    let mut calls = Vec::new();
+    for count in [record.ordinary, record.weighty] {
+        if count == 0 {
+            continue;
+        }
+        let (ring, behind) =
+            rest.split_at_checked(common::FAILED_CALLS * size)
+                .ok_or(DecodeError::Short {
+                    kind,
+                    got: bytes.len(),
+                    needed: bytes.len() - rest.len() + common::FAILED_CALLS * size,
+                })?;
+        let ring = ring.chunks_exact(size).take(count as usize);
+        calls.extend(ring.filter_map(read_record::<common::FailedCall>));
+        rest = behind;
     }
     for call in &calls {
         within(kind, "text", call.text_len as usize, call.text.len())?;
@@ -309,6 +311,7 @@ mod tests {
         let sender = fixture::sender(1, fixture::outside(9, "kill"), &["kill", "bin"], &["kill"]);
         all.push(Record::Sender(Box::new(sender)));
         all.push(Record::FailedCalls(Box::new(fixture::failed_calls(1, 9))));
+        all.push(Record::FailedCalls(Box::new(fixture::failed_calls(1, 21))));
         let tail = fixture::stderr_tail(1, task(1, "app"), "no such host\n");
         all.push(Record::StderrTail(Box::new(tail)));
         all.push(fixture::limit_changed(1, task(1, "app"), 0, 7, 64));

@@ -260,8 +260,8 @@ pub(crate) fn failed_calls(time_ns: u64, count: u32) -> Failures {
     Failures {
         record: FailedCalls {
             header: header(kind::FAILED_CALLS, time_ns, process),
-            calls: count,
-            reserved: 0,
+            ordinary: count.min(FAILED_CALLS as u32),
+            weighty: count.saturating_sub(FAILED_CALLS as u32),
         },
         calls: (0..count).map(call).collect(),
     }
@@ -396,7 +396,13 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
         Record::Sender(record) => raw(&**record),
         Record::FailedCalls(failures) => {
             let mut bytes = raw(&failures.record);
-            bytes.extend(failures.calls.iter().flat_map(raw));
+            let rings = failures.calls.chunks(FAILED_CALLS);
+            let filler = failures.calls.first();
+            for ring in rings {
+                let rest = FAILED_CALLS - ring.len();
+                let calls = ring.iter().chain(filler.into_iter().cycle().take(rest));
+                bytes.extend(calls.flat_map(raw));
+            }
             bytes
         }
         Record::StderrTail(record) => raw(&**record),
