@@ -6,13 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::event::Requester;
+use crate::event::{Ancestor, Requester};
 
 /// Longest time that a process's arguments are waited for: they lie in its memory, which may be locked.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Arguments of a process that are read, bytes.
 const ARGUMENTS: u64 = 4096;
+
+/// Ancestors of a process that are told: a `kill` is gone soon, who started it is not.
+const PARENTS: usize = 4;
 
 /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h: the PID namespace of the host.
 const HOST_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -42,16 +45,37 @@ fn look(pid: u32) -> Requester {
     let text = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let (cgroup, unit) = placed(&text("cgroup"));
+    let parents = std::iter::successors(parent(pid), |&pid| parent(pid));
     Requester {
         // Inside a container, the launcher's numbers are not the host's.
         pid: if in_host_namespace() { pid } else { 0 },
-        comm: text("comm").trim_end_matches('\n').to_owned(),
+        comm: comm(pid),
         exe: exe.to_string_lossy().into_owned(),
         argv: arguments(pid),
         cgroup,
         unit,
+        parents: parents.take(PARENTS).map(ancestor).collect(),
         ..Requester::default()
     }
+}
+
+/// PID of a process's parent; none where that is the end of the chain.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|&pid| pid > 1)
+}
+
+fn ancestor(pid: u32) -> Ancestor {
+    Ancestor {
+        pid,
+        comm: comm(pid),
+    }
+}
+
+fn comm(pid: u32) -> String {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    comm.trim_end_matches('\n').to_owned()
 }
 
 fn in_host_namespace() -> bool {
@@ -123,6 +147,9 @@ mod tests {
         assert!(!us.comm.is_empty() && us.exe.starts_with('/'), "{us:?}");
         let own: Vec<String> = std::env::args().collect();
         assert_eq!(us.argv.first(), own.first());
+        // SAFETY: always succeeds.
+        let parent = unsafe { libc::getppid() } as u32;
+        assert_eq!(us.parents.first().map(|parent| parent.pid), Some(parent));
         if in_host_namespace() {
             assert_eq!(us.pid, std::process::id());
         }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Errno, ExitStatus, Signal};
+use crate::event::evidence::Ancestor;
 
 /// The jail exists.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +59,9 @@ pub struct Requester {
     pub cgroup: String,
     /// The systemd unit that the cgroup belongs to, such as `cron.service`; null if there is none.
     pub unit: Option<String>,
+    /// Its parent, that one's parent, and so on, without the host's PID 1; empty if they were not recorded.
+    #[serde(default)]
+    pub parents: Vec<Ancestor>,
 }
 
 /// A step of the set-up failed: APP never ran.

@@ -157,10 +157,14 @@ pub(crate) fn requester(by: Option<&Requester>, signal: &Signal, pid: u32) -> St
     };
     let host_pid = (by.pid != 0).then(|| format!("host PID {}", by.pid));
     let unit = by.unit.as_deref().map(escape);
+    // One that was gone too soon to say what it ran.
+    let parent = by.parents.first().filter(|_| by.argv.is_empty());
+    let parent = parent.map(|parent| format!("started by {}", escape(&parent.comm)));
     let known = host_pid
         .into_iter()
         .chain([format!("uid {}", by.uid)])
-        .chain(unit);
+        .chain(unit)
+        .chain(parent);
     format!("{name} ({})", known.collect::<Vec<_>>().join(", "))
 }
 
@@ -308,13 +312,19 @@ mod tests {
         let expected = "`kill 4100` (host PID 4121, uid 0, cron.service)";
         assert_eq!(told(Some(cron.clone()), 15, 4121), expected);
         // In a container, whose numbers are not the host's.
-        let inner = Requester {
+        let mut inner = Requester {
             pid: 0,
             argv: Vec::new(),
             unit: None,
             ..cron
         };
-        assert_eq!(told(Some(inner), 15, 0), "cron (uid 0)");
+        assert_eq!(told(Some(inner.clone()), 15, 0), "cron (uid 0)");
+        inner.parents = vec![Ancestor {
+            pid: 800,
+            comm: "init".into(),
+        }];
+        let expected = "cron (uid 0, started by init)";
+        assert_eq!(told(Some(inner), 15, 0), expected);
         assert_eq!(told(None, 15, 0), "the kernel");
         assert_eq!(told(None, 15, 4121), "host PID 4121");
     }
