@@ -108,7 +108,8 @@ fn busy_by_oneself_and_by_another_are_told_apart() {
     let found = umount::FAMILY.find("umount-busy", &both);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].confidence, Confidence::Proven);
-    assert!(found[0].fact.contains("PID 3"), "{}", found[0].fact);
+    let cause = found[0].cause.as_ref().expect("a cause");
+    assert!(cause.text.contains("PID 3"), "{}", cause.text);
 }
 
 #[test]
@@ -121,7 +122,9 @@ fn busy_without_a_look_is_only_consistent() {
         ]),
     );
     assert_eq!(found.len(), 1, "one for all tries");
-    assert_eq!(found[0].confidence, Confidence::ConsistentWith);
+    let cause = found[0].cause.as_ref().expect("a cause");
+    assert_eq!(cause.confidence, Confidence::ConsistentWith);
+    assert_eq!(cause.alternatives.len(), 3);
     assert!(found[0].fact.contains("2 times"), "{}", found[0].fact);
 }
 
