@@ -127,6 +127,7 @@ fn dead(case: &Case, failures: &[Failure<'_>]) -> Option<Finding> {
         render::escape(first.path),
     ))
     .proven()
+    .about(case.code_to(&users))
     .about(users)
     .at(first.time_ns)
     .shown_by(first.event, "the failed call is among its last ones")

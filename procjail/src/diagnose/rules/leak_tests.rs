@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{leak, umount};
-use crate::diagnose::fixture::Scene;
+use crate::diagnose::fixture::{Scene, inside};
 use crate::diagnose::{Builder, Case, Confidence, Diagnosis, Finding, Rank, explain};
 use crate::event::{
     Errno, Event, GrownTmpfs, MemoryKinds, MemorySample, Moment, MountEntry, What, story,
@@ -110,6 +110,20 @@ fn busy_by_oneself_and_by_another_are_told_apart() {
     assert_eq!(found[0].confidence, Confidence::Proven);
     let cause = found[0].cause.as_ref().expect("a cause");
     assert!(cause.text.contains("PID 3"), "{}", cause.text);
+}
+
+#[test]
+fn who_gave_up_for_it_ended_for_it() {
+    let first = |exit_ms: u64| {
+        let pid1 = inside(1, "tool");
+        let mut scene = Scene::new(&["tool"]);
+        scene
+            .at(10, &pid1, umount("/mnt", libc::EBUSY))
+            .end(exit_ms, &pid1, 1 << 8);
+        scene.ids().swap_remove(0)
+    };
+    assert_eq!(first(20), "umount-busy");
+    assert_ne!(first(5_000), "umount-busy");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, Mount, MountUse, MountUser};
 use crate::render;
 
@@ -53,6 +53,9 @@ fn analyse(case: &Case) -> Vec<Tagged> {
 
 /// Users that a sentence names.
 const NAMED: usize = 3;
+
+/// Who ends so soon after a failed unmount, with a code other than 0, gave up for that, nanoseconds.
+const GAVE_UP_NS: u64 = 500_000_000;
 
 /// Failed unmounts of one target with one error, and what was found to use it.
 struct Failed<'a> {
@@ -132,6 +135,23 @@ impl<'a> Failed<'a> {
         })
     }
 
+    /// The callers that gave up right after their last attempt, and who returned their codes.
+    fn gave_up(&self, case: &Case) -> Vec<ProcessId> {
+        let mut ids: Vec<ProcessId> = self
+            .calls
+            .iter()
+            .filter_map(|(call, _)| {
+                let id = case.process_of(&call.task)?;
+                let (end, ended) = case.exit(id)?;
+                let after_ns = end.time_ns.checked_sub(call.time_ns)?;
+                let failed = ended.status.code.is_some_and(|code| code != 0);
+                (failed && after_ns < GAVE_UP_NS).then_some(id)
+            })
+            .collect();
+        ids.extend(case.code_to(&ids));
+        ids
+    }
+
     fn times(&self) -> String {
         match self.calls.len() as u64 {
             1 => String::new(),
@@ -186,6 +206,7 @@ fn own_helper(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
                 )
                 .or(OUTSIDE)
                 .or(IN_KERNEL)
+                .about(failed.gave_up(case))
                 .shown_by(first, "umount2 failed: EBUSY")
                 .shown_by(
                     seen,
@@ -217,6 +238,7 @@ fn in_use(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
                 failed.times()
             ))
             .proven()
+            .about(failed.gave_up(case))
             .shown_by(first, "umount2 failed: EBUSY");
             let Some((seen, used)) = failed.users() else {
                 return Some(
@@ -324,6 +346,7 @@ fn locked(case: &Case) -> Vec<Finding> {
                  came with it.",
                 Confidence::Proven,
             )
+            .about(failed.gave_up(case))
             .shown_by(first, "umount2 failed: EINVAL")
             .shown_by(seen, "it is a mount of the caller's namespace, and the caller's user namespace is not the host's")
             .not("no mount at that path", "its namespace has a mount there")
