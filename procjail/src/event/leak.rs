@@ -29,6 +29,9 @@ pub struct LeakCheck {
     /// Processes that were seen in the jail's PID namespace, and not in its cgroup: no event tells what they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entered: Vec<Task>,
+    /// Processes of the jail that waited long for the answer of a FUSE daemon or a file server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waited: Vec<KernelWait>,
     /// Processes that hold the jail's standard output or error open, and that neither were there before
     /// it nor belong to the launcher's session.
     pub output: Vec<OutputHolder>,
@@ -148,6 +151,17 @@ pub struct GrownTmpfs {
     pub before_bytes: u64,
     /// Memory in use after its removal.
     pub after_bytes: u64,
+}
+
+/// A process that was seen waiting at one place in the kernel, look after look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelWait {
+    /// Which.
+    pub process: Task,
+    /// Where, as `/proc/PID/wchan` has it.
+    pub place: String,
+    /// For how long at least, nanoseconds.
+    pub waited_ns: u64,
 }
 
 /// A process that holds an output of the jail open.

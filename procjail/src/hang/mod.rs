@@ -219,6 +219,16 @@ pub(crate) const FUSE: &[&str] = &[
     "fuse_sync_writes",
 ];
 
+/// Whether a task that waits there waits for the answer of a FUSE daemon or a file server.
+pub fn is_wait_for_answer(place: &str) -> bool {
+    is_fuse_wait(place) || SERVERS.iter().any(|prefix| place.starts_with(prefix))
+}
+
+/// Whether it is a FUSE daemon's.
+pub fn is_fuse_wait(place: &str) -> bool {
+    FUSE.contains(&place)
+}
+
 /// Clients of file servers: NFS and its RPC, SMB, Ceph, 9P.
 pub(crate) const SERVERS: &[&str] = &[
     "nfs_",

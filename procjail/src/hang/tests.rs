@@ -185,7 +185,7 @@ fn what_has_no_name_of_its_own_is_told_by_the_stack() {
         ("D", "nfs4_proc_getattr", &["nfsv4"], "a file server"),
         ("D", "rm_acquire", &["nvidia"], "the driver nvidia"),
         ("D", "ext4_x", &["ext4"], "not even SIGKILL"),
-        ("R", "unmap_vmas", &[], "gives its memory back"),
+        ("R", "unmap_vmas", &[], "freeing its memory"),
         ("D", "begin_new_exec", &[], "its execve waits"),
         ("D", "do_coredump", &[], "core dump"),
         ("R", "x", &[], "has not ended yet"),

@@ -89,8 +89,8 @@ pub fn reason(hold: &Hold<'_>) -> String {
             }
         ),
         Cause::ExitMmap => match hold.thread.stall.as_ref().map_or(0, |stall| stall.rss_bytes) {
-            0 => "it gives its memory back".to_owned(),
-            left => format!("it gives its memory back, {} to go", bytes(left)),
+            0 => "it is freeing its memory".to_owned(),
+            left => format!("it is freeing its memory, {} to go", bytes(left)),
         },
         Cause::Straggler => {
             "it is in the jail's cgroup but not in its PID namespace, so PID 1's end does not end it"

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::host;
+use crate::clock;
 use crate::event::Task;
 use crate::evidence::procfs;
 
 /// Those of one jail that are told.
 const TOLD: usize = 16;
 
-/// Looks take a hundredth of the time at most.
-const REST: u32 = 100;
+/// Looks take a fiftieth of a processor at most.
+const REST: u64 = 50;
 
 /// A runtime puts what it starts in the jail into its cgroup a moment later.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -32,15 +33,27 @@ impl Entered {
         if self.rested.is_some_and(|rested| start < rested) {
             return;
         }
+        let used_ns = clock::thread_ns();
         if let Some(namespace) = host::namespace(pid_1, "pid") {
             let there = host::pids()
                 .into_iter()
                 .filter(|pid| host::namespace(*pid, "pid") == Some(namespace));
-            for pid in there.filter(|pid| is_outside(*pid, cgroup)) {
-                self.add(host::task(pid), start);
+            let outside: Vec<u32> = there.filter(|pid| is_outside(*pid, cgroup)).collect();
+            for pid in &outside {
+                self.add(host::task(*pid), start);
             }
+            // Who ended or joined meanwhile is not looked for any more.
+            let settled = &self.settled;
+            self.found
+                .retain(|(pid, _), (task, _)| outside.contains(pid) || settled.contains(task));
         }
-        self.rested = Some(start + start.elapsed() * REST);
+        let used_ns = clock::thread_ns().saturating_sub(used_ns);
+        // Who was found is looked at again soon.
+        let rest = match self.found.len() > self.settled.len() {
+            true => SETTLED,
+            false => Duration::from_nanos(used_ns.saturating_mul(REST)),
+        };
+        self.rested = Some(start + rest);
     }
 
     fn add(&mut self, task: Task, now: Instant) {

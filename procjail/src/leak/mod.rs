@@ -14,6 +14,7 @@ mod mountinfo;
 mod notices;
 mod seen;
 mod umount;
+mod waits;
 mod watch;
 mod words;
 

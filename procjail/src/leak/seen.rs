@@ -40,6 +40,8 @@ pub struct Seen {
     mounts: BTreeMap<u64, Last>,
     /// The same, of all times.
     ever: Vec<Had>,
+    /// Where each mount of the jail was last, by ID, those included that the host has too.
+    places: BTreeMap<u64, String>,
     /// Who else had them at the same time.
     others: Others,
 }
@@ -100,6 +102,8 @@ struct Mounts {
     namespace: u64,
     seen_ns: u64,
     of: Vec<(MountEntry, Option<u64>)>,
+    /// Where all of them are, those included that the host has too.
+    places: BTreeMap<u64, String>,
 }
 
 impl Seen {
@@ -171,6 +175,11 @@ impl Seen {
                 let ids = id.map(identity::mounts).unwrap_or_default();
                 let new = |mount: &Mount| !before.contains(&key(&mount.entry));
                 look.mounts = Table::of(pid).map(|table| Mounts {
+                    places: table
+                        .0
+                        .iter()
+                        .map(|mount| (mount.id, mount.entry.target.clone()))
+                        .collect(),
                     namespace: inode,
                     seen_ns: clock::boot_ns(),
                     of: table
@@ -197,6 +206,9 @@ impl Seen {
                     mark,
                 });
             }
+        }
+        if self.places.len() < MOUNTS * MOUNT_NAMESPACES {
+            self.places.extend(mounts.places);
         }
         self.mounts.insert(
             mounts.namespace,
@@ -236,6 +248,11 @@ impl Seen {
                 }
             }
         }
+    }
+
+    /// Where a mount of the jail was when it was last seen.
+    pub fn was_at(&self, id: u64) -> Option<String> {
+        self.places.get(&id).cloned()
     }
 
     /// The jail had a namespace of that kind and number.

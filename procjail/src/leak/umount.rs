@@ -30,8 +30,14 @@ pub struct Unmount {
     pub errno: i32,
 }
 
-/// Looks who uses the mount, among these processes.
-pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) -> MountUse {
+/// Looks who uses the mount, among these processes. `known` tells where a mount was, by its ID, if it was seen
+/// before: the rest is younger than the last look.
+pub fn look(
+    unmount: &Unmount,
+    pids: &[u32],
+    own_user_namespace: Option<u64>,
+    known: &dyn Fn(u64) -> Option<String>,
+) -> MountUse {
     let table = Table::of(unmount.pid).unwrap_or_default();
     let target = absolute(unmount);
     let mount = table.at(&target);
@@ -54,7 +60,16 @@ pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) ->
     };
     let mut looked = BTreeSet::from([found.namespace]);
     // A descriptor may come from outside: standard input is on a mount of the launcher's namespace.
-    let outside = Table::of(std::process::id()).unwrap_or_default().ids();
+    let mut attached = Table::of(std::process::id()).unwrap_or_default().ids();
+    if lazy {
+        // A descriptor may also be of another mount namespace of the jail, where its mount is in the table.
+        let tables = pids.iter().filter_map(|pid| Table::of(*pid));
+        attached.extend(tables.flat_map(|table| table.ids()));
+    }
+    let detached = |id: u64| {
+        let there = known(id);
+        !attached.contains(&id) && there.is_none_or(|there| there == target)
+    };
     for &pid in pids {
         if found.users.len() >= USERS {
             break;
@@ -66,9 +81,7 @@ pub fn look(unmount: &Unmount, pids: &[u32], own_user_namespace: Option<u64>) ->
         let own_table = if other { Table::of(pid) } else { None };
         let its = own_table.as_ref().unwrap_or(&table);
         if lazy {
-            let attached = its.ids();
-            let nowhere = |id| !attached.contains(&id) && !outside.contains(&id);
-            uses(pid, &nowhere, None, &mut found.users);
+            uses(pid, &detached, None, &mut found.users);
             continue;
         }
         // With propagation, a copy in another namespace that is in use keeps this one too.
@@ -171,6 +184,7 @@ mod tests {
             },
             &[own],
             host::namespace(own, "user"),
+            &|_| None,
         );
         assert!(found.is_mount && !found.other_user_namespace);
         assert!(found.users.iter().any(|user| user.how == "root"));

@@ -16,6 +16,7 @@ use super::entered::Entered;
 use super::notices::Notices;
 use super::seen::Seen;
 use super::umount::{Unmount, look};
+use super::waits::Waits;
 use super::{Passing, cgroups, host};
 use crate::clock;
 use crate::event::{LeakCheck, Task, What};
@@ -141,6 +142,7 @@ impl<'a> Watch<'a> {
                     first_namespace: host::namespace(pid_1, "mnt"),
                     told: Unmounts::default(),
                     entered: Entered::default(),
+                    waits: Waits::default(),
                 }
                 .run(&inbox, &wake);
             }
@@ -225,6 +227,7 @@ struct Thread {
     first_namespace: Option<u64>,
     told: Unmounts,
     entered: Entered,
+    waits: Waits,
 }
 
 /// The unmounts that the kernel told of since the last mount.
@@ -329,6 +332,7 @@ impl Thread {
         let mut seen = std::mem::take(&mut self.seen);
         seen.look(&pids, || self.pids());
         self.seen = seen;
+        self.waits.look(&pids);
         let cgroup = self
             .view
             .unified()
@@ -344,7 +348,8 @@ impl Thread {
             return;
         }
         let user = self.seen.launchers.get("user").copied();
-        let found = look(unmount, &self.pids(), user);
+        let known = |id| self.seen.was_at(id);
+        let found = look(unmount, &self.pids(), user, &known);
         // A lazy unmount that nobody holds is done.
         if found.error.is_some() || !found.users.is_empty() {
             self.recorder
@@ -356,6 +361,7 @@ impl Thread {
         let mut found = check(&self.seen, self.passing, outputs, self.start_ns);
         found.dying = self.seen.dying.more_by_now();
         found.entered = self.entered.told();
+        found.waited = self.waits.long();
         found.grown = Some(self.seen.tmpfs.grown(&self.seen.before));
         let left = found
             .namespaces

@@ -222,6 +222,7 @@ scenarios! {
     mount_propagated_to_host = "mount-propagated-to-host",
     mount_held_by_other_ns = "mount-held-by-other-ns",
     mount_held_by_own_helper = "mount-held-by-own-helper",
+    mount_fuse_daemon_dead = "mount-fuse-daemon-dead",
     umount_busy = "umount-busy",
     mount_lazy_alive = "mount-lazy-alive",
     umount_locked = "umount-locked",

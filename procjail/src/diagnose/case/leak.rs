@@ -4,6 +4,14 @@ use super::Case;
 use crate::event::{Event, LeakCheck, Mount, MountUse, What};
 
 impl Case {
+    /// The file of a memory cgroup that counts OOM kills, on this host.
+    pub fn oom_kill_file(&self) -> &'static str {
+        match self.header.host.cgroup_mode.as_str() {
+            "v2" => "memory.events",
+            _ => "memory.oom_control",
+        }
+    }
+
     /// The look at the host after the jail's removal.
     pub fn leak_check(&self) -> Option<(&Event, &LeakCheck)> {
         self.each(|what| match what {

@@ -63,31 +63,31 @@ fn named(directory: &str) -> String {
 
 /// cgroup-v2.rst, "No Internal Process Constraint".
 pub(super) fn refused(case: &Case) -> Vec<Finding> {
-    const FIX: &str = "Put processes into leaves only: move those of that cgroup into one below it (such as init/) \
-                       before its controllers are passed on (cgroup.subtree_control), and have exec sessions \
-                       and helpers join that one. A manager should be given a cgroup of its own to divide \
-                       (Delegate=yes, cgroup v2 namespaces).";
+    const FIX: &str = "Put processes into leaf cgroups only: move those of that cgroup into one below it (such as init/) \
+                       before enabling controllers (cgroup.subtree_control), and have exec sessions and helpers \
+                       join that one. Give a manager a cgroup of its own to divide (Delegate=yes, cgroup v2 \
+                       namespaces).";
     failed(case, &[libc::EBUSY])
         .iter()
         .filter_map(|group| {
             let what = match Refused::of(group.first()?.last)? {
-                Refused::Made => "cgroup v2 refused to have a process made in a cgroup that passes controllers on to \
-                                  those below it"
+                Refused::Made => "cgroup v2 refused to start a process in a cgroup whose controllers are enabled for the \
+                                  cgroups below it"
                     .to_owned(),
                 Refused::Moved(directory) => format!(
-                    "cgroup v2 refused to take a process into {}, which passes controllers on to those below it",
+                    "cgroup v2 refused to move a process into {}, whose controllers are enabled for the cgroups below it",
                     named(directory)
                 ),
                 Refused::PassedOn(directory) => format!(
-                    "cgroup v2 refused to have controllers passed on by {}, as processes are in it, or taken back, \
-                     as one below it passes them on",
+                    "cgroup v2 refused to enable controllers for the cgroups below {}, as processes are in it, or to \
+                     disable them, as a cgroup below has them enabled",
                     named(directory)
                 ),
             };
             let finding = ended_after(case, group, &what, FIX)?;
             Some(finding.not(
                 "a file or device in use",
-                "a cgroup gives this answer for this reason alone (but for tasks with a deadline to keep,                  SCHED_DEADLINE)",
+                "only SCHED_DEADLINE tasks get this answer for another reason",
             ))
         })
         .collect()
@@ -132,9 +132,9 @@ mod tests {
     fn so_are_the_reverse_and_a_birth() {
         let (verdict, _) =
             found("write", libc::EBUSY, Some("web/cgroup.subtree_control")).expect("found");
-        assert!(verdict.contains("passed on by the cgroup web"), "{verdict}");
+        assert!(verdict.contains("below the cgroup web"), "{verdict}");
         let (verdict, _) = found("clone3", libc::EBUSY, None).expect("found");
-        assert!(verdict.contains("process made"), "{verdict}");
+        assert!(verdict.contains("start a process"), "{verdict}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fuse;
 use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
 use crate::event::{Event, GrownTmpfs, LeakCheck, LeakedMount, Moment, Pin, PinKind, Task, What};
 use crate::render;
@@ -189,7 +190,7 @@ fn passed_on(
             format!("{by} mounted {}", render::escape(&mount.target)),
         );
     }
-    finding = finding
+    finding = unserved(case, &entry.target, finding)
         .shown_by(event, "the host has it after the jail's removal")
         .not(
             "a mount that was there before",
@@ -217,6 +218,25 @@ fn is_own_instance(fs_type: &str) -> bool {
         "tmpfs" | "ramfs" | "overlay" | "devpts" | "hugetlbfs" | "proc"
     ) || fs_type == "fuse"
         || fs_type.starts_with("fuse.")
+}
+
+/// Of a FUSE mount whose daemon was the jail's: nobody answers any more.
+fn unserved(case: &Case, target: &str, finding: Finding) -> Finding {
+    let daemon = case
+        .mounted_at(target)
+        .filter(|(_, mount)| fuse::is_fuse(&mount.fs_type))
+        .and_then(|(event, _)| fuse::daemon(case, event));
+    match daemon.and_then(|(daemon, _)| Some((daemon, case.exit(daemon)?))) {
+        Some((daemon, (end, ended))) => finding.shown_by(
+            end,
+            format!(
+                "its FUSE daemon, {}, {}: every access to the mount fails with ENOTCONN",
+                case.name(daemon),
+                case.did_end(&ended.status)
+            ),
+        ),
+        None => finding,
+    }
 }
 
 /// A copy of a mount that another namespace made when it was cloned is a mount of its own.
@@ -292,7 +312,7 @@ fn held_by(case: &Case, event: &Event, namespace: u64, leaks: &[&LeakedMount]) -
         );
     }
     Some(
-        finding
+        unserved(case, &first.mount.target, finding)
             .shown_by(
                 event,
                 format!("namespace {namespace} has it after the jail's removal"),
@@ -414,8 +434,8 @@ fn leftover(case: &Case) -> Vec<Finding> {
             .remedy(format!(
                 "{} A jail's own processes die with its launcher. {it} had joined its cgroup from outside (an exec \
                  session, a monitoring agent) and should be ended with the jail. Find out why that launcher was \
-                 killed. Other runtimes: kill what is in the cgroup before a start (cgroup.kill, \
-                 KillMode=control-group of systemd.kill(5)).",
+                 killed. With other runtimes, kill what is in the cgroup before a start (KillMode=control-group of \
+                 systemd.kill(5)).",
                 match left.removed {
                     true => "Nothing to do for this run.",
                     false =>

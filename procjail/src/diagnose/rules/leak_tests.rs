@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{leak, umount};
-use crate::diagnose::fixture::Scene;
+use crate::diagnose::fixture::{Scene, inside};
 use crate::diagnose::{Builder, Case, Confidence, Diagnosis, Finding, Rank, explain};
 use crate::event::{
     Errno, Event, GrownTmpfs, MemoryKinds, MemorySample, Moment, MountEntry, What, story,
@@ -108,7 +108,22 @@ fn busy_by_oneself_and_by_another_are_told_apart() {
     let found = umount::FAMILY.find("umount-busy", &both);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].confidence, Confidence::Proven);
-    assert!(found[0].fact.contains("PID 3"), "{}", found[0].fact);
+    let cause = found[0].cause.as_ref().expect("a cause");
+    assert!(cause.text.contains("PID 3"), "{}", cause.text);
+}
+
+#[test]
+fn who_gave_up_for_it_ended_for_it() {
+    let first = |exit_ms: u64| {
+        let pid1 = inside(1, "tool");
+        let mut scene = Scene::new(&["tool"]);
+        scene
+            .at(10, &pid1, umount("/mnt", libc::EBUSY))
+            .end(exit_ms, &pid1, 1 << 8);
+        scene.ids().swap_remove(0)
+    };
+    assert_eq!(first(20), "umount-busy");
+    assert_ne!(first(5_000), "umount-busy");
 }
 
 #[test]
@@ -121,7 +136,9 @@ fn busy_without_a_look_is_only_consistent() {
         ]),
     );
     assert_eq!(found.len(), 1, "one for all tries");
-    assert_eq!(found[0].confidence, Confidence::ConsistentWith);
+    let cause = found[0].cause.as_ref().expect("a cause");
+    assert_eq!(cause.confidence, Confidence::ConsistentWith);
+    assert_eq!(cause.alternatives.len(), 3);
     assert!(found[0].fact.contains("2 times"), "{}", found[0].fact);
 }
 

@@ -9,6 +9,7 @@ mod exit;
 mod fork;
 #[cfg(test)]
 mod fork_tests;
+mod fuse;
 mod hang;
 mod kill;
 mod leak;
@@ -64,6 +65,7 @@ const FAMILIES: &[Family] = &[
     cgroup::FAMILY,
     leak::FAMILY,
     umount::FAMILY,
+    fuse::FAMILY,
     reported::FAMILY,
     story::FAMILY,
     evidence::FAMILY,

@@ -144,8 +144,8 @@ fn outlives(case: &Case, entered: &[Entry]) -> Vec<Finding> {
                     .not("a child that ends with its parent", "the kernel gave it another parent")
                     .proven();
             }
-            // Where none of them was cut short, nothing went wrong.
-            if !ids.iter().any(|id| killed_at_the_end(case, *id)) {
+            // Where none of them was cut short, or all were meant to go with the jail, nothing went wrong.
+            if detached || !ids.iter().any(|id| killed_at_the_end(case, *id)) {
                 finding = finding.note();
             }
             Some(finding)

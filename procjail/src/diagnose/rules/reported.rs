@@ -78,8 +78,7 @@ fn missed(case: &Case) -> Vec<Finding> {
     };
     vec![
         Finding::new(format!(
-            "It was an OOM kill although the reported reason is \"{}\": {} was chosen by the kernel's OOM \
-             killer.",
+            "The reported reason is \"{}\", but the kernel's OOM killer killed {}.",
             render::escape(reason),
             case.name(pid1)
         ))
@@ -88,10 +87,11 @@ fn missed(case: &Case) -> Vec<Finding> {
         .shown_by(kill, format!("the OOM killer chose {}", case.name(pid1)))
         .fact(format!("reported: {}", render::escape(reason)))
         .not("another end", "the SIGKILL of the OOM killer is what ended it")
-        .remedy(
-            "Believe the kernel. Alert on the growth of oom_kill in memory.events, not on the runtime's reason, which \
-             is read after the end and can miss it.",
-        ),
+        .remedy(format!(
+            "Go by the kernel. Alert on the growth of oom_kill in {}, not on the runtime's reason, which is read after \
+             the end and can miss it.",
+            case.oom_kill_file()
+        )),
     ]
 }
 
@@ -123,8 +123,8 @@ fn stale(case: &Case) -> Vec<Finding> {
     };
     let name = case.pid1_name();
     let mut finding = Finding::new(format!(
-        "It is reported as \"{}\", but it is gone: {name} {}, was collected at {}, and its cgroup was \
-         removed at {}. A report of a later moment is out of date.",
+        "It is reported as \"{}\", but {name} {}, was collected at {}, and its cgroup was removed at {}: a later report \
+         of that state is out of date.",
         render::escape(state),
         case.did_end(&exited.status),
         case.at(reaped),
@@ -159,9 +159,8 @@ fn stale(case: &Case) -> Vec<Finding> {
             )
             .remedy(
                 "Have the runtime look again (restart its daemon or shim; remove the entry by force: docker rm -f, \
-                 kubectl delete --force). What it goes by, an event that it missed or a state file, outlived \
-                 what it is about; whoever waits for the state to change should ask the kernel (waitid, \
-                 cgroup.events) instead.",
+                 kubectl delete --force). It missed an event, or goes by an old state file. To wait for an end, ask \
+                 the kernel instead (waitid, a pidfd).",
             ),
     ]
 }
@@ -180,14 +179,14 @@ fn synthetic(case: &Case) -> Vec<Finding> {
         }
         return vec![
             Finding::new(format!(
-                "The reported exit code {code} is nobody's: {} had not ended when the trace did.",
+                "The reported exit code {code} is not from the kernel: {} had not ended when the trace did.",
                 case.name(pid1)
             ))
             .proven()
             .at(case.end_ns())
             .fact(format!("reported: {code}"))
             .relies_on_all(&["exit"])
-            .remedy("Look why it could not be collected; the code is the runtime's own."),
+            .remedy("Find out why it could not be collected. The code is the runtime's own."),
         ];
     };
     let real = i32::from(exit::code_of(&ended.status));
@@ -196,8 +195,7 @@ fn synthetic(case: &Case) -> Vec<Finding> {
     }
     vec![
         Finding::new(format!(
-            "The reported exit code {code} is not that of {}, which {}: the code for that is {real}. Whoever \
-             reported {code} made it up or changed it.",
+            "The reported exit code {code} is not that of {}, which {}: the code for that is {real}.",
             case.name(pid1),
             case.ended(&ended.status)
         ))
@@ -231,10 +229,10 @@ fn conflict(case: &Case) -> Vec<Finding> {
     // That the OOM killer struck somebody else in the jail is reported so too, and not wrong.
     let but = match word.as_str() {
         word if word.contains("oom") && case.oom_kills().next().is_none() => {
-            "the kernel's OOM killer struck nobody in this run"
+            "the kernel's OOM killer killed no process in this run"
         }
-        "completed" if !well => "only a run that ends with 0 is complete",
-        "error" if well => "0 is no error",
+        "completed" if !well => "a completed run exits with 0",
+        "error" if well => "exit code 0 is not an error",
         _ => return Vec::new(),
     };
     let mut finding = Finding::new(format!(
@@ -251,7 +249,7 @@ fn conflict(case: &Case) -> Vec<Finding> {
     )
     .fact(format!("reported: {}", render::escape(reason)))
     .remedy(
-        "Believe the kernel, and look whether the report is of this run: runtimes mix up restarts, and keep the \
+        "Go by the kernel, and check whether the report is about this run: runtimes mix up restarts, and keep the \
          reason of an earlier one.",
     );
     if word.contains("oom") {

@@ -2,21 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, Mount, MountUse, MountUser};
 use crate::render;
+
+/// What else keeps a mount busy, unseen by a look at the jail's processes.
+const OUTSIDE: &str = "a process outside the jail that uses it";
+const BELOW: &str = "a mount below it";
+const IN_KERNEL: &str = "a loop device, a swap file or an export (NFS) on it";
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "mount-held-by-own-helper",
             about: "who tries to unmount is the only one that uses the mount",
-            alternatives: &[],
+            alternatives: &[BELOW, OUTSIDE, IN_KERNEL],
         },
         Rule {
             id: "umount-busy",
             about: "a mount can't be unmounted because it is in use",
-            alternatives: &[],
+            alternatives: &[BELOW, OUTSIDE, IN_KERNEL],
         },
         Rule {
             id: "mount-lazy-alive",
@@ -26,7 +31,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "umount-locked",
             about: "a mount inherited from a more privileged user namespace can't be unmounted",
-            alternatives: &[],
+            alternatives: &["no mount at that path", "wrong flags"],
         },
     ],
     rank: Rank::Problem,
@@ -35,20 +40,22 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        own_helper(case)
-            .into_iter()
-            .map(|one| ("mount-held-by-own-helper", one)),
-    );
-    found.extend(busy(case).into_iter().map(|one| ("umount-busy", one)));
-    found.extend(lazy(case).into_iter().map(|one| ("mount-lazy-alive", one)));
-    found.extend(locked(case).into_iter().map(|one| ("umount-locked", one)));
-    found
+    let busy = failed(case, libc::EBUSY);
+    let (own, others): (Vec<&Failed<'_>>, Vec<&Failed<'_>>) =
+        busy.iter().partition(|failed| failed.only_its_own());
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    tag("mount-held-by-own-helper", own_helper(case, &own))
+        .chain(tag("umount-busy", in_use(case, &others)))
+        .chain(tag("mount-lazy-alive", lazy(case)))
+        .chain(tag("umount-locked", locked(case)))
+        .collect()
 }
 
 /// Users that a sentence names.
 const NAMED: usize = 3;
+
+/// Who ends so soon after a failed unmount, with a code other than 0, gave up for that, nanoseconds.
+const GAVE_UP_NS: u64 = 500_000_000;
 
 /// Failed unmounts of one target with one error, and what was found to use it.
 struct Failed<'a> {
@@ -57,7 +64,7 @@ struct Failed<'a> {
     uses: Vec<(&'a Event, &'a MountUse)>,
 }
 
-/// The unmounts that failed with an error, by caller's process and target.
+/// The unmounts that failed with an error, by the caller's program and target.
 fn failed<'a>(case: &'a Case, error: i32) -> Vec<Failed<'a>> {
     let mut found: Vec<Failed<'a>> = Vec::new();
     let mut known = std::collections::HashMap::new();
@@ -72,7 +79,7 @@ fn failed<'a>(case: &'a Case, error: i32) -> Vec<Failed<'a>> {
         }
         let target = mount.target.trim_end_matches('/');
         let at = *known
-            .entry((event.task.pid, event.task.start_ns, target))
+            .entry((event.task.comm.as_str(), target))
             .or_insert_with(|| {
                 found.push(Failed {
                     target,
@@ -128,6 +135,23 @@ impl<'a> Failed<'a> {
         })
     }
 
+    /// The callers that gave up right after their last attempt, and who returned their codes.
+    fn gave_up(&self, case: &Case) -> Vec<ProcessId> {
+        let mut ids: Vec<ProcessId> = self
+            .calls
+            .iter()
+            .filter_map(|(call, _)| {
+                let id = case.process_of(&call.task)?;
+                let (end, ended) = case.exit(id)?;
+                let after_ns = end.time_ns.checked_sub(call.time_ns)?;
+                let failed = ended.status.code.is_some_and(|code| code != 0);
+                (failed && after_ns < GAVE_UP_NS).then_some(id)
+            })
+            .collect();
+        ids.extend(case.code_to(&ids));
+        ids
+    }
+
     fn times(&self) -> String {
         match self.calls.len() as u64 {
             1 => String::new(),
@@ -161,56 +185,72 @@ fn user_words(case: &Case, users: &[MountUser]) -> String {
     parts.join("; ")
 }
 
-fn own_helper(case: &Case) -> Vec<Finding> {
-    failed(case, libc::EBUSY)
+fn own_helper(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
+    failed
         .iter()
-        .filter(|failed| failed.only_its_own())
         .filter_map(|failed| {
             let (first, _) = failed.calls.first()?;
             let (seen, used) = failed.users()?;
             let name = case.task_name(&first.task);
+            let way = used.users.first().map(|user| way(&user.how)).unwrap_or_default();
             Some(
                 Finding::new(format!(
-                    "{name} tries to unmount {}{}, and is the only one that keeps it busy ({}): as long as \
-                     it tries, it can't succeed.",
+                    "{name} could not unmount {}{}: EBUSY. Of the jail's processes only {name} itself used it: {way}.",
                     render::escape(failed.target),
                     failed.times(),
-                    used.users.first().map_or_else(String::new, |user| way(&user.how)),
                 ))
                 .proven()
+                .cause(
+                    "It keeps the mount busy itself: as long as it does, no attempt succeeds.",
+                    Confidence::Likely,
+                )
+                .or(OUTSIDE)
+                .or(IN_KERNEL)
+                .about(failed.gave_up(case))
                 .shown_by(first, "umount2 failed: EBUSY")
-                .shown_by(seen, format!("its uses, in mount namespace {}", used.namespace))
-                .not("another user of the mount", "all processes of the jail were looked at")
-                .not("a mount below it", "there is none")
+                .shown_by(
+                    seen,
+                    format!("its uses, in mount namespace {}", used.namespace),
+                )
+                .not(
+                    "another process of the jail that uses it",
+                    "all processes of the jail were looked at",
+                )
+                .not(BELOW, "there is none")
                 .remedy(
                     "Have the helper leave first: chdir(\"/\"), close its files, and run it from another \
-                     file system and mount namespace (nsenter) than the one it empties.",
+                     file system and mount namespace (nsenter) than the one it unmounts.",
                 ),
             )
         })
         .collect()
 }
 
-fn busy(case: &Case) -> Vec<Finding> {
-    failed(case, libc::EBUSY)
+fn in_use(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
+    failed
         .iter()
-        .filter(|failed| !failed.only_its_own())
         .filter_map(|failed| {
             let (first, _) = failed.calls.first()?;
-            let name = case.task_name(&first.task);
-            let target = render::escape(failed.target);
+            let finding = Finding::new(format!(
+                "{} could not unmount {}{}: EBUSY.",
+                case.task_name(&first.task),
+                render::escape(failed.target),
+                failed.times()
+            ))
+            .proven()
+            .about(failed.gave_up(case))
+            .shown_by(first, "umount2 failed: EBUSY");
             let Some((seen, used)) = failed.users() else {
                 return Some(
-                    Finding::new(format!(
-                        "{name} could not unmount {target}{}: it was in use (EBUSY).",
-                        failed.times()
-                    ))
-                    .consistent()
-                    .shown_by(first, "umount2 failed: EBUSY")
-                    .remedy(
-                        "Find who uses it with fuser -vm or lsof, and look for mounts below it and for \
-                         loop devices and swap files on it.",
-                    ),
+                    finding
+                        .cause("Something used it.", Confidence::ConsistentWith)
+                        .or(BELOW)
+                        .or(OUTSIDE)
+                        .or(IN_KERNEL)
+                        .remedy(
+                            "Find out what uses it with fuser -vm or lsof, and look for mounts below it and for \
+                             loop devices and swap files on it.",
+                        ),
                 );
             };
             let mut reasons = Vec::new();
@@ -222,20 +262,22 @@ fn busy(case: &Case) -> Vec<Finding> {
                     used.nested.iter().take(NAMED).map(|path| render::escape(path)).collect();
                 reasons.push(format!("mounted below it: {}", nested.join(", ")));
             }
+            // Any use of the same mount is enough for EBUSY, whatever else there is.
             Some(
-                Finding::new(format!(
-                    "{name} could not unmount {target}{}: it is in use (EBUSY). {}.",
-                    failed.times(),
-                    reasons.join("; ")
-                ))
-                .proven()
-                .shown_by(first, "umount2 failed: EBUSY")
-                .shown_by(seen, "who used it right then")
-                .not("who unmounts itself", "another process or mount uses it too")
-                .remedy(
-                    "End those processes or have them leave, unmount what is below, then unmount again; \
-                     a lazy unmount only hides it.",
-                ),
+                finding
+                    .cause(
+                        format!("It was in use right then: {}.", reasons.join("; ")),
+                        Confidence::Proven,
+                    )
+                    .shown_by(seen, "what used it right after the call")
+                    .not("the caller itself alone", "another process or mount uses it too")
+                    .not(BELOW, "what was found is enough for EBUSY")
+                    .not(OUTSIDE, "what was found is enough for EBUSY")
+                    .not(IN_KERNEL, "what was found is enough for EBUSY")
+                    .remedy(
+                        "End those processes or have them leave, unmount what is below, then unmount again. \
+                         A lazy unmount only hides it.",
+                    ),
             )
         })
         .collect()
@@ -256,16 +298,15 @@ fn lazy(case: &Case) -> Vec<Finding> {
             let (call, _) = call;
             Some(
                 Finding::new(format!(
-                    "{} unmounted {} lazily (MNT_DETACH), but it lives on: {}. No table of mounts shows it, \
-                     and its device stays busy.",
+                    "{} unmounted {} lazily (MNT_DETACH), but it is still in use: {}. No mount table shows it, and its \
+                     device stays busy.",
                     case.task_name(&call.task),
                     render::escape(&used.target),
                     user_words(case, &used.users)
                 ))
                 .proven()
                 .shown_by(call, "umount2 with MNT_DETACH succeeded")
-                .shown_by(event, "still used, on a mount that no table has")
-                .not("a use of what was mounted below it", "that mount is in the table")
+                .shown_by(event, "still used, on a mount that no table has any more")
                 .remedy("End those processes or have them leave; don't use a lazy unmount to get rid of EBUSY."),
             )
         })
@@ -294,13 +335,18 @@ fn locked(case: &Case) -> Vec<Finding> {
                 return None;
             }
             let mut finding = Finding::new(format!(
-                "{} could not unmount {}{} (EINVAL): the mount came from a mount namespace of a more \
-                 privileged user namespace and is locked to the others that came with it.",
+                "{} could not unmount {}{}: EINVAL, though its namespace has a mount there.",
                 case.task_name(&first.task),
                 render::escape(failed.target),
                 failed.times()
             ))
             .proven()
+            .cause(
+                "The mount was inherited from a more privileged user namespace, which locks it to the others that \
+                 came with it.",
+                Confidence::Proven,
+            )
+            .about(failed.gave_up(case))
             .shown_by(first, "umount2 failed: EINVAL")
             .shown_by(seen, "it is a mount of the caller's namespace, and the caller's user namespace is not the host's")
             .not("no mount at that path", "its namespace has a mount there")

@@ -13,6 +13,7 @@ pub(super) const ACTS: &[Act] = &[
     ("mount-leave", leave),
     ("mount-copy", copy),
     ("mount-until", until),
+    ("fuse-daemon-dies", daemon_dies),
     ("umount-own", own),
     ("umount-busy", busy),
     ("umount-lazy", lazy),
@@ -78,6 +79,37 @@ fn copy(arguments: &Arguments<'_>) -> i32 {
     say("ready");
     sleep_ms(30_000);
     0
+}
+
+/// `DIR`: a child mounts a FUSE file system there and serves it until it is killed; then a file of it is asked for.
+fn daemon_dies(arguments: &Arguments<'_>) -> i32 {
+    let target = arguments.text(0);
+    let (from, to) = nix::unistd::pipe().unwrap_or_else(|_| fail("pipe"));
+    let daemon = fork();
+    if daemon == 0 {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.unwrap_or_else(|_| fail("open /dev/fuse"));
+        let fd = device.as_raw_fd();
+        let data = format!("fd={fd},rootmode=40000,user_id=0,group_id=0");
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        if mount(
+            Some("lab"),
+            target,
+            Some("fuse"),
+            flags,
+            Some(data.as_str()),
+        )
+        .is_err()
+        {
+            fail("mount");
+        }
+        let _ = nix::unistd::write(&to, b".");
+        sleep_ms(20_000);
+        std::process::exit(0);
+    }
+    let _ = nix::unistd::read(&from, &mut [0]);
+    end(daemon);
+    i32::from(std::fs::metadata(format!("{target}/file")).is_err())
 }
 
 /// `DIR`: a helper unmounts the tmpfs whose directory it is in, again and again.

@@ -43,6 +43,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..Scenario::PLAIN
     },
     Scenario {
+        id: "mount-fuse-daemon-dead",
+        about: "a FUSE daemon is killed, and its mount is used after that",
+        takes_ms: 300,
+        needs: &[Need::Fuse],
+        app: &["fuse-daemon-dies", "{dir}/mnt"],
+        outside: directory,
+        never: &["umount-busy", "hang-d-state-fuse", "exit-own-code"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
         id: "umount-busy",
         about: "an unmount fails because a child's working directory is on the mount",
         takes_ms: 600,

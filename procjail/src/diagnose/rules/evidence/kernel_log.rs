@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::diagnose::{Case, Finding};
+use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, What};
 use crate::render;
 
@@ -10,6 +10,8 @@ use crate::render;
 /// oom_kill_process() in mm/oom_kill.c limits its reports.
 const BURST: u64 = 10;
 const INTERVAL_NS: u64 = 5_000_000_000;
+/// What else may have kept a report out of the log, or out of the trace.
+pub(super) const OTHER_LIMIT: &str = "lines of the log that were overwritten before they were read";
 /// How far the line of the log may lie from the kill's own event, nanoseconds.
 const LINE_WINDOW_NS: u64 = 2_000_000_000;
 
@@ -68,34 +70,40 @@ pub(super) fn suppressed(case: &Case) -> Vec<Finding> {
         })
         .count() as u64;
     let kills = case.oom_kills().count() as u64;
-    let mut finding = Finding::new(format!(
-        "Of {} OOM kills, {} no report in the kernel log: it takes {BURST} in {} of the whole machine. Their \
-         task tables and memory statistics were never written; that they were killed is certain.",
+    let finding = Finding::new(format!(
+        "Of {} OOM kills, the kernel log has {} in one line only, without memory statistics and task table.",
         render::count(kills),
-        render::plural(without.len() as u64, "has", "have"),
-        render::duration(INTERVAL_NS),
+        render::count(without.len() as u64),
     ))
-    .shown_by(first, "the first OOM kill without a report, told by a probe")
+    .proven()
+    .shown_by(first, "the first OOM kill without a full report, recorded by a probe")
     .shown_by(line, "all that the kernel log has of it")
     .at(first.time_ns)
     .fact(format!(
         "{} in the {} before",
-        render::plural(before, "report", "reports"),
+        render::plural(before, "full report", "full reports"),
         render::duration(INTERVAL_NS)
     ))
     .not(
         "victims of a group kill, which have one report together",
         "memory.oom.group was not at work",
     )
-    .remedy(
-        "Count OOM kills by oom_kill in memory.events, not by reports in the log; look into the first ones, which \
-         have theirs.",
-    );
+    .cause(
+        format!(
+            "The kernel writes at most {BURST} full reports in {} on the whole machine.",
+            render::duration(INTERVAL_NS)
+        ),
+        Confidence::Proven,
+    )
+    .remedy(format!(
+        "Count OOM kills by oom_kill in {}, not by reports in the log. The first ones have full reports.",
+        case.oom_kill_file()
+    ));
     // Fewer: other jails' kills may have used the rest up, which are not in this trace.
-    if before >= BURST {
-        finding = finding.proven();
-    }
-    vec![finding]
+    vec![match before >= BURST {
+        true => finding.not(OTHER_LIMIT, "there were that many right before"),
+        false => finding,
+    }]
 }
 
 /// The victim that a line names: `Memory cgroup out of memory: Killed process 4242 (app) total-vm:…`.
@@ -152,10 +160,18 @@ mod tests {
     fn kills_beyond_what_the_log_reports_are_told() {
         let (confidence, verdict) = scene(13, 10).expect("kmsg-ratelimited");
         assert_eq!(confidence, Confidence::Proven);
-        assert!(verdict.starts_with("Of 13 OOM kills, 3 have no report"));
-        // Somebody else's kills were reported.
-        let (confidence, _) = scene(5, 2).expect("kmsg-ratelimited");
-        assert_eq!(confidence, Confidence::Likely);
+        assert!(
+            verdict.starts_with("Of 13 OOM kills, the kernel log has 3 in one line only"),
+            "{verdict}"
+        );
+        // Somebody else's kills were reported, or lines are gone: the fact stays.
+        let found = scene(5, 2).verdict("kmsg-ratelimited");
+        assert_eq!(found.confidence, Confidence::Proven);
+        assert_eq!(found.sure(), Confidence::Likely);
+        assert_eq!(
+            found.cause.expect("a cause").alternatives,
+            [super::OTHER_LIMIT]
+        );
     }
 
     #[test]

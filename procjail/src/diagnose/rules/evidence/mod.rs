@@ -37,8 +37,8 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "kmsg-ratelimited",
-            about: "there were more OOM kills than the kernel log reports",
-            alternatives: &[],
+            about: "the kernel log has no full report of some OOM kills",
+            alternatives: &[kernel_log::OTHER_LIMIT],
         },
     ],
     rank: Rank::Evidence,
@@ -89,7 +89,7 @@ fn lost(case: &Case) -> Vec<Finding> {
         ));
     }
     let mut finding = Finding::new(format!(
-        "{} missing from this trace ({}): that something did not happen cannot be said.",
+        "{} missing from this trace ({}): their absence proves nothing.",
         render::plural(total, "event is", "events are"),
         kinds.join(", "),
     ))

@@ -1,9 +1,17 @@
 //! What the events alone tell: the clocks between a fatal signal, the end, and its notice.
 
-use crate::diagnose::{Case, Finding, Follows, ProcessId};
+use std::collections::BTreeMap;
+
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::{CgroupChange, Event, Signal, What};
 use crate::hang;
 use crate::render;
+
+/// What else may take a dump long, and an end.
+pub(super) const SLOW_READER: &str = "a slow program in core_pattern";
+pub(super) const SLOW_STORE: &str = "a slow disk or file server";
+pub(super) const NO_PROCESSOR: &str = "too little processor time";
+pub(super) const OTHER_HOLD: &str = "a file that was slow to close";
 
 /// A dump that takes less is not worth a word.
 const DUMP_NS: u64 = 200_000_000;
@@ -15,10 +23,16 @@ const MMAP_BYTES: u64 = 256 << 20;
 
 /// From a fatal signal that dumps core to the end lies the writing of the core.
 pub(super) fn core_dump(case: &Case) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = case
-        .deaths()
-        .into_iter()
-        .filter_map(|id| dumped(case, id))
+    let mut by_program: BTreeMap<&str, Vec<ProcessId>> = BTreeMap::new();
+    for id in case.deaths() {
+        if dump_began(case, id).is_some() {
+            let comm = case.process(id).task.comm.as_str();
+            by_program.entry(comm).or_default().push(id);
+        }
+    }
+    let mut findings: Vec<Finding> = by_program
+        .into_values()
+        .filter_map(|alike| dumped(case, &alike))
         .collect();
     if findings.is_empty() {
         findings.extend(dumping(case));
@@ -26,38 +40,55 @@ pub(super) fn core_dump(case: &Case) -> Vec<Finding> {
     findings
 }
 
-fn dumped(case: &Case, id: ProcessId) -> Option<Finding> {
+/// The signal for which a process wrote a core dump for long.
+fn dump_began(case: &Case, id: ProcessId) -> Option<(&Event, &Signal)> {
     let (end, exit) = case.exit(id)?;
-    if !exit.status.core_dumped {
-        return None;
-    }
-    let signal = exit.status.signal.as_ref()?;
+    let signal = exit
+        .status
+        .signal
+        .as_ref()
+        .filter(|_| exit.status.core_dumped)?;
     let (taken, _) = case.delivered(id).rfind(|(event, taken)| {
         taken.signal.number == signal.number && event.time_ns <= end.time_ns
     })?;
-    if end.time_ns.saturating_sub(taken.time_ns) < DUMP_NS {
-        return None;
-    }
+    (end.time_ns.saturating_sub(taken.time_ns) >= DUMP_NS).then_some((taken, signal))
+}
+
+fn dumped(case: &Case, alike: &[ProcessId]) -> Option<Finding> {
+    let id = *alike.first()?;
+    let (end, exit) = case.exit(id)?;
+    let (taken, signal) = dump_began(case, id)?;
     let size = match exit.max_rss_bytes {
         0 => String::new(),
-        bytes => format!(" of up to {}", render::bytes(bytes)),
+        bytes => format!(" (it had up to {} resident)", render::bytes(bytes)),
     };
-    let finding = Finding::new(format!(
-        "{} took {} to write its core dump{size} after {}: until then it was not dead.",
-        case.name(id),
-        case.between(taken, end),
-        render::escape(&signal.name)
-    ))
-    .proven()
-    .shown_by(taken, format!("{} is taken", render::escape(&signal.name)))
-    .shown_by(end, "the process ends, with its core dumped")
-    .not("a slow exit", "the end itself comes only after the dump")
-    .follows(Follows::Process(id))
-    .remedy(
-        "Limit or switch off core dumps (--rlimit core=0), dump less (/proc/PID/coredump_filter), or have \
-         them taken faster (/proc/sys/kernel/core_pattern).",
-    );
-    Some(finding)
+    let more = match alike.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!(
+            " So did {}.",
+            render::plural(more, "more process", "more processes")
+        ),
+    };
+    Some(
+        Finding::new(format!(
+            "{} dumped core after {}; its end came {} after the signal{size}.{more}",
+            case.name(id),
+            render::escape(&signal.name),
+            case.between(taken, end),
+        ))
+        .proven()
+        .cause("The kernel wrote the core dump in that time.", Confidence::Likely)
+        .or(SLOW_READER)
+        .or(SLOW_STORE)
+        .shown_by(taken, format!("{} is taken", render::escape(&signal.name)))
+        .shown_by(end, "the process ends, with its core dumped")
+        .not("a slow exit", "the end itself comes only after the dump")
+        .follows(Follows::Process(id))
+        .remedy(
+            "Limit or switch off core dumps (--rlimit core=0), dump less (/proc/PID/coredump_filter), or have \
+             them taken faster (/proc/sys/kernel/core_pattern).",
+        ),
+    )
 }
 
 /// One that is still being written when the teardown looks.
@@ -70,13 +101,15 @@ fn dumping(case: &Case) -> Option<Finding> {
         .into_iter()
         .find(|hold| matches!(hold.cause, hang::Cause::CoreDump(_)))?;
     let name = case.task_name(&hold.thread.task);
-    let finding = Finding::new(format!("{name} writes a core dump, which is not done yet."))
-        .proven()
-        .shown_by(
-            event,
-            format!("CoreDumping is set, {}", hang::standing(&hold)),
-        )
-        .remedy(format!("To free it: {}.", hang::remedy(&hold)));
+    let finding = Finding::new(format!(
+        "{name} was still writing its core dump at the last look."
+    ))
+    .proven()
+    .shown_by(
+        event,
+        format!("CoreDumping is set, {}", hang::standing(&hold)),
+    )
+    .remedy(format!("To free it: {}.", hang::remedy(&hold)));
     Some(match case.process_of(&hold.thread.task) {
         Some(process) => finding.follows(Follows::Process(process)),
         None => finding,
@@ -119,12 +152,17 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
         })
     });
     let mut finding = Finding::new(format!(
-        "{} took {} from its end until it was gone, giving back {} of memory{more}.",
+        "{} took {} from its exit until its parent was told; it had up to {} of memory{more}.",
         case.name(id),
         render::duration(took),
         render::bytes(size)
     ))
-    .shown_by(end, "it ends; its memory is given back after this")
+    .proven()
+    .cause(
+        "The kernel freed its memory in that time.",
+        Confidence::Proven,
+    )
+    .shown_by(end, "it exits; its memory is freed after this")
     .fact(format!(
         "its parent was told {} later",
         render::duration(took)
@@ -134,9 +172,16 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
         "the time lies before the parent was told",
     )
     .follows(Follows::Process(id))
+    .note()
     .remedy("Nothing is wrong: give the teardown this time, or use less memory or larger pages.");
     if let Some((event, _)) = seen {
-        finding = finding.shown_by(event, "it is in exit_mmap").proven();
+        finding = finding
+            .shown_by(event, "it is in exit_mmap")
+            .not(
+                OTHER_HOLD,
+                "it was seen in exit_mmap, which comes before files are closed",
+            )
+            .not(NO_PROCESSOR, "it was seen at work in the kernel");
     }
     vec![finding]
 }
@@ -213,8 +258,8 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
     };
     vec![
         Finding::new(format!(
-            "{name}{more} was in the jail's cgroup but not in its PID namespace, moved there by {mover}: PID 1's \
-             end did not end it, and procjail had to kill it."
+            "{name}{more} was in the jail's cgroup but not in its PID namespace, moved there by {mover}. PID 1's end \
+             did not end it; procjail killed it."
         ))
         .proven()
         .about(joined.iter().map(|(_, id)| *id))
@@ -222,8 +267,8 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
         .shown_by(step, "PID 1 was gone, but the cgroup was not empty")
         .not("a process of the jail", "it has no PID in the jail's PID namespace")
         .remedy(
-            "Find out who moves processes into the jail's cgroup. Whoever has to enter the jail should enter its \
-             PID namespace as well (nsenter --pid), so that it ends with it.",
+            "Find out what moves processes into the jail's cgroup. What has to enter the jail should enter its PID \
+             namespace as well (nsenter --pid), so that it ends with it.",
         ),
     ]
 }

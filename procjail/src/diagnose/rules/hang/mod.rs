@@ -8,7 +8,7 @@ mod stall;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -20,42 +20,42 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "hang-d-state-fuse",
             about: "a process waits, unkillably, for a FUSE daemon that does not answer",
-            alternatives: &[],
+            alternatives: &[stall::OTHER_MOUNT, stall::FROZEN],
         },
         Rule {
             id: "hang-d-state-nfs",
             about: "a process waits, unkillably, for a file server that does not answer",
-            alternatives: &[],
+            alternatives: &[stall::SLOW_SERVER, stall::OTHER_MOUNT, stall::FROZEN],
         },
         Rule {
             id: "hang-d-state-block",
             about: "a process waits, unkillably, for a disk that does not answer",
-            alternatives: &[],
+            alternatives: &[stall::SLOW_DISK, stall::FILE_SERVER, stall::FROZEN],
         },
         Rule {
             id: "hang-d-state-driver",
             about: "a process is stuck, unkillably, in a driver",
-            alternatives: &[],
+            alternatives: &[stall::DEVICE, stall::OTHER_MODULE, stall::FROZEN],
         },
         Rule {
             id: "hang-frozen",
             about: "a killed process is frozen, and the v1 freezer holds even SIGKILL",
-            alternatives: &[],
+            alternatives: &[stall::OTHER_WAIT],
         },
         Rule {
             id: "hang-ptrace-exit-stop",
             about: "a killed process is held at its exit by its tracer",
-            alternatives: &[],
+            alternatives: &[stall::UNKNOWN_TRACER, stall::FROZEN],
         },
         Rule {
             id: "hang-coredump",
             about: "a core dump took long, or is still being written",
-            alternatives: &[],
+            alternatives: &[events::SLOW_READER, events::SLOW_STORE],
         },
         Rule {
             id: "hang-exit-mmap",
             about: "a dead process took long to give its memory back",
-            alternatives: &[],
+            alternatives: &[events::NO_PROCESSOR, events::OTHER_HOLD],
         },
         Rule {
             id: "hang-cgroup-straggler",
@@ -84,71 +84,21 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(
-        stall::pid_namespace(case)
-            .into_iter()
-            .map(|one| ("hang-pidns-zap", one)),
-    );
-    found.extend(
-        stall::fuse(case)
-            .into_iter()
-            .map(|one| ("hang-d-state-fuse", one)),
-    );
-    found.extend(
-        stall::server(case)
-            .into_iter()
-            .map(|one| ("hang-d-state-nfs", one)),
-    );
-    found.extend(
-        stall::block(case)
-            .into_iter()
-            .map(|one| ("hang-d-state-block", one)),
-    );
-    found.extend(
-        stall::driver(case)
-            .into_iter()
-            .map(|one| ("hang-d-state-driver", one)),
-    );
-    found.extend(
-        stall::frozen(case)
-            .into_iter()
-            .map(|one| ("hang-frozen", one)),
-    );
-    found.extend(
-        stall::exit_stop(case)
-            .into_iter()
-            .map(|one| ("hang-ptrace-exit-stop", one)),
-    );
-    found.extend(
-        events::core_dump(case)
-            .into_iter()
-            .map(|one| ("hang-coredump", one)),
-    );
-    found.extend(
-        events::exit_mmap(case)
-            .into_iter()
-            .map(|one| ("hang-exit-mmap", one)),
-    );
-    found.extend(
-        events::straggler(case)
-            .into_iter()
-            .map(|one| ("hang-cgroup-straggler", one)),
-    );
-    found.extend(
-        stall::output_held(case)
-            .into_iter()
-            .map(|one| ("hang-stdio-held", one)),
-    );
-    found.extend(
-        stall::dethread(case)
-            .into_iter()
-            .map(|one| ("hang-exec-dethread", one)),
-    );
-    found.extend(
-        events::rmdir_busy(case)
-            .into_iter()
-            .map(|one| ("cgroup-rmdir-ebusy", one)),
-    );
-    found
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    let looks = stall::Looks::at(case);
+    tag("hang-pidns-zap", stall::pid_namespace(case, &looks))
+        .chain(tag("hang-d-state-fuse", stall::fuse(case, &looks)))
+        .chain(tag("hang-d-state-nfs", stall::server(case, &looks)))
+        .chain(tag("hang-d-state-block", stall::block(case, &looks)))
+        .chain(tag("hang-d-state-driver", stall::driver(case, &looks)))
+        .chain(stall::waits(case))
+        .chain(tag("hang-frozen", stall::frozen(case, &looks)))
+        .chain(tag("hang-ptrace-exit-stop", stall::exit_stop(case, &looks)))
+        .chain(tag("hang-coredump", events::core_dump(case)))
+        .chain(tag("hang-exit-mmap", events::exit_mmap(case)))
+        .chain(tag("hang-cgroup-straggler", events::straggler(case)))
+        .chain(tag("hang-stdio-held", stall::output_held(case, &looks)))
+        .chain(tag("hang-exec-dethread", stall::dethread(case)))
+        .chain(tag("cgroup-rmdir-ebusy", events::rmdir_busy(case)))
+        .collect()
 }

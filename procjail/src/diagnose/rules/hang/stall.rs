@@ -1,12 +1,24 @@
 //! What the snapshots of a stall tell.
 
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
-use crate::event::{Event, FileSystem, Moment, Snapshot, ThreadState, What};
+use crate::event::{Event, FileSystem, KernelWait, Moment, Snapshot, ThreadState, What};
 use crate::hang::{self, Hold};
 use crate::render;
 
 /// Processes that a verdict names.
 const NAMED: usize = 3;
+
+/// What else it could be.
+pub(super) const OTHER_MOUNT: &str = "another mount of that kind";
+pub(super) const FROZEN: &str = "a frozen cgroup";
+pub(super) const SLOW_SERVER: &str = "a server that is slow to answer";
+pub(super) const SLOW_DISK: &str = "a disk that is slow to answer";
+pub(super) const FILE_SERVER: &str =
+    "a disk of the network (NBD, iSCSI) whose server does not answer";
+pub(super) const DEVICE: &str = "a device that does not answer its driver";
+pub(super) const OTHER_MODULE: &str = "another part of the kernel that the driver called";
+pub(super) const OTHER_WAIT: &str = "a wait for a disk or a file server";
+pub(super) const UNKNOWN_TRACER: &str = "a tracer that is stopped or stuck itself";
 
 /// Threads held by the same, over all looks at it.
 pub(super) struct Group<'a> {
@@ -19,17 +31,29 @@ pub(super) struct Group<'a> {
     holds: Vec<Hold<'a>>,
 }
 
+/// A look at a stall: the event, what it saw, and what held each thread.
+type Look<'a> = (&'a Event, &'a Snapshot, Vec<Hold<'a>>);
+
 /// The looks at a stall, in order.
-fn looks(case: &Case) -> impl Iterator<Item = (&Event, &Snapshot)> {
-    case.snapshots()
-        .filter(|(_, snapshot)| snapshot.moment == Moment::Stall)
+pub(super) struct Looks<'a>(Vec<Look<'a>>);
+
+impl<'a> Looks<'a> {
+    /// Those of a case.
+    pub(super) fn at(case: &'a Case) -> Looks<'a> {
+        Looks(
+            case.snapshots()
+                .filter(|(_, snapshot)| snapshot.moment == Moment::Stall)
+                .map(|(event, snapshot)| (event, snapshot, hang::holds(snapshot)))
+                .collect(),
+        )
+    }
 }
 
 /// The threads that are held by such a cause, together where it is the same one.
-fn groups<'a>(case: &'a Case, wanted: impl Fn(&Hold<'_>) -> bool) -> Vec<Group<'a>> {
+fn groups<'a>(looks: &Looks<'a>, wanted: impl Fn(&Hold<'_>) -> bool) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for (event, snapshot) in looks(case) {
-        for hold in hang::holds(snapshot) {
+    for (event, snapshot, holds) in &looks.0 {
+        for &hold in holds {
             if !wanted(&hold) {
                 continue;
             }
@@ -104,7 +128,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// How long it lasted, and a sentence if procjail gave up on it.
+    /// How long it lasted, and what to add if procjail gave up on it.
     fn lasted(&self, case: &Case) -> (String, &'static str) {
         let start = self.first.time_ns.saturating_sub(self.waited_ns);
         let steps = || {
@@ -122,20 +146,19 @@ impl<'a> Group<'a> {
         (
             render::duration(end.saturating_sub(start)),
             match failed {
-                Some(_) => " procjail gave up.",
+                Some(_) => ", then gave up",
                 None => "",
             },
         )
     }
 
-    /// The finding that all of these have in common.
-    fn finding(&self, case: &Case, cause: &str) -> Finding {
+    /// The finding that all of these have in common: who was waited for, and why.
+    fn finding(&self, case: &Case, reason: &str, confidence: Confidence) -> Finding {
         let (lasted, end) = self.lasted(case);
-        let verdict = format!(
-            "Teardown waited {lasted} for {}: {cause}.{end}",
-            self.names(case)
-        );
-        let mut finding = Finding::new(verdict);
+        let fact = format!("Teardown waited {lasted} for {}{end}.", self.names(case));
+        let mut finding = Finding::new(fact)
+            .proven()
+            .cause(sentence(reason), confidence);
         let ending = case.pid1();
         finding = finding.about(self.processes(case).filter(|id| Some(*id) != ending));
         if let Some(hold) = self.hold() {
@@ -200,30 +223,33 @@ fn sentence(text: &str) -> String {
 /// One finding for each group, with the reason as the words have it.
 fn each(
     case: &Case,
+    looks: &Looks<'_>,
+    confidence: Confidence,
     wanted: impl Fn(&Hold<'_>) -> bool,
     finish: impl Fn(&Group<'_>, Finding) -> Finding,
 ) -> Vec<Finding> {
-    groups(case, wanted)
+    groups(looks, wanted)
         .iter()
         .filter_map(|group| {
-            let hold = group.hold()?;
-            Some(finish(group, group.finding(case, &hang::reason(hold))))
+            let reason = hang::reason(group.hold()?);
+            Some(finish(group, group.finding(case, &reason, confidence)))
         })
         .collect()
 }
 
 fn not_frozen(finding: Finding) -> Finding {
-    finding.not("a frozen cgroup", "no freezer holds it, its own or above")
+    finding.not(FROZEN, "no freezer holds it, its own or above")
 }
 
-pub(super) fn fuse(case: &Case) -> Vec<Finding> {
+pub(super) fn fuse(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
     let wanted = |hold: &Hold<'_>| {
         matches!(
             hold.cause,
             hang::Cause::Fuse(_) | hang::Cause::CoreDump(Some(_))
         ) && file_system(hold).is_none_or(|target| target.fs_type.starts_with("fuse"))
     };
-    each(case, wanted, |group, finding| {
+    // Its stack says that it waits for an answer; which daemon's, the mount says.
+    each(case, looks, Confidence::Proven, wanted, |group, finding| {
         let target = group.hold().and_then(|hold| file_system(hold));
         let mut finding = not_frozen(finding);
         if let Some(target) = target {
@@ -241,7 +267,7 @@ pub(super) fn fuse(case: &Case) -> Vec<Finding> {
                 ));
             }
             if target.certain && target.waiting != Some(0) {
-                finding = finding.proven();
+                finding = finding.not(OTHER_MOUNT, "the file that it uses is on this one");
             }
         }
         finding
@@ -252,92 +278,90 @@ fn file_system<'a>(hold: &Hold<'a>) -> Option<&'a FileSystem> {
     hold.thread.stall.as_ref()?.file_system.as_ref()
 }
 
-pub(super) fn server(case: &Case) -> Vec<Finding> {
+pub(super) fn server(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
     let wanted = |hold: &Hold<'_>| matches!(hold.cause, hang::Cause::Server(_));
-    each(case, wanted, |group, finding| {
+    each(case, looks, Confidence::Likely, wanted, |group, finding| {
         let known = group.hold().and_then(|hold| file_system(hold));
-        not_frozen(finding).confidence(match known {
-            Some(target) if target.certain => Confidence::Likely,
-            _ => Confidence::ConsistentWith,
-        })
+        let finding = not_frozen(finding).or(SLOW_SERVER);
+        match known {
+            Some(target) if target.certain => {
+                finding.not(OTHER_MOUNT, "the file that it uses is on this one")
+            }
+            _ => finding.or(OTHER_MOUNT),
+        }
     })
 }
 
-pub(super) fn block(case: &Case) -> Vec<Finding> {
-    each(
-        case,
-        |hold| hold.cause == hang::Cause::Block,
-        |_, finding| not_frozen(finding).consistent(),
-    )
+pub(super) fn block(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
+    let wanted = |hold: &Hold<'_>| hold.cause == hang::Cause::Block;
+    let sure = Confidence::ConsistentWith;
+    each(case, looks, sure, wanted, |_, finding| {
+        not_frozen(finding).or(SLOW_DISK).or(FILE_SERVER)
+    })
 }
 
-pub(super) fn driver(case: &Case) -> Vec<Finding> {
-    each(
-        case,
-        |hold| matches!(hold.cause, hang::Cause::Driver(_)),
-        |_, finding| not_frozen(finding).consistent(),
-    )
+pub(super) fn driver(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
+    let wanted = |hold: &Hold<'_>| matches!(hold.cause, hang::Cause::Driver(_));
+    let sure = Confidence::ConsistentWith;
+    each(case, looks, sure, wanted, |_, finding| {
+        not_frozen(finding).or(DEVICE).or(OTHER_MODULE)
+    })
 }
 
-pub(super) fn frozen(case: &Case) -> Vec<Finding> {
-    each(
-        case,
-        |hold| matches!(hold.cause, hang::Cause::Frozen(_)),
-        |_, finding| {
-            finding.proven().not(
-                "a wait for a disk or a file server",
-                "the v1 freezer shows what it holds as state D, wherever that was",
-            )
-        },
-    )
+pub(super) fn frozen(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
+    let wanted = |hold: &Hold<'_>| matches!(hold.cause, hang::Cause::Frozen(_));
+    each(case, looks, Confidence::Proven, wanted, |_, finding| {
+        finding.not(
+            OTHER_WAIT,
+            "the v1 freezer shows what it holds as state D, wherever that was",
+        )
+    })
 }
 
-pub(super) fn exit_stop(case: &Case) -> Vec<Finding> {
-    each(
-        case,
-        |hold| {
-            matches!(hold.cause, hang::Cause::ExitStop(_))
-                || matches!(hold.cause, hang::Cause::NotReaped(owner)
-                    if owner.pid == hold.thread.tracer_pid)
-        },
-        |group, finding| {
-            let known = group.hold().is_some_and(|hold| hold.thread.tracer_pid != 0);
-            not_frozen(match known {
-                true => finding.proven(),
-                false => finding,
-            })
-            .not(
-                "a debugger's breakpoint",
-                "SIGKILL ends any other stop of a traced process",
-            )
-        },
-    )
+pub(super) fn exit_stop(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
+    let wanted = |hold: &Hold<'_>| {
+        matches!(hold.cause, hang::Cause::ExitStop(_))
+            || matches!(hold.cause, hang::Cause::NotReaped(owner)
+                if owner.pid == hold.thread.tracer_pid)
+    };
+    each(case, looks, Confidence::Proven, wanted, |group, finding| {
+        let known = group.hold().is_some_and(|hold| hold.thread.tracer_pid != 0);
+        let finding = not_frozen(finding).not(
+            "a debugger's breakpoint",
+            "SIGKILL ends any other stop of a traced process",
+        );
+        match known {
+            true => finding.not(
+                UNKNOWN_TRACER,
+                "whatever it does, it is the tracer that has to let it go",
+            ),
+            false => finding,
+        }
+    })
 }
 
 /// PID 1 waits for the last of its namespace: for whom, and what holds that one.
-pub(super) fn pid_namespace(case: &Case) -> Vec<Finding> {
+pub(super) fn pid_namespace(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for group in groups(case, |hold| hold.cause == hang::Cause::PidNamespace) {
+    for group in groups(looks, |hold| hold.cause == hang::Cause::PidNamespace) {
         for init in &group.holds {
-            findings.extend(zap(case, &group, init));
+            findings.extend(zap(case, looks, &group, init));
         }
     }
     findings
 }
 
-fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
-    let (event, snapshot) = looks(case)
-        .filter(|(_, snapshot)| {
-            snapshot
-                .threads
-                .iter()
-                .any(|thread| thread.task.pid == init.thread.task.pid)
-        })
-        .last()?;
+fn zap(case: &Case, looks: &Looks<'_>, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
+    let (event, _, holds) = looks.0.iter().rfind(|(_, snapshot, _)| {
+        snapshot
+            .threads
+            .iter()
+            .any(|thread| thread.task.pid == init.thread.task.pid)
+    })?;
     let level = pids(init.thread).len();
     // Those of its namespace and of those below, which come first if they explain more.
-    let members: Vec<Hold<'_>> = hang::holds(snapshot)
-        .into_iter()
+    let members: Vec<&Hold<'_>> = holds
+        .iter()
         .filter(|hold| {
             hold.thread.task.pid != init.thread.task.pid
                 && pids(hold.thread).len() >= level
@@ -355,17 +379,17 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
         false => who,
     };
     let Some(first) = members.first() else {
-        let explained = looks(case).any(|(_, snapshot)| {
-            let found = hang::holds(snapshot);
-            found
-                .iter()
-                .any(|hold| hold.cause != hang::Cause::PidNamespace)
-        });
+        let explained = looks
+            .0
+            .iter()
+            .flat_map(|(_, _, holds)| holds)
+            .any(|hold| hold.cause != hang::Cause::PidNamespace);
         if explained {
             return None;
         }
         let finding = Finding::new(format!(
-            "{what} is dead but not gone: it waits for the rest of its PID namespace, which could not be seen."
+            "{what} is dead, but its end is not complete: the kernel waits for the rest of its PID namespace, which \
+             could not be seen."
         ));
         return Some(
             finding
@@ -378,17 +402,24 @@ fn zap(case: &Case, group: &Group<'_>, init: &Hold<'_>) -> Option<Finding> {
         count => format!(" (and {} more)", render::count(count as u64 - 1)),
     };
     let (lasted, end) = group.lasted(case);
-    let verdict = format!(
-        "{what} is dead but could not finish for {lasted}: it waits for {}{more}, {}.{end}",
+    let end = match end {
+        "" => "",
+        _ => " procjail gave up.",
+    };
+    // What holds it has a finding of its own, but for a parent outside.
+    let why = match first.cause {
+        hang::Cause::NotReaped(_) => format!(": {}", hang::reason(first)),
+        _ => format!(" (state {})", render::escape(&first.thread.state)),
+    };
+    let mut finding = Finding::new(format!(
+        "{what} is dead, but its end took {lasted}: the kernel waits for {}{more} in its PID namespace{why}.{end}",
         name(case, first.thread),
-        hang::standing(first)
-    );
-    let mut finding = Finding::new(verdict)
+    ))
         .proven()
         .shown_by(event, "it waits in zap_pid_ns_processes")
         .fact(
             "PID 1 of a PID namespace ends after all others in it are gone and reaped \
-             (pid_namespaces(7)); it has left its cgroup and its mounts before",
+             (pid_namespaces(7))",
         )
         .not("a zombie that nobody reaps", "it is in state S, not Z")
         .at(group.first.time_ns.saturating_sub(group.waited_ns))
@@ -411,8 +442,8 @@ fn pids(thread: &ThreadState) -> &[u32] {
 }
 
 /// What is left has the output open, so who reads it waits too.
-pub(super) fn output_held(case: &Case) -> Vec<Finding> {
-    let Some((event, snapshot)) = looks(case).last() else {
+pub(super) fn output_held(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
+    let Some((event, snapshot, _)) = looks.0.last() else {
         return Vec::new();
     };
     let holder = |thread: &&ThreadState| {
@@ -423,12 +454,12 @@ pub(super) fn output_held(case: &Case) -> Vec<Finding> {
         return Vec::new();
     };
     let mut finding = Finding::new(format!(
-        "{} is left and still has the jail's output open: whoever reads it from a pipe waits for its end.",
+        "{} is left and still has the jail's output open: a reader of that pipe gets no end of file until it ends.",
         name(case, thread)
     ))
     .proven()
     .shown_by(event, "the pipe of procjail's standard output or error is among its descriptors")
-    .remedy("Free the process; in programs that leave others behind, redirect the output of those.");
+    .remedy("Free the process. Redirect the output of programs that are left in the background.");
     for rule in [
         "hang-d-state-fuse",
         "hang-d-state-nfs",
@@ -495,4 +526,49 @@ pub(super) fn dethread(case: &Case) -> Vec<Finding> {
         finding = finding.about(Some(process).filter(|id| case.pid1() != Some(*id)));
     }
     vec![finding]
+}
+
+/// Waits for an answer that came in the end, seen while the jail ran.
+pub(super) fn waits(case: &Case) -> Vec<(&'static str, Finding)> {
+    let Some((event, check)) = case.leak_check() else {
+        return Vec::new();
+    };
+    let (fuse, servers): (Vec<&KernelWait>, Vec<&KernelWait>) = check
+        .waited
+        .iter()
+        .partition(|wait| hang::is_fuse_wait(&wait.place));
+    let mut found = Vec::new();
+    found.extend(waited(case, event, &fuse, "a FUSE daemon").map(|one| ("hang-d-state-fuse", one)));
+    found.extend(
+        waited(case, event, &servers, "a file server").map(|one| ("hang-d-state-nfs", one)),
+    );
+    found
+}
+
+fn waited(case: &Case, event: &Event, waits: &[&KernelWait], whose: &str) -> Option<Finding> {
+    let longest = waits.iter().max_by_key(|wait| wait.waited_ns)?;
+    let more = match waits.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!(
+            " So did {} for a shorter time.",
+            render::plural(more, "other process", "other processes")
+        ),
+    };
+    Some(
+        Finding::new(format!(
+            "{} waited at least {} in {}, which is where a process waits for {whose}.{more}",
+            case.task_name(&longest.process),
+            render::duration(longest.waited_ns),
+            render::escape(&longest.place),
+        ))
+        .proven()
+        .shown_by(
+            event,
+            "seen waiting there, look after look, while the jail ran",
+        )
+        .remedy(format!(
+            "Find out why {whose} took so long to answer: stopped, frozen, busy, or waiting itself."
+        ))
+        .note(),
+    )
 }

@@ -89,15 +89,18 @@ fn a_file_server_is_named_with_what_it_serves() {
         panic!("{found:?}");
     };
     assert!(
-        finding.fact.contains("waited 2.000 s")
-            && finding
-                .fact
-                .contains("the server of /home (nfs4 filer:/home)")
-            && finding.fact.ends_with("procjail gave up."),
+        finding.fact.contains("waited 2.000 s") && finding.fact.ends_with(", then gave up."),
         "{}",
         finding.fact
     );
-    assert_eq!(finding.confidence, Confidence::Likely);
+    let cause = finding.cause.as_ref().expect("a cause");
+    assert!(
+        cause.text.contains("server of /home (nfs4 filer:/home)"),
+        "{}",
+        cause.text
+    );
+    assert_eq!(cause.confidence, Confidence::Likely);
+    assert_eq!(cause.alternatives.len(), 1, "{:?}", cause.alternatives);
     for id in ["hang-d-state-fuse", "hang-d-state-block", "hang-frozen"] {
         assert!(find(id, &events).is_empty(), "{id}");
     }
@@ -118,8 +121,9 @@ fn a_disk_and_a_driver_are_told_apart() {
     assert!(find("hang-d-state-driver", &[disk]).is_empty());
     let found = find("hang-d-state-driver", std::slice::from_ref(&driver));
     assert_eq!(found.len(), 1);
-    assert!(found[0].fact.contains("the driver nvidia"));
-    assert_eq!(found[0].confidence, Confidence::ConsistentWith);
+    let cause = found[0].cause.as_ref().expect("a cause");
+    assert!(cause.text.contains("driver nvidia"), "{}", cause.text);
+    assert_eq!(cause.confidence, Confidence::ConsistentWith);
     assert!(find("hang-d-state-block", &[driver]).is_empty());
 }
 
