@@ -66,7 +66,11 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-handler-no-exit",
             about: "the handler ran, and the program went on as before until it was killed",
-            alternatives: &[unfinished::ELSEWHERE, unfinished::IN_HAND],
+            alternatives: &[
+                unfinished::ELSEWHERE,
+                unfinished::IN_HAND,
+                unfinished::ALIKE,
+            ],
         },
         Rule {
             id: "term-shutdown-unfinished",
