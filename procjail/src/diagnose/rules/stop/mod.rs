@@ -10,6 +10,7 @@ mod ended;
 mod fate;
 mod handled;
 mod ignored;
+mod inherited;
 mod pending;
 mod programs;
 mod reached;
@@ -51,17 +52,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-blocked",
             about: "the stop signal is blocked: it stays pending, and nobody takes it",
-            alternatives: &[],
+            alternatives: &["a mask of its own"],
         },
         Rule {
             id: "term-ignored-inherited",
             about: "the program ignores the stop signal because the one before it did: that survives an exec",
-            alternatives: &[],
+            alternatives: &["the program's own choice"],
         },
         Rule {
             id: "term-ignored-by-choice",
             about: "the program itself ignores the stop signal",
-            alternatives: &[],
+            alternatives: &["an inherited disposition"],
         },
         Rule {
             id: "term-handler-no-exit",

@@ -3,6 +3,7 @@
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
 use super::handled::not_forwarding;
+use super::inherited::{self, Source, source};
 use super::programs::{Kind, kind};
 use super::{asked, capital, ends, finding, unsignalled, until};
 use crate::diagnose::Tagged;
@@ -352,6 +353,23 @@ pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
         }
         // It may have been waited for, for all that is known.
         _ => finding.consistent().fact("no handler ran for it"),
+    };
+    let finding = match source(case, holdout.process, number, inherited::blocked) {
+        Some(Source::Other(by, over)) => finding
+            .shown_by(over, format!("its program started with {name} blocked"))
+            .cause(
+                format!("It inherited the mask from {by}: a mask survives fork and exec."),
+                Confidence::Proven,
+            )
+            .not(
+                "a mask of its own",
+                "it was blocked when its program started",
+            ),
+        Some(Source::Itself(start)) => finding.shown_by(
+            start,
+            format!("when its program started, {name} was not blocked"),
+        ),
+        None => finding,
     };
     let finding = ends(case, attempt, finding)
         .not("an ignored signal", "a blocked signal is queued, not dropped")

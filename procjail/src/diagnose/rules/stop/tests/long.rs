@@ -47,8 +47,10 @@ fn locked(place: u64, switches: u64) -> ThreadState {
 fn activity(scene: &mut Scene, process: &Task, looks: [(u64, &[&str], &[&str]); 3]) {
     let own = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
     let mut looks = looks.iter();
-    scene.change_snapshots(|snapshot| {
-        if let Some((written, listening, connected)) = looks.next() {
+    scene.change(|_, what| {
+        if let What::Snapshot(snapshot) = what
+            && let Some((written, listening, connected)) = looks.next()
+        {
             snapshot.processes.push(ProcessActivity {
                 pid: process.pid,
                 write_bytes: *written,
