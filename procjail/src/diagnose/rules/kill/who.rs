@@ -105,7 +105,8 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
     });
     grouped(inside, |death| {
         let killer = case.process_of(&death.event.task);
-        (death.event.task.pid, relation(case, killer, death.process))
+        let stops = stopped_by(case, attempt.as_ref(), killer, death).is_some();
+        (death.event.task.pid, relation(case, killer, death.process), stops)
     })
     .into_iter()
     .filter_map(|group| {
@@ -131,6 +132,9 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
                 case.between(asked, first.event),
                 if handled { ", whose handler had run" } else { "" }
             ),
+            None if stopped_by(case, attempt.as_ref(), killer, first).is_some() => {
+                format!(", without a signal before that asks to stop, when {who} was asked to stop")
+            }
             None => String::new(),
         };
         let by = match relation {

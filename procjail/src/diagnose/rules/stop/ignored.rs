@@ -30,7 +30,10 @@ fn from(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, source: Sourc
         true => String::new(),
         false => format!(" {} below it never got a signal.", case.names(&untold)),
     };
-    let end = until(case, attempt, 1);
+    let end = match attempt.forced {
+        Some(_) => format!(" {}.", attempt.killed(case, &format!("{who} was"))),
+        None => String::new(),
+    };
     let fact = format!("{who} ignores {name} (SIG_IGN), so the kernel dropped it.{below}{end}");
     let finding = finding(case, attempt, holdout, fact, "ignored (SIG_IGN)")
         .proven()

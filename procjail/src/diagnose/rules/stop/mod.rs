@@ -140,6 +140,11 @@ pub(super) const FAMILY: Family = Family {
             alternatives: &[],
         },
         Rule {
+            id: "term-held-by-tracer",
+            about: "a debugger or tracer has stopped the process and holds the stop signal",
+            alternatives: &[pending::BREAKPOINT],
+        },
+        Rule {
             id: "term-pending-frozen",
             about: "the cgroup is frozen, so signals wait for its thaw",
             alternatives: &[],
@@ -325,15 +330,6 @@ fn until(case: &Case, attempt: &Attempt<'_>, processes: usize) -> String {
     };
     match attempt.forced {
         Some(_) => format!(" {}.", attempt.killed(case, who)),
-        None => String::new(),
-    }
-}
-
-/// With a capital letter at the start.
-pub(super) fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
         None => String::new(),
     }
 }

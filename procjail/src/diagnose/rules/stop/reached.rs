@@ -5,7 +5,7 @@ use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, w
 use super::handled::not_forwarding;
 use super::inherited::{self, Source, source};
 use super::programs::{Kind, kind};
-use super::{asked, capital, ends, finding, unsignalled, until};
+use super::{asked, ends, finding, unsignalled, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
 use crate::event::{Disposition, Event, Signal, SignalResult};
@@ -163,9 +163,8 @@ pub(super) fn reraised(
     if let Some((exit, how)) = &own {
         finding = finding.shown_by(exit, format!("{who} {how}"));
     }
-    let runtimes = format!(
-        "the program has no handler of its own for {name}, and the runtime's re-raises the signal to end the process"
-    );
+    let runtimes =
+        "the runtime's handler: the program has none of its own, and the runtime re-raises the signal".to_owned();
     let own =
         "a handler of the program's own re-raises the signal when it has cleaned up".to_owned();
     // A runtime's handler has little to do.
@@ -175,7 +174,7 @@ pub(super) fn reraised(
     };
     let finding = ends(case, attempt, finding)
         .cause(
-            format!("{}. That works for every process but PID 1.", capital(&cause)),
+            format!("It was {cause}. That ends every process but PID 1."),
             Confidence::Likely,
         )
         .or(other)

@@ -259,23 +259,21 @@ impl Facts<'_, '_> {
         }
         let last = self.activity.last.as_ref()?;
         let count = last.threads.len() as u64;
+        let middle = self.activity.middle.as_ref()?;
         let fact = format!(
-            "{}; since then {} in futex, and {} between the looks at {} and {}.{}",
+            "{}. At {} and {} {} in futex, and {} in between.{}",
             self.took(),
+            self.case.at(middle.event),
+            self.case.at(last.event),
             match count {
-                1 => "its only thread waits".to_owned(),
-                _ => format!("all of its {count} threads wait"),
+                1 => "its only thread waited".to_owned(),
+                _ => format!("all of its {count} threads waited"),
             },
             if count == 1 {
                 "it did not run"
             } else {
                 "none of them ran"
             },
-            self.activity
-                .middle
-                .as_ref()
-                .map_or(String::new(), |look| self.case.at(look.event)),
-            self.case.at(last.event),
             until(self.case, self.attempt, 1)
         );
         let mut finding = self

@@ -453,3 +453,26 @@ fn who_set_sig_ign_is_followed_over_fork_and_exec() {
     let text = ignoring(true, true).expect("term-ignored-inherited").1;
     assert!(text.contains("what started the jail"), "{text}");
 }
+
+#[test]
+fn a_signal_that_a_debugger_holds_is_told() {
+    let gdb = inside(2, "gdb");
+    let play = |pending: bool| {
+        let mut scene = outlives(&["app"], sent(app(), TERM));
+        scene.fork(10, app(), gdb.clone());
+        let traced = ThreadState {
+            tracer_pid: gdb.pid,
+            pending: pending.then(|| Signal::new(TERM)).into_iter().collect(),
+            ..thread(app(), "t", "poll")
+        };
+        look(&mut scene, 600, Moment::StopHalf, vec![traced]);
+        killed(&mut scene, &[app(), gdb.clone()]);
+        scene
+    };
+    let (confidence, text) = play(false).expect("term-held-by-tracer");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(text.contains("traced by gdb (PID 2)"), "{text}");
+    let (confidence, text) = play(true).expect("term-held-by-tracer");
+    assert_eq!(confidence, Confidence::Likely);
+    assert!(text.contains("a breakpoint"), "{text}");
+}
