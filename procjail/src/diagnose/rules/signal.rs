@@ -1,5 +1,7 @@
 //! Ended by a signal that stands for something: a pipe, a terminal, a timer.
 
+mod expiry;
+
 use super::kill::{Death, deaths};
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
@@ -25,6 +27,11 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "sigint-foreground",
             about: "a key of the terminal (Ctrl-C) reached the whole foreground group",
+            alternatives: &[],
+        },
+        Rule {
+            id: "timeout-expired",
+            about: "a timer of its parent expired, and that ended it, as timeout(1) does",
             alternatives: &[],
         },
         Rule {
@@ -56,6 +63,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
         timer(case)
             .into_iter()
             .map(|one| ("sigalrm-unhandled", one)),
+    );
+    found.extend(
+        expiry::expired(case)
+            .into_iter()
+            .map(|one| ("timeout-expired", one)),
     );
     found
 }

@@ -39,7 +39,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kill-broadcast",
             about: "one process killed many in one go, as kill(-1) and kill(-group) do",
-            alternatives: &[],
+            alternatives: &["one kill(2) for each of them"],
         },
         Rule {
             id: "kill-pidns-teardown",

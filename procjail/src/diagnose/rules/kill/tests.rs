@@ -177,3 +177,102 @@ fn a_parents_kill_after_failed_allocations_is_still_the_parents() {
     scene.refused_calls(101, worker(), &[("mmap", libc::ENOMEM)]);
     scene.expect("kill-internal");
 }
+
+/// `from` sends a signal to some processes, which end by it, 10 microseconds apart or so.
+fn burst(scene: &mut Scene, from: &Task, to: &[&Task], number: i32) {
+    for victim in to {
+        scene.signal(100, from.clone(), (*victim).clone(), number, 0);
+        scene.exit(101, (*victim).clone(), -number, 0);
+    }
+}
+
+#[test]
+fn a_manager_that_ends_its_children_is_no_broadcast() {
+    let mut scene = Scene::new(&["app"]);
+    let app = inside(1, "app");
+    let (one, two) = (inside(2, "worker"), inside(3, "worker"));
+    scene.fork(10, app.clone(), one.clone());
+    scene.fork(11, app.clone(), two.clone());
+    burst(&mut scene, &app, &[&one, &two], libc::SIGTERM);
+    scene.expect_no("kill-broadcast");
+}
+
+#[test]
+fn who_hits_others_children_at_once_did_it_by_one_call_as_it_seems() {
+    let mut scene = Scene::new(&["app"]);
+    let app = inside(1, "app");
+    let (one, two) = (inside(2, "worker"), inside(3, "worker"));
+    scene.fork(10, app.clone(), one.clone());
+    scene.fork(11, app, two.clone());
+    let cleanup = inside(4, "cleanup");
+    burst(&mut scene, &cleanup, &[&one, &two], KILL);
+    let found = scene.verdict("kill-broadcast");
+    assert_eq!(
+        (found.confidence, found.sure()),
+        (Confidence::Proven, Confidence::Likely)
+    );
+}
+
+/// A stop that PID 1 passes on to a pool and its workers; the pool has a handler if `handles`.
+fn group_signal(handles: bool) -> Scene {
+    let mut scene = Scene::new(&["dumb-init"]);
+    let (init, pool) = (inside(1, "dumb-init"), inside(2, "pool"));
+    let workers = [inside(3, "pool"), inside(4, "pool")];
+    scene.fork(5, init.clone(), pool.clone());
+    scene.exec(6, pool.clone(), &["pool"]);
+    for worker in &workers {
+        scene.fork(10, pool.clone(), worker.clone());
+    }
+    scene.signal(90, outside(7, "kill"), init.clone(), libc::SIGTERM, 0);
+    scene.deliver(91, init.clone(), libc::SIGTERM, Disposition::Handler);
+    let told = SignalGenerated {
+        disposition: match handles {
+            true => Disposition::Handler,
+            false => Disposition::Default,
+        },
+        ..sent(libc::SIGTERM, &pool)
+    };
+    scene.send(100, init.clone(), told);
+    burst(
+        &mut scene,
+        &init,
+        &[&workers[0], &workers[1]],
+        libc::SIGTERM,
+    );
+    scene.exit(200, init, 0, 0);
+    scene
+}
+
+#[test]
+fn a_group_signal_that_ends_a_pools_workers_is_told() {
+    let text = group_signal(true).expect("kill-broadcast").1;
+    assert!(
+        text.starts_with("dumb-init (PID 1) sent SIGTERM not only to pool (PID 2)"),
+        "{text}"
+    );
+    group_signal(false).expect_no("kill-broadcast");
+}
+
+#[test]
+fn a_wrapper_that_kills_what_it_was_to_stop_tells_how_the_stop_went() {
+    let mut scene = Scene::new(&["su"]);
+    let (su, app) = (inside(1, "su"), inside(2, "app"));
+    scene.fork(5, su.clone(), app.clone());
+    let term = |to: &Task| SignalGenerated {
+        disposition: Disposition::Handler,
+        ..sent(libc::SIGTERM, to)
+    };
+    scene.send(90, outside(7, "kill"), term(&su));
+    scene.deliver(91, su.clone(), libc::SIGTERM, Disposition::Handler);
+    scene.send(92, su.clone(), term(&app));
+    scene.send(2092, su.clone(), sent(KILL, &app));
+    scene.exit(2093, app, -KILL, 0);
+    scene.exit(2094, su, 143, 0);
+    let first = scene.found().swap_remove(0);
+    assert_eq!(first.id, "kill-internal");
+    assert!(
+        first.fact.contains("2.000 s after SIGTERM"),
+        "{}",
+        first.fact
+    );
+}

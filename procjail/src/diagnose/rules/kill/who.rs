@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::stopped::is_grace;
 use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
-use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId};
-use crate::event::Event;
+use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
+use crate::event::{Disposition, Event};
 use crate::render;
 
 /// Signals that people and programs end processes with. The others stand for a crash or a limit, and
@@ -91,6 +91,7 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
 /// Killed by one of its own: SIGKILL only, as other signals are how programs end their children.
 pub(super) fn internal(case: &Case) -> Vec<Finding> {
     let deaths = deaths(case);
+    let attempt = Attempt::of(case);
     let in_bursts: HashSet<ProcessId> = bursts(case, &deaths)
         .iter()
         .flatten()
@@ -104,7 +105,8 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
     });
     grouped(inside, |death| {
         let killer = case.process_of(&death.event.task);
-        (death.event.task.pid, relation(case, killer, death.process))
+        let stops = stopped_by(case, attempt.as_ref(), killer, death).is_some();
+        (death.event.task.pid, relation(case, killer, death.process), stops)
     })
     .into_iter()
     .filter_map(|group| {
@@ -121,8 +123,18 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
                     && signal.signal.number == libc::SIGTERM
             })
             .map(|(event, _)| event);
+        let handled = asked.and_then(|asked| case.delivery_of(asked)).is_some_and(|(_, taken)| {
+            taken.disposition == Disposition::Handler
+        });
         let before = match asked {
-            Some(asked) => format!(", {} after SIGTERM", case.between(asked, first.event)),
+            Some(asked) => format!(
+                ", {} after SIGTERM{}",
+                case.between(asked, first.event),
+                if handled { ", whose handler had run" } else { "" }
+            ),
+            None if stopped_by(case, attempt.as_ref(), killer, first).is_some() => {
+                format!(", without a signal before that asks to stop, when {who} was asked to stop")
+            }
             None => String::new(),
         };
         let by = match relation {
@@ -143,6 +155,9 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             .about(ids.iter().copied())
             .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
             .not("a kill from outside", "the sender is in the jail");
+        if let Some(pid1) = stopped_by(case, attempt.as_ref(), killer, first) {
+            finding = finding.about([pid1]);
+        }
         if first.signal.sender_exiting && let Some(killer) = killer {
             finding = finding.follows(Follows::Process(killer));
         }
@@ -155,6 +170,10 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             render::duration(age)
         ));
         Some(finding.relies_on_all(&["oom-kill"]).remedy(match relation {
+            _ if asked.is_some() => {
+                "The sender waits only so long after SIGTERM: raise its timeout if it has one, shorten the shutdown of \
+                 what it killed, or take it out of the way (setpriv or gosu in place of su, `exec` in a script)."
+            }
             "its parent" => {
                 "Look at why the parent kills it: worker managers do so when one does not answer in time, and \
                  their log may guess at memory. Raise that timeout, or fix what hangs."
@@ -163,6 +182,17 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
         }))
     })
     .collect()
+}
+
+/// PID 1, if it killed what it had passed a stop on to: then that is how the stop went.
+fn stopped_by(
+    case: &Case,
+    attempt: Option<&Attempt<'_>>,
+    killer: Option<ProcessId>,
+    death: &Death<'_>,
+) -> Option<ProcessId> {
+    let attempt = attempt?;
+    (killer == Some(attempt.pid1) && attempt.spans(case, death.event)).then_some(attempt.pid1)
 }
 
 /// What a killer is to its victim.
@@ -268,58 +298,119 @@ pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
     let attempt = Attempt::of(case);
     bursts(case, &deaths)
         .into_iter()
-        .filter(|burst| {
-            burst.first().is_some_and(|first| {
-                // What PID 1 sends on at a stop is its job.
-                let forwards = first.signal.signal.number != libc::SIGKILL
-                    && attempt
-                        .as_ref()
-                        .is_some_and(|attempt| attempt.spans(case, first.event));
-                !forwards && !is_grace(case, attempt.as_ref(), first)
-            })
-        })
         .filter_map(|burst| {
             let first = *burst.first()?;
-            let last = *burst.last()?;
-            let ids = victims(&burst);
-            let name = render::escape(&first.signal.signal.name);
-            let who = case.who(&first.event.task);
-            let reach = reach(case, first.event, &ids);
-            let (how, call) = match reach {
-                Reach::All => (
-                    ", all of the jail but PID 1 and itself",
-                    format!("kill(-1, {name})"),
-                ),
-                Reach::Group => (", all of one process group", format!("kill(-group, {name})")),
-                Reach::Some => ("", format!("one kill(-group, {name})")),
-            };
-            let verdict = format!(
-                "{who} sent {name} to {} processes in one go{how}, as {call} does: {} {} killed.",
-                ids.len(),
-                case.names(&ids),
-                was(ids.len())
-            );
-            let finding = Finding::new(verdict).about(ids.iter().copied());
-            let finding = match reach {
-                Reach::All | Reach::Group => finding.proven(),
-                Reach::Some => finding,
-            };
-            let finding = shown(case, finding, &burst, ", from within kill(2)")
-                .fact(format!(
-                    "{} signals within {}",
-                    ids.len(),
-                    case.between(first.event, last.event)
-                ))
-                .not("a write to cgroup.kill", "the sender was in kill(2)")
-                .not("an OOM kill", "a process sent the signals, not the kernel")
-                .relies_on_all(&["oom-kill"])
-                .remedy(
-                    "Look at the sender's code for kill with -1, 0 or a negative PID: a variable that is empty or \
-                     was never set has that effect (`kill -9 -$pid`). Signal the PID that is meant.",
-                );
-            Some(finding)
+            if is_grace(case, attempt.as_ref(), first) || of_its_children(case, &burst) {
+                return None;
+            }
+            // What is sent on at a stop is meant, unless it meets those that others are to end.
+            let forwards = first.signal.signal.number != libc::SIGKILL
+                && attempt
+                    .as_ref()
+                    .is_some_and(|attempt| attempt.spans(case, first.event));
+            match forwards {
+                true => past_their_parent(case, &burst),
+                false => Some(in_one_go(case, &burst)),
+            }
         })
         .collect()
+}
+
+/// A manager that ends its children does it one by one: the trace has no targets of calls.
+fn of_its_children(case: &Case, burst: &[&Death<'_>]) -> bool {
+    burst.iter().all(|death| {
+        let sender = case.process_of(&death.event.task);
+        sender.is_some() && case.process(death.process).creator == sender
+    })
+}
+
+fn in_one_go(case: &Case, burst: &[&Death<'_>]) -> Finding {
+    let (first, last) = (burst[0], burst[burst.len() - 1]);
+    let ids = victims(burst);
+    let name = render::escape(&first.signal.signal.name);
+    let who = case.who(&first.event.task);
+    let call = match reach(case, first.event, &ids) {
+        Reach::All => format!(
+            "One kill(-1, {name}): it reaches all of the jail but PID 1 and the sender, as here."
+        ),
+        Reach::Group => {
+            format!("One kill(-group, {name}): the victims are all of one process group.")
+        }
+        Reach::Some => format!("One kill(-group, {name})."),
+    };
+    let fact = format!(
+        "{who} sent {name} to {} processes within {}: {} {} killed.",
+        ids.len(),
+        case.between(first.event, last.event),
+        case.names(&ids),
+        was(ids.len())
+    );
+    let finding = Finding::new(fact)
+        .proven()
+        .cause(call, Confidence::Likely)
+        .or("one kill(2) for each of them")
+        .about(ids.iter().copied());
+    shown(case, finding, burst, ", from within kill(2)")
+        .not("a write to cgroup.kill", "the sender was in kill(2)")
+        .not("an OOM kill", "a process sent the signals, not the kernel")
+        .relies_on_all(&["oom-kill"])
+        .remedy(
+            "Look at the sender's code for kill with -1, 0 or a negative PID: a variable that is empty or was never \
+             set has that effect (`kill -9 -$pid`). Signal the PID that is meant.",
+        )
+}
+
+/// A stop signal to a whole process group, which also met workers that their parent was to end: copies of it,
+/// without a handler, while it has one.
+fn past_their_parent(case: &Case, burst: &[&Death<'_>]) -> Option<Finding> {
+    let sender = case.process_of(&burst.first()?.event.task);
+    let handles = |id: ProcessId, number: i32| {
+        case.received(id).any(|(_, signal)| {
+            signal.signal.number == number && signal.disposition == Disposition::Handler
+        })
+    };
+    let workers: Vec<&Death<'_>> = burst
+        .iter()
+        .filter(|death| {
+            let parent = case.process(death.process).creator;
+            parent != sender
+                && case.execs(death.process).next().is_none()
+                && parent.is_some_and(|parent| handles(parent, death.signal.signal.number))
+        })
+        .copied()
+        .collect();
+    let first = *workers.first()?;
+    let parent = case.process(first.process).creator?;
+    let ids = victims(&workers);
+    let name = render::escape(&first.signal.signal.name);
+    let who = case.task_name(&first.event.task);
+    let fact = format!(
+        "{who} sent {name} not only to {}, which has a handler for it, but also to its {} {}, which {} none: {} {} \
+         killed by it.",
+        case.name(parent),
+        if ids.len() == 1 { "worker" } else { "workers" },
+        case.names(&ids),
+        if ids.len() == 1 { "has" } else { "have" },
+        if ids.len() == 1 { "it" } else { "they" },
+        was(ids.len())
+    );
+    let finding = Finding::new(fact)
+        .proven()
+        .about(ids.iter().copied())
+        .cause(
+            format!("{who} signals a whole process group, and so ends the workers before their parent can."),
+            Confidence::Likely,
+        )
+        .or("one kill(2) for each of them");
+    Some(
+        shown(case, finding, &workers, &format!(", from {who}"))
+            .not("an OOM kill", "a process sent the signals, not the kernel")
+            .relies_on_all(&["oom-kill"])
+            .remedy(
+                "Signal the main process only (dumb-init --single-child, tini without -g), or let the workers ignore \
+                 the signal: their parent ends them.",
+            ),
+    )
 }
 
 /// Whom a burst reached.

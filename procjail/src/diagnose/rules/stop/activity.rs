@@ -1,5 +1,6 @@
 //! What a process did before the stop signal came and while the stop waited for it, from the looks at the jail.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::attempt::Attempt;
@@ -201,14 +202,25 @@ impl<'a> Activity<'a> {
         self.last.as_ref()?.main()
     }
 
-    /// The main thread is at the last look where it was before the signal: in the same call, with the same
-    /// stack. None if that can't be told.
-    pub fn same_place(&self) -> Option<bool> {
+    /// Where the main thread is at the last look, seen from where it was before the signal. None if that can't be
+    /// told.
+    pub fn place(&self) -> Option<Place> {
         let (before, last) = (self.before.as_ref()?.main()?, self.last.as_ref()?.main()?);
         if call_of(before) != call_of(last) {
-            return Some(false);
+            return Some(Place::OtherCall);
         }
-        Some(before.stack_pointer? == last.stack_pointer?)
+        // The stack grows downwards.
+        Some(match before.stack_pointer?.cmp(&last.stack_pointer?) {
+            Ordering::Greater => Place::Deeper,
+            Ordering::Equal => Place::Same,
+            Ordering::Less => Place::Shallower,
+        })
+    }
+
+    /// The main thread left the place where it was before the signal: it waits in another call, or in something
+    /// that was called from there.
+    pub fn moved(&self) -> bool {
+        matches!(self.place(), Some(Place::OtherCall | Place::Deeper))
     }
 
     /// All threads wait in the same calls as before the signal, and are the same threads.
@@ -232,6 +244,19 @@ impl<'a> Activity<'a> {
             && self.cpu_ns().is_none_or(|cpu| cpu == 0)
             && self.written().is_none_or(|bytes| bytes == 0)
     }
+}
+
+/// A place in a program compared with an earlier one, as far as call and stack tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In another system call.
+    OtherCall,
+    /// In the same call with a deeper stack, as in a handler that has not returned.
+    Deeper,
+    /// In the same call with the same stack.
+    Same,
+    /// In the same call with less of a stack: an interpreter needs less when it is warm.
+    Shallower,
 }
 
 fn written(from: &Option<Look<'_>>, to: &Option<Look<'_>>) -> Option<u64> {

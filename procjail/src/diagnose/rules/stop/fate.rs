@@ -161,6 +161,8 @@ fn fate<'a>(
                 Some(_) => Fate::Unknown,
                 // The default action ends it; that it is not over yet has another reason.
                 None if signal.exiting => Fate::Queued,
+                // Its tracer got it first.
+                None if held(case, attempt, process) => Fate::Queued,
                 // A thread that waits for a signal has it unblocked for as long.
                 None if queued_again(case, process, number, event)
                     || still_pending(case, attempt, process, number) == Some(false) =>
@@ -202,6 +204,15 @@ fn queued_again(case: &Case, process: ProcessId, number: i32, first: &Event) -> 
         event.seq > first.seq
             && signal.signal.number == number
             && signal.result == SignalResult::Delivered
+    })
+}
+
+/// Whether the last look at a process shows it stopped by a tracer.
+fn held(case: &Case, attempt: &Attempt<'_>, process: ProcessId) -> bool {
+    last_look(case, attempt, process).is_some_and(|(_, threads)| {
+        threads
+            .iter()
+            .any(|thread| thread.state == "t" && thread.tracer_pid != 0)
     })
 }
 

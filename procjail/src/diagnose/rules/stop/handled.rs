@@ -1,7 +1,7 @@
 //! The stop signal was taken, by a handler or by waiting for it, and the process outlived the grace
 //! period all the same.
 
-use super::activity::{Activity, CHILD_WAITS, is_in};
+use super::activity::{Activity, CHILD_WAITS, Place, is_in};
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, last_look, looks, survivors, was_asked};
 use super::programs::{Kind, kind};
@@ -41,7 +41,7 @@ pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>
         && !untold.is_empty()
         && holdout.is_pid1()
         && waits
-        && activity.same_place() == Some(true)
+        && activity.place() == Some(Place::Same)
     {
         return not_forwarding(case, attempt, &untold, |fact| {
             ends(case, attempt, taken(case, attempt, holdout, fact))

@@ -1,20 +1,93 @@
 //! The stop signal is ignored: by the program itself, or by what started it.
 
 use super::attempt::Attempt;
-use super::fate::{Holdout, has, looks, threads_of};
+use super::fate::{Holdout, has, looks, survivors, threads_of, was_asked};
+use super::inherited::{self, Source, source};
 use super::{ends, finding, until};
 use crate::diagnose::Tagged;
-use crate::diagnose::{Case, ProcessId, program_of};
+use crate::diagnose::{Case, Confidence, ProcessId, program_of};
 use crate::event::{Disposition, Event};
 use crate::render;
 
 /// SIG_IGN. It survives an exec, a handler doesn't: so a program may have inherited it.
 pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
+    let (number, _) = holdout.signal(attempt);
+    match source(case, holdout.process, number, inherited::ignored) {
+        Some(source) => from(case, attempt, holdout, source),
+        None => without_record(case, attempt, holdout),
+    }
+}
+
+/// The forks and execs tell who set it.
+fn from(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, source: Source<'_>) -> Tagged {
+    let who = case.name(holdout.process);
+    let (number, name) = holdout.signal(attempt);
+    let untold: Vec<ProcessId> = survivors(case, attempt, holdout.process)
+        .into_iter()
+        .filter(|id| !was_asked(case, attempt, *id))
+        .collect();
+    let below = match untold.is_empty() {
+        true => String::new(),
+        false => format!(" {} below it never got a signal.", case.names(&untold)),
+    };
+    let end = match attempt.forced {
+        Some(_) => format!(" {}.", attempt.killed(case, &format!("{who} was"))),
+        None => String::new(),
+    };
+    let fact = format!("{who} ignores {name} (SIG_IGN), so the kernel dropped it.{below}{end}");
+    let finding = finding(case, attempt, holdout, fact, "ignored (SIG_IGN)")
+        .proven()
+        .not(
+            "PID 1 without a handler",
+            "the action is SIG_IGN, not the default one",
+        )
+        .not(
+            "a program that was ending already",
+            "it was not, when the signal came",
+        );
+    let short = crate::names::signal(number);
+    let short = short.trim_start_matches("SIG");
+    match source {
+        Source::Itself(start) => {
+            let finding = finding
+                .shown_by(
+                    start,
+                    format!("when its program started, it did not ignore {name}"),
+                )
+                .cause(
+                    format!("Its program chose to ignore {name}."),
+                    Confidence::Proven,
+                )
+                .not("an inherited disposition", "its program started without it");
+            let finding = ends(case, attempt, finding).remedy(format!(
+                "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail \
+                 --stop-signal)."
+            ));
+            ("term-ignored-by-choice", finding)
+        }
+        Source::Other(by, over) => {
+            let finding = finding
+                .shown_by(over, format!("its program started with {name} ignored"))
+                .cause(
+                    format!(
+                        "It inherited that from {by}: SIG_IGN survives fork and exec, handlers do not."
+                    ),
+                    Confidence::Proven,
+                )
+                .not("the program's own choice", "it was ignored when its program started");
+            let finding = ends(case, attempt, finding).remedy(format!(
+                "Let what starts it set {name} to its default action before the exec: no `trap '' {short}` or nohup in \
+                 a script, SIG_DFL in a launcher. Or let the program install a handler."
+            ));
+            ("term-ignored-inherited", finding)
+        }
+    }
+}
+
+/// The same from a trace that has no dispositions of forks and execs.
+fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
     let process = holdout.process;
-    let number = holdout
-        .sent
-        .map_or(attempt.signal.number, |(_, signal)| signal.signal.number);
-    let name = crate::names::signal(number);
+    let (number, name) = holdout.signal(attempt);
     let last_exec = case.execs(process).next_back().map(|(event, _)| event);
     let before = last_exec.and_then(|exec| {
         ignored_before(case, process, number, exec)

@@ -10,6 +10,7 @@ mod ended;
 mod fate;
 mod handled;
 mod ignored;
+mod inherited;
 mod pending;
 mod programs;
 mod reached;
@@ -51,22 +52,26 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-blocked",
             about: "the stop signal is blocked: it stays pending, and nobody takes it",
-            alternatives: &[],
+            alternatives: &["a mask of its own"],
         },
         Rule {
             id: "term-ignored-inherited",
             about: "the program ignores the stop signal because the one before it did: that survives an exec",
-            alternatives: &[],
+            alternatives: &["the program's own choice"],
         },
         Rule {
             id: "term-ignored-by-choice",
             about: "the program itself ignores the stop signal",
-            alternatives: &[],
+            alternatives: &["an inherited disposition"],
         },
         Rule {
             id: "term-handler-no-exit",
             about: "the handler ran, and the program went on as before until it was killed",
-            alternatives: &[unfinished::ELSEWHERE, unfinished::IN_HAND],
+            alternatives: &[
+                unfinished::ELSEWHERE,
+                unfinished::IN_HAND,
+                unfinished::ALIKE,
+            ],
         },
         Rule {
             id: "term-shutdown-unfinished",
@@ -133,6 +138,11 @@ pub(super) const FAMILY: Family = Family {
             id: "term-pending-stopped",
             about: "the process is stopped (SIGSTOP and the like), so its handler waits for SIGCONT",
             alternatives: &[],
+        },
+        Rule {
+            id: "term-held-by-tracer",
+            about: "a debugger or tracer has stopped the process and holds the stop signal",
+            alternatives: &[pending::BREAKPOINT],
         },
         Rule {
             id: "term-pending-frozen",
@@ -320,15 +330,6 @@ fn until(case: &Case, attempt: &Attempt<'_>, processes: usize) -> String {
     };
     match attempt.forced {
         Some(_) => format!(" {}.", attempt.killed(case, who)),
-        None => String::new(),
-    }
-}
-
-/// With a capital letter at the start.
-pub(super) fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
         None => String::new(),
     }
 }

@@ -1,20 +1,66 @@
 //! The stop signal is queued, and the process can't come to take it.
 
 use super::attempt::Attempt;
-use super::fate::{Fate, Holdout, last_look, looks};
+use super::fate::{Fate, Holdout, has, last_look, looks};
 use super::reached::SIGNALS;
 use super::{ends, finding, until};
 use crate::diagnose::Tagged;
-use crate::diagnose::{Case, ProcessId};
+use crate::diagnose::{Case, Confidence, ProcessId};
 use crate::event::{CgroupChange, SignalGenerated, SignalResult, What};
 use crate::render;
 
 /// Queued, and nobody came to take it.
 pub(super) fn queued(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
-    stopped(case, attempt, holdout)
+    traced(case, attempt, holdout)
+        .or_else(|| stopped(case, attempt, holdout))
         .or_else(|| uninterruptible(case, attempt, holdout))
         .or_else(|| super::handled::throttled(case, attempt, holdout))
 }
+
+/// A tracer holds it: a debugger gets a signal before the process does, and decides.
+fn traced(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
+    let process = holdout.process;
+    let (event, threads) = last_look(case, attempt, process)?;
+    let held = threads
+        .iter()
+        .find(|thread| thread.state == "t" && thread.tracer_pid != 0)?;
+    let who = case.name(process);
+    let (number, name) = holdout.signal(attempt);
+    let tracer = case.process_by_pid(held.tracer_pid);
+    let by = tracer.map_or_else(
+        || format!("host PID {}", held.tracer_pid),
+        |id| case.name(id),
+    );
+    let fact = format!(
+        "{who} is traced by {by}, which has stopped it (state t), and {name} was not delivered.{}",
+        until(case, attempt, 1)
+    );
+    let pending = threads.iter().any(|thread| has(&thread.pending, number));
+    let mut finding = finding(case, attempt, holdout, fact, "queued")
+        .proven()
+        .shown_by(event, format!("{who} is in state t, with {by} as its tracer"))
+        .cause(
+            format!("The tracer holds the {name}: it gets a signal before the process does, and has not passed it on."),
+            Confidence::Proven,
+        );
+    if !pending {
+        finding = finding.not(
+            BREAKPOINT,
+            format!("{name} is no longer pending: the tracer was stopped at it"),
+        );
+    }
+    let finding = ends(case, attempt, finding)
+        .not("a blocked signal", "its mask lets it through")
+        .relies_on_all(SIGNALS)
+        .remedy(format!(
+            "Let {by} continue or detach before the stop; in gdb, `handle {name} nostop pass`."
+        ));
+    Some(("term-held-by-tracer", finding))
+}
+
+/// The alternative of `term-held-by-tracer`.
+pub(super) const BREAKPOINT: &str =
+    "a stop at a breakpoint or a system call before the signal came";
 
 /// Stopped by a signal, and not continued since.
 fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {

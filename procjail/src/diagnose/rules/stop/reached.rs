@@ -3,8 +3,9 @@
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, has, last_look, looks, survivors, threads_of, was_asked};
 use super::handled::not_forwarding;
+use super::inherited::{self, Source, source};
 use super::programs::{Kind, kind};
-use super::{asked, capital, ends, finding, unsignalled, until};
+use super::{asked, ends, finding, unsignalled, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
 use crate::event::{Disposition, Event, Signal, SignalResult};
@@ -162,9 +163,8 @@ pub(super) fn reraised(
     if let Some((exit, how)) = &own {
         finding = finding.shown_by(exit, format!("{who} {how}"));
     }
-    let runtimes = format!(
-        "the program has no handler of its own for {name}, and the runtime's re-raises the signal to end the process"
-    );
+    let runtimes =
+        "the runtime's handler: the program has none of its own, and the runtime re-raises the signal".to_owned();
     let own =
         "a handler of the program's own re-raises the signal when it has cleaned up".to_owned();
     // A runtime's handler has little to do.
@@ -174,7 +174,7 @@ pub(super) fn reraised(
     };
     let finding = ends(case, attempt, finding)
         .cause(
-            format!("{}. That works for every process but PID 1.", capital(&cause)),
+            format!("It was {cause}. That ends every process but PID 1."),
             Confidence::Likely,
         )
         .or(other)
@@ -352,6 +352,23 @@ pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
         }
         // It may have been waited for, for all that is known.
         _ => finding.consistent().fact("no handler ran for it"),
+    };
+    let finding = match source(case, holdout.process, number, inherited::blocked) {
+        Some(Source::Other(by, over)) => finding
+            .shown_by(over, format!("its program started with {name} blocked"))
+            .cause(
+                format!("It inherited the mask from {by}: a mask survives fork and exec."),
+                Confidence::Proven,
+            )
+            .not(
+                "a mask of its own",
+                "it was blocked when its program started",
+            ),
+        Some(Source::Itself(start)) => finding.shown_by(
+            start,
+            format!("when its program started, {name} was not blocked"),
+        ),
+        None => finding,
     };
     let finding = ends(case, attempt, finding)
         .not("an ignored signal", "a blocked signal is queued, not dropped")

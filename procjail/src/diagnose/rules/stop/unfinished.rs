@@ -2,7 +2,7 @@
 //! did it need more time? The looks at it before and after the signal tell, as far as they do.
 
 use super::activity::{
-    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, SLEEPS, Sockets, call_of, is_in, time_limit,
+    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, Place, SLEEPS, Sockets, call_of, is_in, time_limit,
     waits_for_events,
 };
 use super::attempt::Attempt;
@@ -26,6 +26,7 @@ pub(super) const NO_END: &str = "a handler that does not end the program";
 /// The alternatives of `term-handler-no-exit`.
 pub(super) const ELSEWHERE: &str = "a shutdown that another thread or process carries on";
 pub(super) const IN_HAND: &str = "work in hand that it finishes first";
+pub(super) const ALIKE: &str = "a shutdown that waits in the same way as the main loop";
 
 /// The alternatives of `term-deadlock`.
 pub(super) const TIMED: &str = "a wait with a time limit";
@@ -132,7 +133,11 @@ impl Facts<'_, '_> {
                 render::plural(again.since as u64, "time", "times")
             ));
         }
-        if !self.activity.same_calls()? || self.working_for_a_client() {
+        let closed = |sockets: &Sockets<'_>| !sockets.closed.is_empty();
+        if !self.activity.same_calls()?
+            || self.working_for_a_client()
+            || self.sockets.as_ref().is_some_and(closed)
+        {
             return None;
         }
         let main = self.activity.main()?;
@@ -162,9 +167,20 @@ impl Facts<'_, '_> {
                 )
             });
         }
-        self.activity.same_place()?.then(|| {
-            format!("it waits in {call} at the same place of the program as before the signal")
-        })
+        match self.activity.place()? {
+            Place::Same => Some(format!(
+                "it waits in {call} with the same stack as before the signal"
+            )),
+            Place::Shallower if self.woke() => Some(format!(
+                "it waits in {call} as before the signal, and ran now and then"
+            )),
+            _ => None,
+        }
+    }
+
+    /// It ran between the two looks after the signal.
+    fn woke(&self) -> bool {
+        self.activity.switches().unwrap_or(0) > 0
     }
 
     /// It is not waiting for events, and has a connection: that is a request in flight.
@@ -185,8 +201,8 @@ impl Facts<'_, '_> {
     /// The handler ran, and nothing came of it.
     fn went_on(&self) -> Option<Tagged> {
         let shown = self.as_before()?;
-        let woke = self.activity.switches().unwrap_or(0) > 0
-            || restarted(self.case, self.attempt, self.holdout.process).is_some();
+        let woke =
+            self.woke() || restarted(self.case, self.attempt, self.holdout.process).is_some();
         let fact = format!(
             "{}, and {shown}.{}",
             self.took(),
@@ -200,7 +216,7 @@ impl Facts<'_, '_> {
             finding = finding.shown_by(look.event, self.place(look.main()));
         }
         let text = match woke {
-            true => "The handler does not end the program: it went round its main loop again.",
+            true => "The handler does not end the program, and its main loop goes on.",
             false => {
                 "The handler ran and returned, and nothing woke the main loop from what it waits for."
             }
@@ -238,29 +254,26 @@ impl Facts<'_, '_> {
 
     /// Every thread waits for a lock, and none has run.
     fn deadlock(&self) -> Option<Tagged> {
-        let moved = self.activity.same_place() == Some(false);
-        if !self.activity.all_locked() || !moved {
+        if !self.activity.all_locked() || !self.activity.moved() {
             return None;
         }
         let last = self.activity.last.as_ref()?;
         let count = last.threads.len() as u64;
+        let middle = self.activity.middle.as_ref()?;
         let fact = format!(
-            "{}; since then {} in futex, and {} between the looks at {} and {}.{}",
+            "{}. At {} and {} {} in futex, and {} in between.{}",
             self.took(),
+            self.case.at(middle.event),
+            self.case.at(last.event),
             match count {
-                1 => "its only thread waits".to_owned(),
-                _ => format!("all of its {count} threads wait"),
+                1 => "its only thread waited".to_owned(),
+                _ => format!("all of its {count} threads waited"),
             },
             if count == 1 {
                 "it did not run"
             } else {
                 "none of them ran"
             },
-            self.activity
-                .middle
-                .as_ref()
-                .map_or(String::new(), |look| self.case.at(look.event)),
-            self.case.at(last.event),
             until(self.case, self.attempt, 1)
         );
         let mut finding = self
@@ -269,8 +282,8 @@ impl Facts<'_, '_> {
             .shown_by(last.event, "every thread of it is in futex(2), as at the look before")
             .fact("no context switch, no CPU time and no I/O between the two looks")
             .cause(
-                "A deadlock: each thread waits for a lock that is never released, as when a handler takes a lock \
-                 that the interrupted code holds.",
+                "A deadlock: every thread waits for a lock or a condition that another thread would have to release, as \
+                 when a handler takes a lock that the interrupted code holds.",
                 Confidence::Proven,
             );
         if last
@@ -472,8 +485,10 @@ impl Facts<'_, '_> {
             Some(main) if is_in(main, SLEEPS) => State::Seen(format!(
                 "It sleeps ({}){}.",
                 render::escape(call_of(main)),
-                match self.activity.same_place() {
-                    Some(false) => ", at another place of the program than before the signal",
+                match self.activity.place() {
+                    Some(Place::Deeper) =>
+                        ", with a deeper stack than before the signal: in the handler or what it called",
+                    Some(Place::OtherCall) => ", which it did not before the signal",
                     _ => "",
                 }
             )),
@@ -532,14 +547,20 @@ impl Facts<'_, '_> {
     }
 
     fn no_end(&self) -> Candidate {
-        let changed = self.activity.same_place() == Some(false)
-            && self
-                .activity
-                .main()
-                .is_some_and(|main| !waits_for_events(main));
-        let state = match changed {
-            true => State::excluded("it is at another place of the program than before the signal"),
-            false => State::Open,
+        let main = self.activity.main().filter(|main| waits_for_events(main));
+        let state = match (self.activity.place(), main) {
+            (Some(Place::Deeper), _) => State::excluded(
+                "its stack is deeper than before the signal: the handler has not returned",
+            ),
+            (Some(Place::OtherCall), None) => {
+                State::excluded("it waits in another call than before the signal")
+            }
+            (Some(Place::Same), Some(main)) => State::Seen(format!(
+                "It waits for events ({}) with the same stack as before the signal: the handler may have set a flag that \
+                 its loop does not look at.",
+                render::escape(call_of(main))
+            )),
+            _ => State::Open,
         };
         Candidate {
             what: NO_END,

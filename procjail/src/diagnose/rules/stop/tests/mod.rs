@@ -412,3 +412,67 @@ fn a_trap_that_ran_when_the_command_had_ended_is_proven() {
     );
     play(120).expect_no("term-shell-trap-deferred");
 }
+
+/// PID 1 ignores SIGTERM from `own` on, and made a program that starts with it ignored if `child`.
+fn ignoring(own: bool, child: bool) -> Scene {
+    let sets = |ignored: bool| {
+        Some(SignalSets {
+            ignored: ignored.then(|| Signal::new(TERM)).into_iter().collect(),
+            ..SignalSets::default()
+        })
+    };
+    let sleep = inside(2, "sleep");
+    let mut scene = outlives(&["app"], sent(app(), TERM));
+    scene.fork(10, app(), sleep.clone());
+    scene.exec(11, sleep.clone(), &["sleep"]);
+    handled(&mut scene, 102, app(), TERM);
+    let ignored = SignalGenerated {
+        result: SignalResult::Ignored,
+        disposition: Disposition::Ignore,
+        ..sent(sleep.clone(), TERM)
+    };
+    send(&mut scene, 103, app(), ignored);
+    killed(&mut scene, &[app(), sleep]);
+    scene.change(|task, what| match what {
+        What::Exec(exec) if task.jail_pid == Some(1) => exec.signals = sets(own),
+        What::Exec(exec) => exec.signals = sets(child),
+        What::Fork(fork) => fork.signals = sets(child),
+        _ => {}
+    });
+    scene
+}
+
+#[test]
+fn who_set_sig_ign_is_followed_over_fork_and_exec() {
+    let (confidence, text) = ignoring(false, true).expect("term-ignored-inherited");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(text.contains("inherited that from app (PID 1)"), "{text}");
+    let (confidence, text) = ignoring(false, false).expect("term-ignored-by-choice");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(text.contains("Its program chose"), "{text}");
+    let text = ignoring(true, true).expect("term-ignored-inherited").1;
+    assert!(text.contains("what started the jail"), "{text}");
+}
+
+#[test]
+fn a_signal_that_a_debugger_holds_is_told() {
+    let gdb = inside(2, "gdb");
+    let play = |pending: bool| {
+        let mut scene = outlives(&["app"], sent(app(), TERM));
+        scene.fork(10, app(), gdb.clone());
+        let traced = ThreadState {
+            tracer_pid: gdb.pid,
+            pending: pending.then(|| Signal::new(TERM)).into_iter().collect(),
+            ..thread(app(), "t", "poll")
+        };
+        look(&mut scene, 600, Moment::StopHalf, vec![traced]);
+        killed(&mut scene, &[app(), gdb.clone()]);
+        scene
+    };
+    let (confidence, text) = play(false).expect("term-held-by-tracer");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(text.contains("traced by gdb (PID 2)"), "{text}");
+    let (confidence, text) = play(true).expect("term-held-by-tracer");
+    assert_eq!(confidence, Confidence::Likely);
+    assert!(text.contains("a breakpoint"), "{text}");
+}
