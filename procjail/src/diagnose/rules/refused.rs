@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::exit::reason::{self, Failed, Reason, words};
+use super::exit::reason::{self, Failed, Reason, times, words};
 use crate::diagnose::errno::{self, Refusal};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
 use crate::event::FailedCall;
@@ -105,7 +105,11 @@ fn of(case: &Case, id: ProcessId) -> Vec<Refused<'_>> {
             continue;
         }
         let same = |other: &&Failed<'_>| errno::refusal(&other.call) == refusal;
-        let count = calls.iter().filter(same).count();
+        let count = calls
+            .iter()
+            .filter(same)
+            .map(|failed| times(&failed.call))
+            .sum();
         found.push(Refused {
             id,
             failed: failed.clone(),
@@ -144,7 +148,11 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
     Some(Refused {
         id,
         failed: failed.clone(),
-        count: calls.iter().filter(|failed| is(&failed.call)).count(),
+        count: calls
+            .iter()
+            .filter(|failed| is(&failed.call))
+            .map(|failed| times(&failed.call))
+            .sum(),
         ended: Some(Confidence::Likely),
     })
 }

@@ -42,6 +42,11 @@ pub(in crate::diagnose::rules) struct Reason<'a> {
     pub confidence: Confidence,
 }
 
+/// How often a call failed so, one after the other.
+pub(in crate::diagnose::rules) fn times(call: &FailedCall) -> usize {
+    call.repeats as usize + 1
+}
+
 /// What a call was about: its address or its path.
 pub(in crate::diagnose::rules) fn object(call: &FailedCall) -> Option<&str> {
     call.address.as_deref().or(call.path.as_deref())
@@ -117,6 +122,7 @@ fn mounts(case: &Case, id: ProcessId) -> impl Iterator<Item = Failed<'_>> {
             args: vec![mount.flags],
             tid: event.task.tid,
             before_ns: end_ns.saturating_sub(event.time_ns),
+            repeats: 0,
             address: None,
             fs_type: None,
             open_files: None,
@@ -187,7 +193,11 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
             // Among equals the latest.
             if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                 let alike = |other: &&Failed<'_>| is_alike(&other.call, call);
-                let count = calls.iter().filter(alike).count();
+                let count = calls
+                    .iter()
+                    .filter(alike)
+                    .map(|failed| times(&failed.call))
+                    .sum();
                 best = Some((
                     rank,
                     Reason {
