@@ -1,8 +1,8 @@
 //! Reads the beginning of files that could not be executed: why is in the file, not in the error.
 //!
 //! The files are looked up as the jail sees them, through descriptors of its PID 1's root and working
-//! directory, which are taken when the gate opens: a process whose execve(2) failed is gone when its
-//! event is read. Nothing here may wait for somebody in the jail, so only regular files on the file system
+//! directory, which the launcher takes before it opens the gate: a process whose execve(2) failed is gone when
+//! its event is read. Nothing here may wait for somebody in the jail, so only regular files on the file system
 //! of that root or directory are opened, and only where that is one that answers from this machine.
 
 use std::ffi::CString;
@@ -11,7 +11,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
-use crate::event::{ExecFailed, ExecutedFile, Task, What, inspect};
+use crate::event::{ExecFailed, ExecutedFile, Task, inspect};
 use crate::jail;
 
 /// How much of a file is read, bytes.
@@ -19,26 +19,34 @@ const HEAD_BYTES: u64 = 4096;
 /// Most files that are looked at in one trace.
 const MOST: u32 = 256;
 
+/// The root and the working directory of the jail's PID 1.
+#[derive(Debug, Default)]
+pub struct View {
+    root: Option<OwnedFd>,
+    directory: Option<OwnedFd>,
+}
+
+impl View {
+    /// That of a process, which must be there.
+    pub fn of(pid: u32) -> Self {
+        Self {
+            root: local(&format!("/proc/{pid}/root")),
+            directory: local(&format!("/proc/{pid}/cwd")),
+        }
+    }
+}
+
 /// The jail's files, from the gate on.
 #[derive(Debug, Default)]
 pub struct Files {
-    pid1: u32,
-    root: Option<OwnedFd>,
-    directory: Option<OwnedFd>,
+    view: View,
     looked: u32,
 }
 
 impl Files {
-    /// Takes note of what the launcher did. PID 1's root is final when the gate opens.
-    pub fn launcher(&mut self, what: &What) {
-        match what {
-            What::JailCreated(created) => self.pid1 = created.pid,
-            What::GateOpened(_) if self.pid1 != 0 => {
-                self.root = local(&format!("/proc/{}/root", self.pid1));
-                self.directory = local(&format!("/proc/{}/cwd", self.pid1));
-            }
-            _ => {}
-        }
+    /// The files are to be looked up as PID 1 sees them.
+    pub fn seen_from(&mut self, view: View) {
+        self.view = view;
     }
 
     /// What the file is that `task` could not execute; `None` if there is no such file, or if it can't be
@@ -52,13 +60,13 @@ impl Files {
             return None;
         }
         self.looked += 1;
-        let root = self.root.as_ref()?.as_raw_fd();
+        let root = self.view.root.as_ref()?.as_raw_fd();
         let own;
         let directory = match failed.filename.starts_with('/') {
             true => root,
             false => {
                 own = local(&format!("/proc/{}/cwd", task.pid));
-                own.as_ref().or(self.directory.as_ref())?.as_raw_fd()
+                own.as_ref().or(self.view.directory.as_ref())?.as_raw_fd()
             }
         };
         let mut file = open(directory, &failed.filename)?;
@@ -136,11 +144,8 @@ mod tests {
 
     /// Files as this very process sees them.
     fn files() -> Files {
-        let mut files = Files {
-            pid1: std::process::id(),
-            ..Files::default()
-        };
-        files.launcher(&What::GateOpened(crate::event::GateOpened { setup_ns: 0 }));
+        let mut files = Files::default();
+        files.seen_from(View::of(std::process::id()));
         files
     }
 
@@ -158,11 +163,12 @@ mod tests {
     #[test]
     fn a_script_is_read_and_its_interpreter_looked_for() {
         let directory = tempfile::tempdir().unwrap();
-        let mut files = Files {
-            root: local(&directory.path().display().to_string()),
-            ..Files::default()
-        };
-        assert!(files.root.is_some(), "temporary files are on this machine");
+        let mut files = Files::default();
+        files.view.root = local(&directory.path().display().to_string());
+        assert!(
+            files.view.root.is_some(),
+            "temporary files are on this machine"
+        );
         let path = directory.path().join("script");
         std::fs::write(&path, "#!/interpreter\n").unwrap();
         let mut look = || {

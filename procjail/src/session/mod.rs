@@ -20,7 +20,10 @@ mod writer;
 use std::{
     io,
     os::fd::AsFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +39,7 @@ use crate::{
 };
 
 pub use alarm::Alarm;
+use executed::View;
 use progress::Progress;
 pub use spool::{Item, Spool};
 pub use writer::{Report, Sink};
@@ -49,19 +53,26 @@ const OUTPUT_STALL: Duration = Duration::from_secs(10);
 /// Where the launcher's own events enter the trace. Made before the jail, as the jail's first event is
 /// its creation.
 #[derive(Clone)]
-pub struct Recorder(Arc<Spool>);
+pub struct Recorder {
+    spool: Arc<Spool>,
+    /// Host PID of the jail's PID 1; 0 before there is one.
+    pid1: Arc<AtomicU32>,
+}
 
 impl Recorder {
     /// A recorder whose events wait until a [`Session`] takes them up.
     pub fn new() -> Self {
-        Self(Arc::new(Spool::new(SPOOL_BYTES)))
+        Self {
+            spool: Arc::new(Spool::new(SPOOL_BYTES)),
+            pid1: Arc::default(),
+        }
     }
 }
 
 impl Recorder {
     /// Takes what the kernel log says, if it concerns a process of the jail.
     pub fn kernel_log(&self, time_ns: u64, finding: Finding) {
-        self.0.push(Item::KernelLog {
+        self.spool.push(Item::KernelLog {
             time_ns,
             finding: Box::new(finding),
         });
@@ -76,7 +87,16 @@ impl Default for Recorder {
 
 impl Observer for Recorder {
     fn observe(&self, time_ns: u64, what: What) {
-        self.0.push(Item::Launcher {
+        match &what {
+            What::JailCreated(created) => self.pid1.store(created.pid, Ordering::Relaxed),
+            // A moment later PID 1 may be gone, and its root with it. That is final now.
+            What::GateOpened(_) => {
+                let pid1 = self.pid1.load(Ordering::Relaxed);
+                self.spool.push(Item::View(View::of(pid1)));
+            }
+            _ => {}
+        }
+        self.spool.push(Item::Launcher {
             time_ns,
             what: Box::new(what),
         });
@@ -106,7 +126,7 @@ impl Session {
         sinks: Vec<Sink>,
         alarm: impl Fn(Alarm) + Send + 'static,
     ) -> io::Result<Self> {
-        let spool = Arc::clone(&recorder.0);
+        let spool = Arc::clone(&recorder.spool);
         let shows_progress = sinks.iter().all(|sink| !sink.is_terminal_stream);
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let reader = thread::Builder::new().name("reader".into()).spawn({

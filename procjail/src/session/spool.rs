@@ -17,6 +17,8 @@ use crate::{
     jail::Outcome,
 };
 
+use super::executed::View;
+
 /// What waits to be written.
 pub enum Item {
     /// Records of the kernel in the order of the ring, each preceded by its length as a native-endian
@@ -27,6 +29,8 @@ pub enum Item {
         /// CLOCK_BOOTTIME, nanoseconds.
         watermark_ns: u64,
     },
+    /// How PID 1 sees its files.
+    View(View),
     /// An event of the launcher.
     Launcher {
         /// CLOCK_BOOTTIME, nanoseconds.
@@ -54,7 +58,7 @@ impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Records { bytes, .. } => bytes.len(),
-            Self::Launcher { .. } | Self::KernelLog { .. } | Self::End { .. } => 0,
+            Self::View(_) | Self::Launcher { .. } | Self::KernelLog { .. } | Self::End { .. } => 0,
         }
     }
 }

@@ -94,8 +94,8 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
                 writer.emit_until(watermark_ns.saturating_sub(SLACK_NS), spool);
                 writer.tick();
             }
+            Some(Item::View(view)) => writer.files.seen_from(view),
             Some(Item::Launcher { time_ns, what }) => {
-                writer.files.launcher(&what);
                 writer.pending.push((time_ns, Source::Launcher(what)));
             }
             Some(Item::KernelLog { time_ns, finding }) => {

@@ -413,6 +413,9 @@ impl Case {
                 self.senders.entry(key).or_insert(index);
             }
             What::FailedCalls(_) => self.processes[id.0].failed_calls = Some(index),
+            What::Mount(call) if call.error.is_some() => {
+                self.processes[id.0].failed_mounts.push(index);
+            }
             What::StderrTail(_) => self.processes[id.0].stderr = Some(index),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Case, ProcessId};
-use crate::event::{Event, ExitStatus, FailedCalls, StderrTail, What};
+use crate::event::{Event, ExitStatus, FailedCalls, Mount, StderrTail, What};
 
 /// A process that returns soon after it collected a child is taken to return because of it, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
@@ -28,8 +28,10 @@ pub struct PassedOn<'a> {
     pub child: ProcessId,
     /// How it shows.
     pub how: Passing,
-    /// When it was collected.
+    /// When it was collected; when it ended, if it never was.
     pub reap: &'a Event,
+    /// It was collected.
+    pub collected: bool,
     /// When the process that collected it ended.
     pub exit: &'a Event,
     /// Other children, collected together with it, whose ends would show in the same way.
@@ -91,6 +93,7 @@ impl Case {
             child,
             how: bad(child).map_or(Passing::Changed, |status| passing(status, code)),
             reap,
+            collected: self.reap(child).is_some(),
             exit,
             others,
             between,
@@ -120,13 +123,41 @@ impl Case {
         if let Some(chosen) = failed.first() {
             return (soon || self.is_grave(chosen.0)).then(|| passed(**chosen, 0, 0));
         }
-        let at = collected
+        let Some(at) = collected
             .iter()
-            .rposition(|(child, _)| bad(*child).is_some())?;
+            .rposition(|(child, _)| bad(*child).is_some())
+        else {
+            // One whose pipe or socket told enough.
+            return Some(passed(self.uncollected(id, exit)?, 0, 0));
+        };
         let chosen = *collected.get(at)?;
         let counts =
             !self.killed_by(chosen.0, id) && (age(chosen.1) <= SOON_NS || self.is_grave(chosen.0));
         counts.then(|| passed(chosen, 0, collected.len() - 1 - at))
+    }
+
+    /// The last child of a process that ended badly right before it, and that it did not collect or kill.
+    fn uncollected(&self, id: ProcessId, exit: &Event) -> Option<(ProcessId, &Event)> {
+        let broken_pipe = |status: &ExitStatus| {
+            status
+                .signal
+                .as_ref()
+                .is_some_and(|signal| signal.number == libc::SIGPIPE)
+        };
+        self.process(id)
+            .children
+            .iter()
+            .filter_map(|child| Some((*child, self.exit(*child)?)))
+            .filter(|(child, (end, ended))| {
+                end.time_ns <= exit.time_ns
+                    && exit.time_ns - end.time_ns <= AT_ONCE_NS
+                    && is_bad(&ended.status)
+                    && !broken_pipe(&ended.status)
+                    && self.reap(*child).is_none()
+                    && !self.killed_by(*child, id)
+            })
+            .map(|(child, (end, _))| (child, end))
+            .max_by_key(|(_, end)| end.time_ns)
     }
 
     /// When a process made its last child before that time, CLOCK_BOOTTIME nanoseconds.
@@ -218,6 +249,14 @@ impl Case {
             _ => None,
         })
         .next()
+    }
+
+    /// The calls of a process that change mounts and namespaces and failed, in order.
+    pub fn failed_mounts(&self, id: ProcessId) -> impl Iterator<Item = (&Event, &Mount)> {
+        self.those(&self.process(id).failed_mounts, |what| match what {
+            What::Mount(mount) => Some(mount),
+            _ => None,
+        })
     }
 
     /// The failed calls of all processes, in order.

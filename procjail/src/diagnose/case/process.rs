@@ -63,6 +63,8 @@ pub struct Process {
     pub oom_kill: Option<Index>,
     /// Its last failed calls.
     pub failed_calls: Option<Index>,
+    /// Calls that change mounts and namespaces, which have events of their own, and failed.
+    pub failed_mounts: Vec<Index>,
     /// What it wrote to its standard error last.
     pub stderr: Option<Index>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::exit::reason::times;
 use crate::diagnose::{
     Case, Confidence, Family, Finding, Follows, Limit, ProcessId, Rank, Rule, Tagged, is_bad,
 };
@@ -101,7 +102,7 @@ fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
                 event,
                 id,
                 call: calls.calls.iter().rev().find(is)?,
-                count: calls.calls.iter().filter(is).count(),
+                count: calls.calls.iter().filter(is).map(times).sum(),
             })
         })
         .collect()

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::exit::reason::{self, Reason, words};
+use super::exit::reason::{self, Failed, Reason, times, words};
 use crate::diagnose::errno::{self, Refusal};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
-use crate::event::{Event, FailedCall};
+use crate::event::FailedCall;
 use crate::render;
 
 /// Refused memory so shortly before a bad end has to do with it, nanoseconds.
@@ -25,8 +25,7 @@ const MAPS: &str = "too many mappings (vm.max_map_count)";
 /// A process and the refused call that is told of it.
 struct Refused<'a> {
     id: ProcessId,
-    event: &'a Event,
-    call: &'a FailedCall,
+    failed: Failed<'a>,
     count: usize,
     /// How sure it is that the process ended for it; `None` if it lived with it.
     ended: Option<Confidence>,
@@ -36,8 +35,7 @@ impl<'a> From<Reason<'a>> for Refused<'a> {
     fn from(reason: Reason<'a>) -> Self {
         Self {
             id: reason.id,
-            event: reason.event,
-            call: reason.call,
+            failed: reason.failed,
             count: reason.count,
             ended: Some(reason.confidence),
         }
@@ -59,15 +57,15 @@ fn rule(refusal: Refusal) -> Option<&'static str> {
 pub(super) fn all(case: &Case) -> Vec<Tagged> {
     let mut groups: Vec<(&'static str, Vec<Refused<'_>>)> = Vec::new();
     let mut known: HashMap<(&str, &str, i32, bool), usize> = HashMap::new();
-    for (id, event, _) in case.all_failed_calls() {
+    for (id, process) in case.processes() {
         for refused in of(case, id) {
-            let Some(rule) = rule(errno::refusal(refused.call)) else {
+            let Some(rule) = rule(errno::refusal(&refused.failed.call)) else {
                 continue;
             };
-            let number = refused.call.error.number;
+            let number = refused.failed.call.error.number;
             let key = (
                 rule,
-                event.task.comm.as_str(),
+                process.task.comm.as_str(),
                 number,
                 refused.ended.is_some(),
             );
@@ -97,21 +95,24 @@ fn of(case: &Case, id: ProcessId) -> Vec<Refused<'_>> {
         found.push(ended);
     }
     let calls = reason::calls(case, id);
-    for (event, call) in calls.iter().rev() {
-        let refusal = errno::refusal(call);
-        let heavy = errno::weight(call) == errno::Weight::Heavy;
+    for failed in calls.iter().rev() {
+        let refusal = errno::refusal(&failed.call);
+        let heavy = errno::weight(&failed.call) == errno::Weight::Heavy;
         let told = found
             .iter()
-            .any(|other| errno::refusal(other.call) == refusal);
+            .any(|other| errno::refusal(&other.failed.call) == refusal);
         if !heavy || told || rule(refusal).is_none() {
             continue;
         }
-        let same = |other: &&(&Event, &FailedCall)| errno::refusal(other.1) == refusal;
-        let count = calls.iter().filter(same).count();
+        let same = |other: &&Failed<'_>| errno::refusal(&other.call) == refusal;
+        let count = calls
+            .iter()
+            .filter(same)
+            .map(|failed| times(&failed.call))
+            .sum();
         found.push(Refused {
             id,
-            event,
-            call,
+            failed: failed.clone(),
             count,
             ended: None,
         });
@@ -125,7 +126,7 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
     if status.signal.is_none()
         && let Some(reason) = reason::reason(case, id)
     {
-        let refusal = errno::refusal(reason.call);
+        let refusal = errno::refusal(&reason.failed.call);
         // Who gets no memory says so in words of its own.
         let sure = match refusal == Refusal::Memory {
             true => Confidence::Likely,
@@ -143,12 +144,15 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
             && errno::weight(call) == errno::Weight::Heavy
             && call.before_ns <= MEMORY_NS
     };
-    let (event, call) = calls.iter().rev().find(|(_, call)| is(call))?;
+    let failed = calls.iter().rev().find(|failed| is(&failed.call))?;
     Some(Refused {
         id,
-        event,
-        call,
-        count: calls.iter().filter(|(_, call)| is(call)).count(),
+        failed: failed.clone(),
+        count: calls
+            .iter()
+            .filter(|failed| is(&failed.call))
+            .map(|failed| times(&failed.call))
+            .sum(),
         ended: Some(Confidence::Likely),
     })
 }
@@ -167,7 +171,7 @@ struct Why {
 
 fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
     let first = group.first()?;
-    let call = first.call;
+    let call = &*first.failed.call;
     let ids: Vec<ProcessId> = group.iter().map(|refused| refused.id).collect();
     let why = why(case, first)?;
     let (exit, ended) = case.exit(first.id)?;
@@ -204,12 +208,12 @@ fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
     let mut finding = Finding::new(fact)
         .proven()
         .cause(why.text, confidence)
-        .shown_by(first.event, words(case, call))
+        .shown_by(first.failed.event, words(case, call))
         .shown_by(
             exit,
             format!("{} {}", case.name(first.id), case.did_end(&ended.status)),
         )
-        .at(first.event.time_ns.saturating_sub(call.before_ns))
+        .at(first.failed.time_ns)
         .remedy(why.remedy);
     for (what, because) in why.not {
         finding = finding.not(what, because);
@@ -240,9 +244,9 @@ fn said(case: &Case, id: ProcessId) -> String {
 }
 
 fn why(case: &Case, refused: &Refused<'_>) -> Option<Why> {
-    let call = refused.call;
+    let call = &*refused.failed.call;
     let meaning = errno::meaning(call)?;
-    let time_ns = refused.event.time_ns.saturating_sub(call.before_ns);
+    let time_ns = refused.failed.time_ns;
     let plain = Why {
         text: format!("{}.", capital(meaning.means)),
         confidence: Confidence::Likely,

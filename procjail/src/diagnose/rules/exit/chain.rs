@@ -97,8 +97,12 @@ impl<'a> Chain<'a> {
                 (_, Some(code)) => format!("{code}"),
                 (_, None) => "another status".to_owned(),
             };
+            let relation = match link.collected {
+                true => "which had waited for it",
+                false => "which had made it",
+            };
             words += &format!(
-                "; {}, which had waited for it, exited with {code} {} later",
+                "; {}, {relation}, exited with {code}, {} later",
                 case.name(*above),
                 render::duration(link.after_ns())
             );

@@ -14,12 +14,21 @@ use crate::render;
 pub(super) const HANDLED: &str =
     "an error that it handled, before a reason that it did not write to stderr";
 
+/// A program that was asked to end does so within this time, or for another reason, nanoseconds.
+const STOP_NS: u64 = 60_000_000_000;
+
 /// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs.
 pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     let origin = chain.origin();
     let (exit, ended) = case.exit(origin)?;
     let code = ended.status.code.filter(|code| *code != 0)?;
-    if chain.killed.is_some() || is_explained(case, origin) {
+    // What a program says when it was asked to end is no reason.
+    let asked = chain
+        .wrappers
+        .first()
+        .and_then(|main| children::asked_ns(case, *main))
+        .is_some_and(|asked| exit.time_ns.saturating_sub(asked) <= STOP_NS);
+    if chain.killed.is_some() || asked || is_explained(case, origin) {
         return None;
     }
     let message = reason::quoted(case, origin);
@@ -37,8 +46,8 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         }
         (None, Some(reason)) => format!(
             ", {} after {}",
-            render::duration(reason.call.before_ns),
-            words(case, reason.call)
+            render::duration(reason.failed.call.before_ns),
+            words(case, &reason.failed.call)
         ),
         (None, None) => return None,
     };
@@ -90,7 +99,7 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
 
 /// The finding with a failed call as its cause.
 fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
-    let call = reason.call;
+    let call = &*reason.failed.call;
     let means = match (errno::capability(call), errno::meaning(call)) {
         (Some(capability), _) => format!(": that needs {capability}"),
         // ENOENT says it all.
@@ -101,7 +110,7 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         .cause(format!("{}{means}.", words(case, call)), reason.confidence)
         .or(HANDLED)
         .shown_by(
-            reason.event,
+            reason.failed.event,
             match reason.count {
                 0 | 1 => format!(
                     "{} before its end: {}",

@@ -127,7 +127,11 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             signal.signal.name
         ),
         _ => format!(
-            "{name} exited with {code}, {later} after it had collected its child {child}, which {}",
+            "{name} exited with {code}, {later} after {} {child}, which {}",
+            match passed.collected {
+                true => "it had collected its child",
+                false => "the end of its child",
+            },
             end(status)
         ),
     };
@@ -137,7 +141,13 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         .about(chain.subjects(case).filter(|id| *id != passed.child))
         .follows(Follows::Process(passed.child))
         .shown_by(died, format!("{child} {}", case.did_end(status)))
-        .shown_by(passed.reap, format!("{name} collected it"))
+        .shown_by(
+            passed.reap,
+            match passed.collected {
+                true => format!("{name} collected it"),
+                false => format!("{name} did not collect it"),
+            },
+        )
         .shown_by(
             passed.exit,
             format!("{name} returned {code}, {later} later"),

@@ -4,10 +4,12 @@
 //! and try again. What makes it one is its weight, how soon the end came, that nothing else was done in between,
 //! and above all that the last message on stderr speaks of it.
 
+use std::borrow::Cow;
+
 use super::message::Message;
 use crate::diagnose::errno::{self, Weight};
 use crate::diagnose::{Case, Confidence, ProcessId};
-use crate::event::{Event, FailedCall};
+use crate::event::{Event, FailedCall, Syscall};
 use crate::render;
 
 /// An error that nobody spoke of is a reason only so shortly before the end, nanoseconds.
@@ -31,15 +33,18 @@ enum Named {
 }
 
 /// A failed call that a program may have ended for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::diagnose::rules) struct Reason<'a> {
     pub id: ProcessId,
-    /// The event that holds the call.
-    pub event: &'a Event,
-    pub call: &'a FailedCall,
+    pub failed: Failed<'a>,
     /// How often it failed so, as far as is kept.
     pub count: usize,
     pub confidence: Confidence,
+}
+
+/// How often a call failed so, one after the other.
+pub(in crate::diagnose::rules) fn times(call: &FailedCall) -> usize {
+    call.repeats as usize + 1
 }
 
 /// What a call was about: its address or its path.
@@ -68,21 +73,67 @@ pub(in crate::diagnose::rules) fn words(case: &Case, call: &FailedCall) -> Strin
     )
 }
 
+/// A failed call with what tells of it.
+#[derive(Clone, Debug)]
+pub(in crate::diagnose::rules) struct Failed<'a> {
+    /// The event that holds it.
+    pub event: &'a Event,
+    pub call: Cow<'a, FailedCall>,
+    /// When, CLOCK_BOOTTIME nanoseconds.
+    pub time_ns: u64,
+}
+
 /// The failed calls of a process since it executed its program, oldest first.
-pub(in crate::diagnose::rules) fn calls(case: &Case, id: ProcessId) -> Vec<(&Event, &FailedCall)> {
+pub(in crate::diagnose::rules) fn calls(case: &Case, id: ProcessId) -> Vec<Failed<'_>> {
     let started = case
         .execs(id)
         .next_back()
         .map_or(0, |(event, _)| event.time_ns);
-    let Some((event, failed)) = case.failed_calls(id) else {
-        return Vec::new();
-    };
-    failed
-        .calls
-        .iter()
-        .filter(|call| event.time_ns.saturating_sub(call.before_ns) >= started)
-        .map(|call| (event, call))
-        .collect()
+    let kept = case
+        .failed_calls(id)
+        .into_iter()
+        .flat_map(|(event, failed)| {
+            failed.calls.iter().map(move |call| Failed {
+                event,
+                call: Cow::Borrowed(call),
+                time_ns: event.time_ns.saturating_sub(call.before_ns),
+            })
+        });
+    let mut calls: Vec<Failed<'_>> = kept.chain(mounts(case, id)).collect();
+    calls.retain(|failed| failed.time_ns >= started);
+    calls.sort_by_key(|failed| failed.time_ns);
+    calls
+}
+
+/// The calls that change mounts and namespaces, in the form of others.
+fn mounts(case: &Case, id: ProcessId) -> impl Iterator<Item = Failed<'_>> {
+    let end_ns = case.ended_ns(id);
+    case.failed_mounts(id).filter_map(move |(event, mount)| {
+        let path = [&mount.target, &mount.source]
+            .into_iter()
+            .find(|path| !path.is_empty());
+        let call = FailedCall {
+            syscall: Syscall {
+                number: 0,
+                name: mount.call.clone(),
+            },
+            error: mount.error.clone()?,
+            path: path.cloned(),
+            args: vec![mount.flags],
+            tid: event.task.tid,
+            before_ns: end_ns.saturating_sub(event.time_ns),
+            repeats: 0,
+            address: None,
+            fs_type: None,
+            open_files: None,
+            nofile_limit: None,
+        };
+        Some(Failed {
+            event,
+            call: Cow::Owned(call),
+            time_ns: event.time_ns,
+        })
+    })
 }
 
 /// The line that says most of what a process wrote to stderr last, and whether it is the very last one.
@@ -105,20 +156,21 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
     let calls = calls(case, id);
     let mut best: Option<(i32, Reason<'_>)> = None;
     let only = |call: &FailedCall| {
-        calls.iter().all(|(_, other)| {
+        calls.iter().map(|failed| &*failed.call).all(|other| {
             other.error != call.error
                 || is_alike(other, call)
                 || errno::weight(other) == Weight::Routine
         })
     };
     let mut last = true;
-    for (event, call) in calls.iter().rev() {
+    for failed in calls.iter().rev() {
+        let call = &*failed.call;
         let weight = errno::weight(call);
         // What was written before the call failed does not speak of it.
         let after = message.filter(|_| call.before_ns + SLACK_NS >= wrote_ns);
         let named = named(after, call);
         let silent = message.is_none_or(|message| !message.names_any_error());
-        let went_on = went_on(case, id, event.time_ns.saturating_sub(call.before_ns));
+        let went_on = went_on(case, id, failed.time_ns);
         let confidence = match (named, weight) {
             (Named::Both, _) | (Named::Half, Weight::Heavy) => Some(Confidence::Likely),
             (Named::Half, Weight::Light) => Some(match only(call) {
@@ -140,14 +192,17 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
             let rank = named as i32 * 2 + i32::from(weight == Weight::Heavy);
             // Among equals the latest.
             if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                let alike = |other: &&(&Event, &FailedCall)| is_alike(other.1, call);
-                let count = calls.iter().filter(alike).count();
+                let alike = |other: &&Failed<'_>| is_alike(&other.call, call);
+                let count = calls
+                    .iter()
+                    .filter(alike)
+                    .map(|failed| times(&failed.call))
+                    .sum();
                 best = Some((
                     rank,
                     Reason {
                         id,
-                        event,
-                        call,
+                        failed: failed.clone(),
                         count,
                         confidence,
                     },

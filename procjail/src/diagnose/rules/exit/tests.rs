@@ -42,7 +42,7 @@ fn a_code_is_the_childs_where_it_was_passed_on() {
     assert!(
         found
             .fact
-            .contains("wrapper (PID 1), which had waited for it, exited with the same code"),
+            .contains("wrapper (PID 1), which had waited for it, exited with the same code,"),
         "{}",
         found.fact
     );
