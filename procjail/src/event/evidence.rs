@@ -196,7 +196,7 @@ pub struct MemorySample {
 /// Memory of a cgroup by kind (`memory.stat`), bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryKinds {
-    /// Anonymous: heaps and stacks.
+    /// Anonymous: heaps, stacks, and whatever else no file is behind.
     pub anon: u64,
     /// Cache of files, tmpfs and shared memory included.
     pub file: u64,

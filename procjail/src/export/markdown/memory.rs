@@ -94,7 +94,7 @@ impl Page<'_> {
     fn processes(&self, processes: &[ProcessSample], victim: Option<u32>) -> Option<String> {
         let mut table = Table::new(&[
             "process",
-            "-heap and stack",
+            "-anonymous",
             "-mapped files",
             "-shared",
             "-page tables",
@@ -128,7 +128,7 @@ impl Page<'_> {
 /// Kinds of memory of a process, the largest first.
 fn process_memory(memory: &ProcessMemory) -> String {
     parts(&mut [
-        ("heap and stack (anonymous)", memory.anon_bytes),
+        ("anonymous", memory.anon_bytes),
         ("mapped files", memory.file_bytes),
         ("shared memory", memory.shmem_bytes),
         ("swapped out", memory.swap_bytes),
@@ -139,8 +139,8 @@ fn process_memory(memory: &ProcessMemory) -> String {
 /// Kinds of memory of a cgroup, the largest first.
 fn memory_kinds(kinds: &MemoryKinds) -> String {
     parts(&mut [
-        ("heaps and stacks (anonymous)", kinds.anon),
-        ("file cache", kinds.file.saturating_sub(kinds.shmem)),
+        ("anonymous", kinds.anon),
+        ("page cache", kinds.file.saturating_sub(kinds.shmem)),
         ("tmpfs and shared memory", kinds.shmem),
         ("the kernel's own", kinds.kernel),
         ("socket buffers", kinds.sock),

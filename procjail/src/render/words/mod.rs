@@ -236,7 +236,7 @@ fn exited(task: &Task, exit: &Exit) -> Words {
         parts.push(format!("cpu {}", duration(cpu)));
     }
     if exit.max_rss_bytes > 0 {
-        parts.push(format!("peak {}", bytes(exit.max_rss_bytes)));
+        parts.push(format!("peak RSS {}", bytes(exit.max_rss_bytes)));
     }
     let parts = Some(parts.join(", ")).filter(|parts| !parts.is_empty());
     let detail: Vec<String> = parts.into_iter().chain(hint(&exit.status)).collect();

@@ -145,7 +145,7 @@ fn earlier(case: &Case, pid1: ProcessId, last: &Kill<'_>) -> Option<Finding> {
     Some(
         last.qualify(
             Finding::new(format!(
-                "The jail ended at {}, {} after the OOM kill of {}: {reason}.",
+                "The jail ended at {}, {} after the OOM kill of {}, for another reason: {reason}.",
                 case.at(end),
                 case.between(last.event, end),
                 last.name(case),
@@ -162,11 +162,6 @@ fn earlier(case: &Case, pid1: ProcessId, last: &Kill<'_>) -> Option<Finding> {
             )
             .relies_on_all(&["oom-kill"])
             .proven()
-            .cause(
-                "The OOM kill is not what ended the jail.",
-                Confidence::Likely,
-            )
-            .or("it was stopped because of what the OOM kill had left undone")
             .remedy(
                 "Treat the two apart. Flags such as OOMKilled that only tell that the counter oom_kill is not 0 \
                  mix them up.",

@@ -49,6 +49,7 @@ pub struct Ceiling {
 enum Advice {
     Java,
     Node,
+    V8,
     Go,
     Memcached,
     Redis,
@@ -56,23 +57,36 @@ enum Advice {
 }
 
 impl Ceiling {
-    /// What to set so that it fits a limit.
+    /// What to do so that it fits a limit.
     pub fn advice(&self, limit: u64) -> String {
         let part = |percent: u64| limit / 100 * percent;
         match self.advice {
-            Advice::Java => format!("set -Xmx to about {}", render::bytes(part(70))),
+            Advice::Java => format!(
+                "Set -Xmx to about {}, so that it fits.",
+                render::bytes(part(70))
+            ),
             Advice::Node => format!(
-                "set --max-old-space-size to about {} (MiB), less with worker threads",
+                "Set --max-old-space-size to about {} (MiB), so that it fits, less with worker threads.",
                 part(70) >> 20
             ),
-            Advice::Go => format!("set GOMEMLIMIT to about {}", render::bytes(part(90))),
-            Advice::Memcached => format!("set -m to about {} (MiB)", part(70) >> 20),
+            Advice::V8 => {
+                "Find which of the two grew (process.memoryUsage(): heapUsed against external and \
+                           arrayBuffers), and bound that one so that it fits."
+                    .to_owned()
+            }
+            Advice::Go => format!(
+                "Set GOMEMLIMIT to about {}, so that it fits.",
+                render::bytes(part(90))
+            ),
+            Advice::Memcached => {
+                format!("Set -m to about {} (MiB), so that it fits.", part(70) >> 20)
+            }
             Advice::Redis => format!(
-                "set maxmemory to about {} and a maxmemory-policy",
+                "Set maxmemory to about {}, so that it fits, and a maxmemory-policy.",
                 render::bytes(part(60))
             ),
             Advice::Php => format!(
-                "set memory_limit so that it fits as often as there are requests at a time, {} in all",
+                "Set memory_limit so that it fits as often as there are requests at a time, {} in all.",
                 render::bytes(part(80))
             ),
         }
@@ -183,8 +197,7 @@ fn by_default(argv: &[String], machine: u64) -> Option<Ceiling> {
         )),
         // V8 takes a quarter of the machine's memory, at most 4 GiB with 64 bits.
         "node" | "nodejs" if machine > 0 => Some(v8(
-            "without --max-old-space-size, and V8's default is a quarter of the machine's memory, at most 4 GiB"
-                .to_owned(),
+            "with V8's default for its heap, a quarter of the machine's memory and at most 4 GiB".to_owned(),
             (machine / 4).min(4 << 30),
             false,
         )),
@@ -231,7 +244,10 @@ fn v8(setting: String, bytes: u64, explicit: bool) -> Ceiling {
         reserved: false,
         exits_with_3: false,
         beside: BESIDE_NODE,
-        advice: Advice::Node,
+        advice: match explicit {
+            true => Advice::Node,
+            false => Advice::V8,
+        },
     }
 }
 

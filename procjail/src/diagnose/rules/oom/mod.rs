@@ -80,7 +80,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-earlier-not-cause",
             about: "there was an OOM kill, but the jail ended later and for another reason",
-            alternatives: &["it was stopped because of what the OOM kill had left undone"],
+            alternatives: &[],
         },
         Rule {
             id: "oom-innocent-victim",

@@ -4,7 +4,7 @@
 use super::Look;
 use super::ceiling::{Bound, Ceiling, ceiling, explicit};
 use super::kill::{Kill, Limit, ended, own, percent};
-use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
+use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
 use crate::event::Event;
 use crate::render;
 
@@ -150,7 +150,7 @@ fn grew(
         "" => finding,
         beside => finding.or(format!("memory that this does not bound: {beside}")),
     };
-    finding.remedy(format!("Make it fit: {}.", ceiling.advice(limit)))
+    finding.remedy(ceiling.advice(limit))
 }
 
 fn capital(text: &str) -> String {
@@ -187,12 +187,27 @@ fn variable(case: &Case, id: ProcessId, name: &str) -> Option<String> {
 /// Exit codes of a JVM that gave up: ExitOnOutOfMemoryError.
 const JAVA_GAVE_UP: i32 = 3;
 
+/// What runtimes say when they are out of memory by their own limit: a JVM, V8, PHP.
+const SAID: &[&str] = &[
+    "OutOfMemoryError",
+    "heap out of memory",
+    "Allowed memory size",
+];
+
 fn gave_up(case: &Case) -> Option<Finding> {
     let limit = memory_limit(case);
     let machine = case.header.host.memory_bytes;
+    let says = |id: ProcessId| {
+        case.stderr(id)
+            .is_some_and(|(_, tail)| SAID.iter().any(|words| tail.text.contains(words)))
+    };
     let found = case.deaths().into_iter().find_map(|id| {
-        let (exit_event, exit) = case.exit(id)?;
+        let (exit_event, exit) = case.exit(id).filter(|(_, exit)| is_bad(&exit.status))?;
         let (event, argv) = command(case, id)?;
+        if says(id) {
+            let heap = ceiling(argv, |name| variable(case, id, name), machine)?;
+            return Some((id, event, argv, exit_event, exit, heap));
+        }
         let heap = explicit(argv, |name| variable(case, id, name), machine)?;
         let bytes = heap.bytes?;
         let by_itself = match (&exit.status.signal, exit.status.code) {
@@ -218,7 +233,7 @@ fn gave_up(case: &Case) -> Option<Finding> {
         None => String::new(),
     };
     let mut finding = Finding::new(format!(
-        "{}, started {}, {} by itself, and no process of the jail was OOM-killed. Its largest resident set was \
+        "{}, started {}, {} by itself, and no process of the jail was OOM-killed. Its largest resident set (files included) was \
          {}{below}.",
         case.name(id),
         render::escape(&heap.setting),
@@ -227,6 +242,7 @@ fn gave_up(case: &Case) -> Option<Finding> {
     ))
     .proven()
     .about([id])
+    .about(case.code_to(&[id]))
     .shown_by(
         event,
         format!("it was started as `{}`", render::command_line(argv, 80)),
@@ -238,11 +254,7 @@ fn gave_up(case: &Case) -> Option<Finding> {
             format!("it wrote last: {}", render::escape(tail.text.trim_end())),
         );
     }
-    let says = case.stderr(id).is_some_and(|(_, tail)| {
-        ["out of memory", "OutOfMemory"]
-            .iter()
-            .any(|words| tail.text.contains(words))
-    });
+    let says = says(id);
     let finding = finding
         .not(
             "an OOM kill",
@@ -250,7 +262,7 @@ fn gave_up(case: &Case) -> Option<Finding> {
         )
         .relies_on_all(&["oom-kill", "signal-generated"])
         .cause(
-            "It gave up at its own heap limit.",
+            "It reached its own limit of memory and gave up.",
             match says {
                 true => Confidence::Proven,
                 false => Confidence::Likely,

@@ -57,6 +57,10 @@ fn group(look: &Look<'_>) -> Vec<Finding> {
         })
         .next();
     let known = set || counted || logged.is_some();
+    // v1 has no such setting.
+    if !known && !look.v2() {
+        return Vec::new();
+    }
     let window = if known { 100 * AT_ONCE_NS } else { AT_ONCE_NS };
     let mut groups: Vec<Vec<Kill<'_>>> = Vec::new();
     for kill in look.kills.iter().copied() {

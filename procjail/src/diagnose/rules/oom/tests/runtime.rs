@@ -131,3 +131,23 @@ fn an_abort_far_below_the_heap_is_another_failure() {
     scene(mib(90)).expect("oom-inside-runtime");
     scene(mib(20)).expect_no("oom-inside-runtime");
 }
+
+#[test]
+fn a_runtime_that_says_so_gave_up() {
+    let scene = |text: &str| {
+        let mut scene = Scene::new(&["java", "-Xmx24m", "Fill"]);
+        let java = inside(1, "java");
+        let tail = StderrTail {
+            text: text.to_owned(),
+            truncated: false,
+            before_ns: 1,
+        };
+        scene.exit(1001, &java, 1, mib(60));
+        scene.at(1001, java, What::StderrTail(tail));
+        scene
+    };
+    let found =
+        scene("java.lang.OutOfMemoryError: Java heap space\n").verdict("oom-inside-runtime");
+    assert_eq!(found.sure(), Confidence::Proven);
+    scene("java.lang.NullPointerException\n").expect_no("oom-inside-runtime");
+}

@@ -71,6 +71,9 @@ fn a_group_kill_needs_the_setting() {
         let victim = inside(pid, "worker");
         scene.at(1000, app(), What::OomKill(kill(victim, mib(5), full())));
     }
+    // On v1 there is none.
+    scene.expect_no("oom-group-kill");
+    scene.header.host.cgroup_mode = "v2".into();
     assert_eq!(scene.expect("oom-group-kill").0, Confidence::Likely);
     let limits = &mut scene.header.jail.limits;
     limits.insert("memory.oom.group".into(), "1".into());
