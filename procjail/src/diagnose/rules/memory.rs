@@ -7,7 +7,6 @@ use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Ta
 use crate::event::{Event, MemorySample, SignalGenerated, What};
 use crate::render;
 
-
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
