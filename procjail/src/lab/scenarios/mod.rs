@@ -12,6 +12,7 @@ mod limit;
 mod memory;
 mod oom;
 mod orphan;
+mod setup;
 mod signal;
 mod stop;
 mod zombie;
@@ -27,6 +28,7 @@ pub(super) const FAMILIES: &[&[Scenario]] = &[
     signal::SCENARIOS,
     crash::SCENARIOS,
     limit::SCENARIOS,
+    setup::SCENARIOS,
     exec::SCENARIOS,
     exit::SCENARIOS,
     zombie::SCENARIOS,
