@@ -42,8 +42,10 @@ impl Tmpfs {
         let used = |target: &str| {
             let data = nix::sys::statvfs::statvfs(target).ok()?;
             let blocks = data.blocks().saturating_sub(data.blocks_free());
-            // Their types differ between systems.
-            #[allow(clippy::useless_conversion)]
+            #[allow(
+                clippy::useless_conversion,
+                reason = "the types differ between systems"
+            )]
             Some(u64::from(blocks).saturating_mul(u64::from(data.fragment_size())))
         };
         let tmpfs = table

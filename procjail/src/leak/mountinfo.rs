@@ -50,16 +50,17 @@ impl Table {
             .collect()
     }
 
-    /// The way to the path leads through file systems alone that no server and no daemon has to answer for.
+    /// The way to the path leads through no file system that a server or a daemon has to answer for.
     pub fn is_local(&self, path: &str) -> bool {
-        const LOCAL: [&str; 9] = [
-            "tmpfs", "ramfs", "rootfs", "devtmpfs", "ext4", "xfs", "btrfs", "overlay", "nsfs",
+        const REMOTE: [&str; 14] = [
+            "fuse", "nfs", "cifs", "smb", "9p", "ceph", "afs", "autofs", "coda", "lustre", "gpfs",
+            "beegfs", "orangefs", "virtiofs",
         ];
         let on_the_way = |mount: &&Mount| Path::new(path).starts_with(&mount.entry.target);
-        self.0
-            .iter()
-            .filter(on_the_way)
-            .all(|mount| LOCAL.contains(&mount.entry.fs_type.as_str()))
+        !self.0.iter().filter(on_the_way).any(|mount| {
+            let fs_type = mount.entry.fs_type.as_str();
+            REMOTE.iter().any(|remote| fs_type.starts_with(remote))
+        })
     }
 
     /// The IDs of all.
@@ -144,7 +145,9 @@ mod tests {
         assert_eq!((first.entry.shared, first.entry.master), (Some(7), Some(1)));
         assert_eq!(table.at("/x").expect("a mount").entry.source, "top");
         assert_eq!(table.at("/y"), None);
-        assert!(table.is_local("/x/y") && !table.is_local("/mnt 2/z"));
+        assert!(table.is_local("/x/y") && table.is_local("/mnt 2/z"));
+        let stuck = Table::parse("36 35 0:99 / /x rw - fuse.sshfs host: rw\n");
+        assert!(!stuck.is_local("/x/y") && stuck.is_local("/xy"));
         assert_eq!(table.devices(), BTreeSet::from(["98:0", "0:45", "0:46"]));
         assert_eq!(unescape_text("a\\9\\"), "a\\9\\");
     }

@@ -29,8 +29,8 @@ pub(super) fn skew(case: &Case) -> Vec<Finding> {
     };
     vec![
         Finding::new(format!(
-            "The machine's wall clock was set {way} by {} during the run. Times of day in logs from before and \
-             after don't fit together; those of this trace do, they come from another clock.",
+            "The machine's wall clock was set {way} by {} during the run: times of day in logs from before and after it \
+             can't be compared. The times in this trace can: they are of another clock.",
             render::duration(by)
         ))
         .proven()
@@ -48,8 +48,8 @@ pub(super) fn skew(case: &Case) -> Vec<Finding> {
             "that changes it by half a thousandth at most",
         )
         .remedy(
-            "Look which program set the time (a time service at its first answer, a hypervisor after a pause, an \
-             operator). Programs should measure spans with CLOCK_MONOTONIC.",
+            "Find out which program set the time (a time service at its first answer, a hypervisor after a pause, an \
+             operator). Programs should measure durations with CLOCK_MONOTONIC.",
         ),
     ]
 }

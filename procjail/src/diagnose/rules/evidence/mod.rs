@@ -47,22 +47,14 @@ pub(super) const FAMILY: Family = Family {
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
-    let mut found = Vec::new();
-    found.extend(lost(case).into_iter().map(|one| ("evidence-lost", one)));
-    found.extend(cut_off(case).into_iter().map(|one| ("trace-cut-off", one)));
-    found.extend(late(case).into_iter().map(|one| ("attached-late", one)));
-    found.extend(
-        pids::reused(case)
-            .into_iter()
-            .map(|one| ("pid-reused", one)),
-    );
-    found.extend(clock::skew(case).into_iter().map(|one| ("clock-skew", one)));
-    found.extend(
-        kernel_log::suppressed(case)
-            .into_iter()
-            .map(|one| ("kmsg-ratelimited", one)),
-    );
-    found
+    let tag = |id: &'static str, found: Vec<Finding>| found.into_iter().map(move |one| (id, one));
+    tag("evidence-lost", lost(case))
+        .chain(tag("trace-cut-off", cut_off(case)))
+        .chain(tag("attached-late", late(case)))
+        .chain(tag("pid-reused", pids::reused(case)))
+        .chain(tag("clock-skew", clock::skew(case)))
+        .chain(tag("kmsg-ratelimited", kernel_log::suppressed(case)))
+        .collect()
 }
 
 fn lost(case: &Case) -> Vec<Finding> {
@@ -100,7 +92,10 @@ fn lost(case: &Case) -> Vec<Finding> {
         What::Lost(lost) => Some(lost),
         _ => None,
     }) {
-        finding = finding.shown_by(event, "the kernel's count of what found no room");
+        finding = finding.shown_by(
+            event,
+            "the kernel's count of events that did not fit into the ring buffer",
+        );
     }
     vec![finding.at(case.end_ns())]
 }
@@ -149,7 +144,8 @@ fn late(case: &Case) -> Vec<Finding> {
     }
     vec![
         Finding::new(
-            "The trace does not have the program's start: who set a signal's disposition, and what the counters were before, is unknown.",
+            "The trace does not include the program's start: who set signal dispositions and what the counters were \
+             before is unknown.",
         )
         .proven()
         .at(case.header.start_boot_ns)

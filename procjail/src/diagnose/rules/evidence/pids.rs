@@ -18,23 +18,19 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
     let more = match others {
         0 => String::new(),
         _ => format!(
-            " So {} {}.",
-            match others {
-                1 => "was",
-                _ => "were",
-            },
-            render::plural(others, "other number", "other numbers")
+            " So did {}.",
+            render::plural(others, "other PID", "other PIDs")
         ),
     };
     let mut finding = Finding::new(format!(
-        "The number {number} was {} in turn: whoever has it in a log or in memory may mean either.{more}",
+        "PID {number} belonged to {} in turn: the number in a log or in a program's memory may mean any of them.{more}",
         render::plural(first.len() as u64, "process", "different processes"),
     ))
     .proven();
     for (_, ids) in reused.iter().take(TOLD) {
         for id in ids.iter().take(TOLD) {
             if let Some(event) = born(case, *id) {
-                finding = finding.shown_by(event, format!("{} was made", case.name(*id)));
+                finding = finding.shown_by(event, format!("{} was started", case.name(*id)));
             }
         }
     }
@@ -43,7 +39,7 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
             finding = finding.shown_by(
                 event,
                 format!(
-                    "{} sent {} to that number, of which it may have known the one before",
+                    "{} sent {} to that PID; it may have meant the earlier process",
                     case.task_name(sender),
                     render::escape(&signal.signal.name)
                 ),
@@ -62,8 +58,8 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
                 "they have different start times",
             )
             .remedy(
-                "Name a process by PID and start time, as this trace does; hold on to one by a pidfd (pidfd_open(2)), \
-                 which never means another. A larger kernel.pid_max makes it rarer.",
+                "Identify a process by PID and start time, as this trace does, or by a pidfd (pidfd_open(2)), which never \
+                 means another one. A larger kernel.pid_max makes reuse rarer.",
             ),
     ]
 }
@@ -141,7 +137,7 @@ mod tests {
         scene.exit(200, app, 0, 0);
         let (confidence, verdict) = scene.expect("pid-reused");
         assert_eq!(confidence, Confidence::Proven);
-        assert!(verdict.starts_with("The number 7 was 2 different processes in turn"));
+        assert!(verdict.starts_with("PID 7 belonged to 2 different processes in turn"));
         assert!(!verdict.contains("other number"), "{verdict}");
     }
 
