@@ -186,6 +186,8 @@ scenarios! {
     enospc = "enospc",
     emfile = "emfile",
     setup_failed = "setup-failed",
+    kernel_limit = "kernel-limit",
+    cpu_throttled = "cpu-throttled",
     exit_127_not_found = "exit-127-not-found",
     exit_126_not_executable = "exit-126-not-executable",
     exec_interpreter_missing = "exec-interpreter-missing",

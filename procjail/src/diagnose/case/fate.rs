@@ -177,7 +177,7 @@ impl Case {
     }
 
     /// Such an end is remembered however long ago it was: an OOM kill, or a crash.
-    fn is_grave(&self, id: ProcessId) -> bool {
+    pub fn is_grave(&self, id: ProcessId) -> bool {
         let crash = |signal: i32| {
             matches!(
                 signal,
@@ -218,9 +218,10 @@ impl Case {
         let mut asked = HashSet::new();
         let mut next: Vec<ProcessId> = ids.to_vec();
         while let Some(id) = next.pop() {
-            let Some(reaper) = self
-                .reap(id)
+            let reaped = self.reap(id);
+            let Some(reaper) = reaped
                 .and_then(|(event, _)| self.process_of(&event.task))
+                .or_else(|| self.last_parent(id).filter(|_| reaped.is_none()))
                 .filter(|reaper| asked.insert(*reaper))
             else {
                 continue;

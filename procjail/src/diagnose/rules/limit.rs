@@ -305,7 +305,8 @@ fn throttled(case: &Case) -> Option<Finding> {
         });
     Some(
         Finding::new(format!(
-            "The jail used up its CPU limit in {} of {} periods and had to wait for the next one{waited}.",
+            "The jail was throttled in {} of {} periods: it had used up its CPU limit and had to wait for the next \
+             one{waited}.",
             render::count(throttled),
             render::count(periods)
         ))

@@ -321,7 +321,7 @@ fn own_tmpfs<'a>(case: &'a Case, call: &FailedCall) -> Option<(&'a str, Option<u
         path.strip_prefix(*target)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let at_root = path.starts_with("//") && call.fs_type.as_deref() == Some("tmpfs");
+    let at_root = !path.starts_with('/') && call.fs_type.as_deref() == Some("tmpfs");
     match all.as_slice() {
         [only] if at_root => Some(*only),
         _ => all
@@ -450,16 +450,19 @@ fn memory(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Wh
         };
     }
     let machine = case.header.host.memory_bytes;
-    let (text, or) = match asked {
+    let (confidence, text, or) = match asked {
         Some(bytes) if machine > 0 && bytes > machine && name == "mmap" => (
+            Confidence::Likely,
             "It asked for more at once than the machine has, which vm.overcommit_memory forbids.",
             vec!["a limit of its own that is not in the trace"],
         ),
         _ if matches!(name, "mprotect" | "munmap" | "madvise") => (
+            Confidence::Likely,
             "It may have no more mappings (vm.max_map_count): such a call splits one in two.",
             vec![OVERCOMMIT],
         ),
         _ => (
+            Confidence::ConsistentWith,
             "The machine's rules on memory refused it (vm.overcommit_memory), or it may have no more mappings \
              (vm.max_map_count).",
             vec!["a limit of its own that is not in the trace"],
@@ -467,6 +470,7 @@ fn memory(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Wh
     };
     Why {
         text: text.to_owned(),
+        confidence,
         or,
         remedy: "Compare CommitLimit with Committed_AS in /proc/meminfo, and the lines of /proc/PID/maps with \
                  vm.max_map_count; the jail's memory limit has nothing to do with it."

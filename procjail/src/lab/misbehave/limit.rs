@@ -10,6 +10,8 @@ pub(super) const ACTS: &[Act] = &[
     ("write-file", write_file),
     ("fill-disk", fill),
     ("open-files", open_files),
+    ("watch-instances", watch_instances),
+    ("spin", spin),
 ];
 
 /// Two children use all the processor they get: one has no handler for SIGXCPU, one ignores it.
@@ -71,6 +73,26 @@ fn open_files(_: &Arguments<'_>) -> i32 {
             Ok(file) => open.push(file),
             Err(_) => return 1,
         }
+    }
+    0
+}
+
+/// Makes inotify instances until its user may have no more, and gives up.
+fn watch_instances(_: &Arguments<'_>) -> i32 {
+    for _ in 0..100_000 {
+        // SAFETY: inotify_init1(2) takes flags alone.
+        if unsafe { libc::inotify_init1(libc::IN_CLOEXEC) } == -1 {
+            return 1;
+        }
+    }
+    0
+}
+
+/// `MS`: uses all the processor that it gets for so long.
+fn spin(arguments: &Arguments<'_>) -> i32 {
+    let start = std::time::Instant::now();
+    while start.elapsed().as_millis() < u128::from(arguments.number(0)) {
+        std::hint::spin_loop();
     }
     0
 }

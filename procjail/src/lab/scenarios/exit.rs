@@ -69,7 +69,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the program returns 3, of which a container runtime makes 137",
         app: &["exit", "3"],
         reported: "137",
-        also: &["exit-own-code"],
         never: &["oom-missed-by-runtime", "exit-137-not-oom"],
         ..Scenario::PLAIN
     },
@@ -78,7 +77,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the program returns 1, which is reported as an OOM kill",
         app: &["exit", "1"],
         reported: "OOMKilled",
-        also: &["exit-own-code"],
         never: &["oom-missed-by-runtime", "exit-code-synthetic"],
         ..Scenario::PLAIN
     },
@@ -87,7 +85,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the program has ended and all is removed, and a container runtime still has it running",
         app: &["exit", "3"],
         reported: "running",
-        also: &["exit-own-code"],
         never: &[
             "exit-code-synthetic",
             "oom-missed-by-runtime",
@@ -118,6 +115,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "zombie-pid1-not-reaping",
             "exit-status-laundered",
         ],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "exited-by-itself",
+        about: "the program returns 3, and says nothing of why",
+        app: &["exit", "3"],
+        never: &["exit-own-code", "ended-on-request", "exit-status-laundered"],
         ..Scenario::PLAIN
     },
 ];

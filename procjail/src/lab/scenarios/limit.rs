@@ -40,4 +40,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         never: &["enospc", "exit-own-code"],
         ..Scenario::PLAIN
     },
+    Scenario {
+        id: "kernel-limit",
+        about: "the program makes inotify instances until its user may have no more, and gives up",
+        options: &["--user", "54322", "--rlimit", "nofile=16384"],
+        app: &["watch-instances"],
+        never: &["emfile", "enospc", "exit-own-code"],
+        ..Scenario::PLAIN
+    },
+    Scenario {
+        id: "cpu-throttled",
+        about: "a program that computes has a tenth of a processor",
+        takes_ms: 1_500,
+        options: &["--cpus", "0.1"],
+        app: &["spin", "1200"],
+        also: &["exited-by-itself"],
+        never: &["rlimit-cpu", "exit-own-code"],
+        ..Scenario::PLAIN
+    },
 ];

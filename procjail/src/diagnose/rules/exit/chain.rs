@@ -1,8 +1,11 @@
 //! From PID 1's exit code down to the process that it stems from.
 
-use super::reason;
+use super::{children, reason};
 use crate::diagnose::{Case, PassedOn, Passing, ProcessId};
 use crate::render;
+
+/// A program that was asked to end does so within this time, or for another reason, nanoseconds.
+const STOP_NS: u64 = 60_000_000_000;
 
 /// The process whose exit code is the run's: PID 1, or the child of procjail's own init.
 pub(in crate::diagnose::rules) fn main(case: &Case) -> Option<ProcessId> {
@@ -73,6 +76,14 @@ impl<'a> Chain<'a> {
     /// The processes whose ends it tells of, PID 1 among them.
     pub fn subjects(&self, case: &Case) -> impl Iterator<Item = ProcessId> {
         case.pid1().into_iter().chain(self.wrappers.iter().copied())
+    }
+
+    /// The main command was asked to end shortly before it did.
+    pub fn was_asked(&self, case: &Case) -> bool {
+        self.wrappers.first().is_some_and(|main| {
+            children::asked_ns(case, *main)
+                .is_some_and(|asked| case.ended_ns(*main).saturating_sub(asked) <= STOP_NS)
+        })
     }
 
     /// The link at which another code was made of one, the lowest, with the process that made it.

@@ -46,6 +46,9 @@ const FAILURES: &[&str] = &[
     "may not",
 ];
 
+/// Most lines of a failure that are taken for one message.
+const RUN: usize = 12;
+
 /// Lines before the telling one that belong to the same message.
 const CONTEXT: usize = 3;
 
@@ -73,10 +76,18 @@ impl<'a> Message<'a> {
                 .iter()
                 .rposition(|line| !line.starts_with([' ', '\t']) && has_any(line, words))
         };
-        speaks(MESSAGES)
+        let last = speaks(MESSAGES)
             .or_else(|| speaks(FAILURES))
             .or_else(|| speaks(&[""]))
-            .unwrap_or(lines.len().saturating_sub(1))
+            .unwrap_or(lines.len().saturating_sub(1));
+        // Of lines that follow each other the first says what it is, the others what came of it.
+        let failure = |line: &&&str| {
+            !line.starts_with([' ', '\t'])
+                && (has_any(line, MESSAGES) || has_any(line, FAILURES))
+                && !has_any(line, &["warn"])
+        };
+        let before = lines.get(..last).unwrap_or_default();
+        last - before.iter().rev().take_while(failure).take(RUN).count()
     }
 
     /// It speaks of a failure.
@@ -217,6 +228,15 @@ mod tests {
         assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
         assert_eq!(quoted("ready\nbye\n"), "bye");
         assert_eq!(quoted(" \n"), "");
+    }
+
+    #[test]
+    fn the_first_of_some_lines_says_what_it_is() {
+        let java = "Error: Could not find or load main class App\nCaused by: java.lang.ClassNotFoundException: App\n";
+        assert_eq!(quoted(java), "Error: Could not find or load main class App");
+        let npm = "npm error Missing script: \"serve\"\nnpm error\nnpm error To see a list, run:\n\
+                   npm error A complete log of this run can be found in: /x\n";
+        assert_eq!(quoted(npm), "npm error Missing script: \"serve\"");
     }
 
     #[test]

@@ -14,21 +14,13 @@ use crate::render;
 pub(super) const HANDLED: &str =
     "an error that it handled, before a reason that it did not write to stderr";
 
-/// A program that was asked to end does so within this time, or for another reason, nanoseconds.
-const STOP_NS: u64 = 60_000_000_000;
-
 /// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs.
 pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     let origin = chain.origin();
     let (exit, ended) = case.exit(origin)?;
     let code = ended.status.code.filter(|code| *code != 0)?;
     // What a program says when it was asked to end is no reason.
-    let asked = chain
-        .wrappers
-        .first()
-        .and_then(|main| children::asked_ns(case, *main))
-        .is_some_and(|asked| exit.time_ns.saturating_sub(asked) <= STOP_NS);
-    if chain.killed.is_some() || asked || is_explained(case, origin) {
+    if chain.killed.is_some() || chain.was_asked(case) || is_explained(case, origin) {
         return None;
     }
     let message = reason::quoted(case, origin);

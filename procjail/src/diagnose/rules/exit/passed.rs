@@ -53,7 +53,7 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     if let Some(passed) = &chain.killed {
         return (passed.how == Passing::Signal).then(|| {
             let child = case.name(passed.child);
-            base(format!(
+            let finding = base(format!(
                 "{code} is an exit code that {name} returned, not a signal to it: its child {child} was killed by \
                  {signal}{after}."
             ))
@@ -70,7 +70,8 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             .remedy(format!(
                 "Look at what ended {child}. A shell that runs one program should exec it, so that its status is the \
                  container's."
-            ))
+            ));
+            on_request(case, chain, finding)
         });
     }
     if own::is_explained(case, origin) {
@@ -82,16 +83,17 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             && taken.disposition == Disposition::Handler
     });
     if let Some((event, _)) = took {
+        // That it ended on request is the story of the run.
         return Some(
             base(format!(
-                "{code} is an exit code that {name} returned after its handler took {signal}{after}: it ended on \
-                 request, and reports the signal by its code as the JVM does."
+                "{code} is an exit code that {name} returned after its handler took {signal}{after}: programs such as \
+                 the JVM report the signal that they ended on by their code."
             ))
             .shown_by(event, format!("its handler took {signal}"))
             .remedy(format!(
-                "Nothing is wrong with the program: tell the supervisor that {code} is a clean end \
-                 (SuccessExitStatus={code} for systemd)."
-            )),
+                "Tell the supervisor that {code} is a clean end (SuccessExitStatus={code} for systemd)."
+            ))
+            .note(),
         );
     }
     let alone = case.passed_on(origin).is_none();
@@ -102,6 +104,14 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         ))
         .remedy("Look up the code in the program's own documentation: it is not the kernel's.")
     })
+}
+
+/// What a program returns that was asked to end is a note: that it ended on request is the story of the run.
+fn on_request(case: &Case, chain: &Chain<'_>, finding: Finding) -> Finding {
+    match chain.was_asked(case) {
+        true => finding.note(),
+        false => finding,
+    }
 }
 
 /// A child ended badly, and the one that waited for it returned another code.
@@ -167,8 +177,7 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         return Some(finding.remedy("Look at why it killed its child: that is its own decision."));
     }
     let signal = status.signal.is_some();
-    Some(
-        finding
+    let finding = finding
             .cause(
                 match passed.between {
                     0 => format!("The end of its child made {name} give up; its code says nothing of what happened."),
@@ -190,8 +199,11 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             .remedy(
                 "Look at the child's end for the reason. To see it at once, have the wrapper pass the status on (exec \
                  the program, or return 128 and the signal's number; set -o pipefail for pipelines).",
-            ),
-    )
+            );
+    Some(match case.is_grave(passed.child) {
+        true => finding,
+        false => on_request(case, chain, finding),
+    })
 }
 
 /// What became of the code above that wrapper.

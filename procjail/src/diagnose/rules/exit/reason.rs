@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::message::Message;
-use crate::diagnose::errno::{self, Weight};
+use crate::diagnose::errno::{self, Refusal, Weight};
 use crate::diagnose::{Case, Confidence, ProcessId};
 use crate::event::{Event, FailedCall, Syscall};
 use crate::render;
@@ -59,11 +59,7 @@ pub(in crate::diagnose::rules) fn words(case: &Case, call: &FailedCall) -> Strin
             format!(" to {}", render::escape(address))
         }
         (Some(address), _) => format!(" {}", render::escape(address)),
-        // The root of a file system has no name of its own.
-        (None, Some(path)) => format!(
-            " {}",
-            render::escape(path.strip_prefix("//").unwrap_or(path))
-        ),
+        (None, Some(path)) => format!(" {}", render::escape(path)),
         (None, None) => String::new(),
     };
     format!(
@@ -180,7 +176,10 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
             // The message speaks of another error, or the program had other things to do.
             (Named::Nothing, Weight::Heavy) if silent && !went_on && call.before_ns <= NEAR_NS => {
                 Some(
-                    match last && message.is_none() && call.before_ns <= AT_ONCE_NS {
+                    match last
+                        && call.before_ns <= AT_ONCE_NS
+                        && (message.is_none() || is_limit(call))
+                    {
                         true => Confidence::Likely,
                         false => Confidence::ConsistentWith,
                     },
@@ -212,6 +211,11 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
         last &= weight < Weight::Heavy;
     }
     best.map(|(_, reason)| reason)
+}
+
+/// Programs have words of their own for a limit that they came to: `database or disk is full`.
+fn is_limit(call: &FailedCall) -> bool {
+    errno::refusal(call) != Refusal::Other
 }
 
 fn named(message: Option<Message<'_>>, call: &FailedCall) -> Named {

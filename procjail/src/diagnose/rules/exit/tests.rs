@@ -340,7 +340,7 @@ fn what_every_program_looks_for_is_no_reason() {
     assert_eq!(confidence, Confidence::Proven);
     assert_eq!(
         story,
-        "app (PID 1) exited with 4 after 11 ms; no signal was sent to it."
+        "app (PID 1) exited with 4 after 11 ms. No signal was sent to it."
     );
 }
 
@@ -431,6 +431,37 @@ fn what_failed_before_the_program_was_executed_is_not_its_own() {
     );
     scene.exec(11, inside(1, "app"), &["/bin/late"]);
     assert!(!has(&scene, "exit-own-code"));
+}
+
+#[test]
+fn what_a_program_says_when_it_was_asked_to_end_is_no_reason() {
+    let mut scene = failing(vec![], "Exiting normally, received signal 15: error 0.\n");
+    let mut signal = sent(libc::SIGTERM, &inside(1, "app"));
+    signal.result = SignalResult::Ignored;
+    scene.send(5, launcher(), signal.clone());
+    assert!(
+        has(&scene, "exit-own-code"),
+        "what is ignored asks for nothing"
+    );
+    signal.result = SignalResult::Delivered;
+    scene.send(6, launcher(), signal);
+    assert!(!has(&scene, "exit-own-code"));
+}
+
+#[test]
+fn a_child_that_was_never_collected_may_be_the_reason_too() {
+    let (git, index) = (inside(1, "git"), inside(2, "index-pack"));
+    let mut scene = Scene::new(&["/bin/git"]);
+    let full = failed_call("write", libc::ENOSPC, Some("pack/tmp"), &[3]);
+    scene
+        .fork(1, &git, &index)
+        .exit_to(50, &index, &git, 128 << 8)
+        .failed_calls(50, &index, vec![full])
+        .end(51, &git, 128 << 8)
+        .stderr(51, &git, "fatal: invalid index-pack output\n");
+    let found = scene.verdict("enospc");
+    assert_eq!(found.pids.len(), 2);
+    assert_eq!(scene.ids(), ["enospc"]);
 }
 
 #[test]

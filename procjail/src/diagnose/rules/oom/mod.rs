@@ -23,8 +23,6 @@ use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
 use kill::{Kill, Limit};
 use makeup::Makeup;
 
-pub(super) use kill::ended;
-
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {

@@ -46,9 +46,9 @@ fn signals(case: &Case, main: ProcessId, end_ns: u64) -> String {
     }
     let children = !case.process(main).children.is_empty();
     match (case.received(main).next().is_some(), children) {
-        (true, _) => "; no signal had asked it to end".to_owned(),
-        (false, true) => "; no signal was sent to it but SIGCHLD".to_owned(),
-        (false, false) => "; no signal was sent to it".to_owned(),
+        (true, _) => ". No signal had asked it to end".to_owned(),
+        (false, true) => ". No signal was sent to it but SIGCHLD".to_owned(),
+        (false, false) => ". No signal was sent to it".to_owned(),
     }
 }
 
