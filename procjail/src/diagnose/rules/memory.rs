@@ -248,9 +248,9 @@ fn thrashing(case: &Case) -> Vec<Finding> {
             render::duration(over)
         )
     });
-    let remedy = match case.header.host.cgroup_mode.as_str() {
-        "v2" => "Give it more memory (--memory), or protect what it needs (memory.low).",
-        _ => "Give it more memory (--memory), or have it read less at a time.",
+    let remedy = match !case.cgroup_v1() {
+        true => "Give it more memory (--memory), or protect what it needs (memory.low).",
+        false => "Give it more memory (--memory), or have it read less at a time.",
     };
     vec![
         Finding::new(format!(

@@ -126,11 +126,11 @@ fn invisible(look: &Look<'_>, pid1: ProcessId) -> Option<Finding> {
             .proven()
             .remedy(format!(
                 "Let PID 1 end, or alert, when a worker dies{}. Watch the growth of oom_kill in {}.",
-                match look.v2() {
+                match !case.cgroup_v1() {
                     true => "; or set memory.oom.group (--oom-group), so that all die together",
                     false => "",
                 },
-                look.counter_file()
+                case.oom_kill_file()
             )),
         ),
     )
@@ -199,21 +199,41 @@ fn other_reason<'a>(
             )
         });
     stopped.or_else(|| {
-        // The code of another child, which ended for a reason of its own: the chain has none of the kill.
-        exit.status.code.filter(|code| *code != 0)?;
-        let passed = case.passed_on(pid1)?;
-        let (event, status) = case.exit(passed.child)?;
-        (event.seq > kill.event.seq && Some(passed.child) != kill.victim).then(|| {
-            (
-                event,
-                format!(
-                    "{} {} before, and {} {}",
-                    case.name(passed.child),
-                    ended(&status.status),
-                    case.name(pid1),
-                    ended(&exit.status)
-                ),
-            )
-        })
+        let (child, event) = other_child(case, pid1, kill)?;
+        let (_, status) = case.exit(child)?;
+        Some((
+            event,
+            format!(
+                "{} {} before, and {} {}",
+                case.name(child),
+                ended(&status.status),
+                case.name(pid1),
+                ended(&exit.status)
+            ),
+        ))
     })
+}
+
+/// The child whose bad end PID 1's exit code stems from, which ended after the kill for a reason of its own.
+fn other_child<'a>(
+    case: &'a Case,
+    pid1: ProcessId,
+    kill: &Kill<'_>,
+) -> Option<(ProcessId, &'a Event)> {
+    let child = case.passed_on(pid1)?.child;
+    let (event, _) = case.exit(child)?;
+    let (event_seq, kill_seq) = (event.seq, kill.event.seq);
+    (event_seq > kill_seq && case.process(child).oom_kill.is_none()).then_some((child, event))
+}
+
+/// PID 1 failed because of another child, not because of a kill.
+pub(super) fn failed_otherwise(look: &Look<'_>) -> bool {
+    let case = look.case;
+    let (Some(pid1), Some(last)) = (case.pid1(), look.kills.last()) else {
+        return false;
+    };
+    !look.kills.iter().any(|kill| kill.victim == Some(pid1))
+        && case.stop_request().is_none()
+        && other_child(case, pid1, last).is_some()
+        && !Chain::of(case, &look.kills).has(pid1)
 }

@@ -10,7 +10,11 @@ use crate::render;
 /// A parent that ends badly this soon after it collected a victim is taken to end because of it, nanoseconds;
 /// later only if it began nothing new.
 const SOON_NS: u64 = 10_000_000_000;
-/// The same where nobody collected the victim.
+/// A child that lives this long is no clean-up, nanoseconds.
+const WORK_NS: u64 = 500_000_000;
+/// Kills whose consequences are looked for, the last ones: more are restarts.
+const KILLS: usize = 256;
+/// As soon as that where nobody collected the victim, nanoseconds.
 const UNCOLLECTED_NS: u64 = 2_000_000_000;
 /// A jail in which nothing begins or ends for so long is idle, nanoseconds.
 const IDLE_NS: u64 = 2_000_000_000;
@@ -42,7 +46,10 @@ pub struct Chain<'a> {
 impl<'a> Chain<'a> {
     /// That of these kills.
     pub fn of(case: &'a Case, kills: &[Kill<'_>]) -> Self {
-        let victims: Vec<ProcessId> = kills.iter().filter_map(|kill| kill.victim).collect();
+        let last = kills
+            .get(kills.len().saturating_sub(KILLS)..)
+            .unwrap_or_default();
+        let victims: Vec<ProcessId> = last.iter().filter_map(|kill| kill.victim).collect();
         let mut known: HashSet<ProcessId> = victims.iter().copied().collect();
         let mut next = victims;
         let mut chain = Self {
@@ -129,17 +136,47 @@ fn link<'a>(case: &'a Case, child: ProcessId, known: &HashSet<ProcessId>) -> Opt
         return None;
     }
     let age_ns = exit.time_ns.saturating_sub(learnt.time_ns);
-    let went_on = case
-        .process(id)
-        .children
-        .iter()
-        .any(|other| case.born_ns(*other) > learnt.time_ns);
     let soon = match reap {
-        Some(_) => age_ns <= SOON_NS || !went_on,
+        Some(_) => match went_on(case, id, child, learnt, exit) {
+            GoingOn::No => true,
+            GoingOn::Started => age_ns <= SOON_NS,
+            GoingOn::Succeeded => false,
+        },
         None => age_ns <= UNCOLLECTED_NS,
     };
     (soon && !ended_otherwise(case, id, learnt) && !blames_another(case, id, child, known))
         .then_some(Link { id, learnt, exit })
+}
+
+/// What a process did after a child's death.
+enum GoingOn {
+    /// It started nothing.
+    No,
+    /// It started something, such as a clean-up or another one of the same.
+    Started,
+    /// It did other work, and with success.
+    Succeeded,
+}
+
+fn went_on(case: &Case, id: ProcessId, child: ProcessId, learnt: &Event, exit: &Event) -> GoingOn {
+    let program = &case.process(child).task.comm;
+    let mut going_on = GoingOn::No;
+    for other in &case.process(id).children {
+        let born_ns = case.born_ns(*other);
+        if born_ns <= learnt.time_ns || born_ns >= exit.time_ns {
+            continue;
+        }
+        going_on = GoingOn::Started;
+        let worked = case.exit(*other).is_some_and(|(end, ended)| {
+            end.seq < exit.seq
+                && !is_bad(&ended.status)
+                && end.time_ns.saturating_sub(born_ns) >= WORK_NS
+        });
+        if worked && case.process(*other).task.comm != *program {
+            return GoingOn::Succeeded;
+        }
+    }
+    going_on
 }
 
 /// Somebody else, or a fault of its own, ended the process after it had learnt of the death.

@@ -61,7 +61,7 @@ fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Opt
 /// What `sock` counts: TCP's and UDP's. On v1 it is not charged to the limit of memory.
 fn sockets(case: &Case, makeup: &Makeup<'_>) -> Option<Finding> {
     let bytes = makeup.kinds.sock;
-    if makeup.percent(bytes) < MOST || case.header.host.cgroup_mode != "v2" {
+    if makeup.percent(bytes) < MOST || case.cgroup_v1() {
         return None;
     }
     Some(
@@ -110,9 +110,9 @@ fn other(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Tagged> {
     let split = match largest {
         _ if known == 0 => format!(
             " {} does not tell page tables, stacks, slab, pipes and socket buffers apart.",
-            match case.header.host.cgroup_mode.as_str() {
-                "v2" => "This kernel",
-                _ => "cgroup v1",
+            match case.cgroup_v1() {
+                false => "This kernel",
+                true => "cgroup v1",
             }
         ),
         Some((what, bytes)) => format!(" Most of that was {what} ({}).", render::bytes(*bytes)),

@@ -8,6 +8,9 @@ use crate::render;
 /// How far the kernel log's report may lie from the kill's own event, nanoseconds: it is read by a
 /// process, but stamped by the kernel.
 const LOG_WINDOW_NS: u64 = 2_000_000_000;
+/// Kills that follow each other this closely are of one limit, nanoseconds.
+const SERIES_NS: u64 = 2_000_000_000;
+
 /// Whose limit was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -44,7 +47,8 @@ pub fn kills(case: &Case) -> Vec<Kill<'_>> {
             _ => None,
         })
         .collect();
-    case.oom_kills()
+    let mut kills: Vec<Kill<'_>> = case
+        .oom_kills()
         .map(|(event, oom)| {
             // The log may come late, and the same PID hardly dies twice in two seconds.
             let log = logs.iter().copied().find(|(log, told)| {
@@ -61,7 +65,28 @@ pub fn kills(case: &Case) -> Vec<Kill<'_>> {
                 certain,
             }
         })
-        .collect()
+        .collect();
+    adopt(&mut kills);
+    kills
+}
+
+/// Kills one after another: where a victim has just made room, no group is at its limit by the time of the next one's
+/// event. The limit is most likely that of the last kill.
+fn adopt(kills: &mut [Kill<'_>]) {
+    let mut last: Option<(u64, Limit)> = None;
+    for kill in kills {
+        let here = kill.event.time_ns;
+        match (kill.limit, last) {
+            (Limit::Machine, Some((at_ns, limit)))
+                if !kill.certain && here.saturating_sub(at_ns) <= SERIES_NS =>
+            {
+                kill.limit = limit;
+                last = Some((here, limit));
+            }
+            (Limit::Own(_) | Limit::Above(_), _) => last = Some((here, kill.limit)),
+            _ => {}
+        }
+    }
 }
 
 /// Level of the chain that is the jail's own cgroup; `None` if it has none with the memory controller.

@@ -175,7 +175,7 @@ fn what_it_was(case: &Case, group: &[Kill<'_>], makeup: Option<&Makeup<'_>>) -> 
     }
     sentences.extend(makeup.who_had_it(case, first));
     let purpose = Purpose::of(first.oom);
-    if let Some(doing) = purpose.doing().filter(|_| purpose != Purpose::Anonymous) {
+    if let Some(doing) = purpose.doing().filter(|_| purpose.is_of(kind)) {
         sentences.push(format!(
             "When it was hit, {} {doing}.",
             case.task_name(&first.event.task)
@@ -301,37 +301,48 @@ fn global(look: &Look<'_>) -> Option<Finding> {
         },
     );
     let machine = match case.header.host.memory_bytes {
-        0 => "the machine's memory was".to_owned(),
-        bytes => format!("the machine's {} was", render::bytes(bytes)),
+        0 => "the machine's memory".to_owned(),
+        bytes => format!("the machine's {}", render::bytes(bytes)),
     };
+    let sure = group.iter().all(|kill| kill.certain);
     let chain = Chain::of(case, &group);
-    let mut sentences = vec![format!(
-        "{} because {machine} used up, not because of a limit: {jail}. The kernel takes the process \
-         with the highest score (memory, plus oom_score_adj, here {}).",
-        who_died(case, &group),
-        first.oom.oom_score_adj,
-    )];
+    let who = who_died(case, &group);
+    let mut sentences = vec![match sure {
+        true => format!("{who} because {machine} was used up, not because of a limit: {jail}."),
+        false => format!(
+            "{who}, and no group from its own up to the root was seen at its limit: {jail}."
+        ),
+    }];
+    sentences.push(format!(
+        "The kernel takes the process with the highest score (memory, plus oom_score_adj, here {}).",
+        first.oom.oom_score_adj
+    ));
     sentences.extend(chain.sentence(case));
     let finding = shown(case, &group, &chain, Finding::new(sentences.join(" ")));
     // Every group that could have been hit counts it, were it one.
     let counted = case.counter_growth(0, "memory.events:oom");
-    let confidence = match (group.iter().all(|kill| kill.certain), counted) {
-        (true, _) => Confidence::Proven,
-        (false, Some(0)) => Confidence::Likely,
-        (false, _) => Confidence::ConsistentWith,
-    };
-    Some(
-        finding
-            .confidence(confidence)
-            .not(
-                "a memory limit",
-                "no group from the victim's own up to the root was at its limit",
+    let finding = finding
+        .proven()
+        .not(
+            "a memory limit",
+            "no group from the victim's own up to the root was at its limit",
+        )
+        .remedy(
+            "Give the machine's programs memory limits that fit together, or the machine more memory; a lower \
+             oom_score_adj only makes another process die.",
+        );
+    Some(match sure {
+        true => finding,
+        false => finding
+            .cause(
+                format!("{} was used up.", capital(&machine)),
+                match counted {
+                    Some(0) => Confidence::Likely,
+                    _ => Confidence::ConsistentWith,
+                },
             )
-            .remedy(
-                "Give the machine's programs memory limits that fit together, or the machine more \
-                 memory; a lower oom_score_adj only makes another process die.",
-            ),
-    )
+            .or("a limit that was hit and had room again a moment later"),
+    })
 }
 
 fn nodes(look: &Look<'_>) -> Option<Finding> {
@@ -360,4 +371,13 @@ fn nodes(look: &Look<'_>) -> Option<Finding> {
                 "Allow more nodes (cpuset.mems), bind less strictly (numactl --preferred), or move the jail.",
             ),
     )
+}
+
+/// With a capital letter, for the start of a sentence.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
 }

@@ -157,7 +157,7 @@ impl Makeup<'_> {
             })
             .collect();
         if holders.len() > NAMED {
-            named.push(format!("{} more processes", holders.len() - NAMED));
+            named.push(format!("{} more", holders.len() - NAMED));
         }
         let last = named.pop()?;
         let all = match named.is_empty() {
@@ -278,6 +278,21 @@ impl Purpose {
             .map_or(Self::Unknown, |(purpose, _)| *purpose)
     }
 
+    /// It is one for memory of that kind.
+    pub fn is_of(self, kind: &str) -> bool {
+        match self {
+            Self::CopyOnWrite => kind == ANON,
+            Self::TmpfsWrite | Self::SharedMemory => kind == SHMEM,
+            Self::File => kind == FILE,
+            Self::PageTable | Self::Pipe | Self::UnixSocket | Self::Task | Self::Object => {
+                kind == KERNEL
+            }
+            Self::Tcp => kind == SOCK,
+            // Says no more than the kind.
+            Self::Anonymous | Self::Unknown => false,
+        }
+    }
+
     /// What the trigger was doing, for a sentence after its name.
     pub fn doing(self) -> Option<&'static str> {
         Some(match self {
@@ -288,7 +303,7 @@ impl Purpose {
             }
             Self::TmpfsWrite => "was writing to a file in tmpfs",
             Self::SharedMemory => "was touching shared memory or a mapped file in tmpfs",
-            Self::File => "was reading or writing a file",
+            Self::File => "needed a page for a file",
             Self::PageTable => "needed a page table",
             Self::Pipe => "was writing to a pipe",
             Self::UnixSocket => "was sending to a Unix socket",

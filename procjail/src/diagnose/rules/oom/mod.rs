@@ -38,7 +38,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-global",
             about: "an OOM kill because the machine had no memory left",
-            alternatives: &[],
+            alternatives: &["a limit that was hit and had room again a moment later"],
         },
         Rule {
             id: "oom-cpuset-mempolicy",
@@ -180,19 +180,6 @@ impl<'a> Look<'a> {
             kills,
         }
     }
-
-    /// The memory controller is that of cgroup v2.
-    fn v2(&self) -> bool {
-        self.case.header.host.cgroup_mode == "v2"
-    }
-
-    /// The file that counts OOM kills.
-    fn counter_file(&self) -> &'static str {
-        match self.v2() {
-            true => "memory.events",
-            false => "memory.oom_control",
-        }
-    }
 }
 
 /// Findings whose remedy is that of the kill too, the more telling first.
@@ -221,6 +208,10 @@ fn analyse(case: &Case) -> Vec<Tagged> {
         Some(finding.remedy.clone())
     });
     found.extend(aftermath::analyse(&look));
-    found.extend(limit::analyse(&look, remedy));
+    let kills = limit::analyse(&look, remedy);
+    match aftermath::failed_otherwise(&look) {
+        true => found.extend(kills.into_iter().map(|(id, one)| (id, one.note()))),
+        false => found.extend(kills),
+    }
     found
 }

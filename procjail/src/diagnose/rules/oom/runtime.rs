@@ -4,6 +4,7 @@
 use super::Look;
 use super::ceiling::{Bound, Ceiling, ceiling, explicit};
 use super::kill::{Kill, Limit, ended, own, percent};
+use super::limit::capital;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
 use crate::event::Event;
 use crate::render;
@@ -151,14 +152,6 @@ fn grew(
         beside => finding.or(format!("memory that this does not bound: {beside}")),
     };
     finding.remedy(ceiling.advice(limit))
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
-    }
 }
 
 /// The arguments that a process was started with.

@@ -376,7 +376,7 @@ fn swap(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
     let level = kill.level()?;
     let limit = level.swap_limit_bytes?;
     // v1 counts memory and swap together, v2 swap alone.
-    let together = case.header.host.cgroup_mode != "v2";
+    let together = case.cgroup_v1();
     let (used, may) = match together {
         true => (
             level.swap_usage_bytes.saturating_sub(level.usage_bytes),

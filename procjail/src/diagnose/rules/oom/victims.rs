@@ -1,5 +1,6 @@
 //! Who died for it: one or many, once or again and again.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::Look;
@@ -58,7 +59,7 @@ fn group(look: &Look<'_>) -> Vec<Finding> {
         .next();
     let known = set || counted || logged.is_some();
     // v1 has no such setting.
-    if !known && !look.v2() {
+    if !known && case.cgroup_v1() {
         return Vec::new();
     }
     let window = if known { 100 * AT_ONCE_NS } else { AT_ONCE_NS };
@@ -245,21 +246,44 @@ fn again(look: &Look<'_>) -> Vec<Finding> {
             list.push((kill, kill.event.time_ns.saturating_sub(born)));
         }
     }
+    let mut loops: Vec<_> = runs
+        .into_iter()
+        .filter(|(_, list)| list.len() >= RUNS)
+        .collect();
+    loops.sort_by_key(|(_, list)| {
+        (
+            Reverse(list.len()),
+            list.first().map(|(kill, _)| kill.event.seq),
+        )
+    });
     let mut found: Vec<Finding> = Vec::new();
-    for ((creator, program), list) in &runs {
+    let mut told: Vec<&str> = Vec::new();
+    for ((creator, program), list) in &loops {
         let (Some((first, _)), Some((last, _))) = (list.first(), list.last()) else {
             continue;
         };
-        if list.len() < RUNS {
+        // One finding for a program that several processes start.
+        if told.contains(program) {
             continue;
         }
+        told.push(program);
+        let others = loops
+            .iter()
+            .filter(|((_, other), _)| other == program)
+            .count()
+            - 1;
+        let others = match others {
+            0 => String::new(),
+            1 => " Another process did the same with it.".to_owned(),
+            count => format!(" {count} other processes did the same with it."),
+        };
         let times: Vec<u64> = list.iter().map(|(_, lived)| *lived).collect();
         let memory: Vec<u64> = list.iter().map(|(kill, _)| own(&kill.oom.memory)).collect();
         let alike = spread(&memory) <= 2.0;
         let parent = case.name(*creator);
         let mut finding = Finding::new(format!(
             "{parent} started {} {} times within {}, each time after the one before had been OOM-killed: they \
-             lived {} and held {} (the median).",
+             lived {} and held {} (the median).{others}",
             render::escape(program),
             list.len(),
             render::duration(last.event.time_ns.saturating_sub(first.event.time_ns)),

@@ -92,7 +92,27 @@ fn the_code_of_another_child_is_not_the_kills() {
         "{}",
         found.fact
     );
-    assert_ne!(first(&scene), "oom-own-limit");
+    assert_ne!(first(&scene), "oom-own-limit", "{:#?}", scene.ids());
+}
+
+#[test]
+fn a_shell_that_went_on_with_other_work_ended_for_another_reason() {
+    let mut scene = Scene::new(&["sh"]);
+    let (shell, other) = (inside(1, "sh"), inside(4, "build"));
+    scene
+        .fork(10, &shell, worker())
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &shell, libc::SIGKILL)
+        .reap(1006, &shell, worker())
+        .fork(1010, &shell, &other)
+        .exit_to(2500, &other, &shell, 0)
+        .reap(2501, &shell, &other)
+        .end(2502, &shell, 7 << 8);
+    assert!(!scene.verdict("oom-own-limit").pids.contains(&shell.pid));
 }
 
 #[test]

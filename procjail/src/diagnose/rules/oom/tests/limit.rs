@@ -88,6 +88,21 @@ fn two_full_levels_are_told_apart_by_the_kernel_log_alone() {
 }
 
 #[test]
+fn a_limit_that_has_room_again_is_not_the_machines() {
+    let roomy = || chain((mib(40), Some(mib(64))), (mib(70), None), None);
+    let mut scene = scene(kill(app(), mib(60), full()));
+    let next = inside(2, "next");
+    scene.at(
+        5100,
+        next.clone(),
+        What::OomKill(kill(next, mib(30), roomy())),
+    );
+    scene.expect_no("oom-global");
+    let (_, verdict) = scene.expect("oom-own-limit");
+    assert!(verdict.contains("2 processes"), "{verdict}");
+}
+
+#[test]
 fn a_full_machine_is_no_limit() {
     let roomy = || chain((mib(20), Some(mib(64))), (mib(70), None), None);
     let mut scene = scene(kill(app(), mib(19), roomy()));
