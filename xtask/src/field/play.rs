@@ -112,7 +112,8 @@ impl Stage {
             fs::write(&path, text)?;
             fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         }
-        let jail = format!("field-{}", case.name);
+        // Two may play at a time.
+        let jail = format!("field-{}-{}", case.name, std::process::id());
         let played = self.perform(case, &jail);
         let mut undone = Ok(());
         for line in &case.undo {
