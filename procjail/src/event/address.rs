@@ -59,7 +59,7 @@ mod tests {
     fn what_is_no_address_is_none() {
         assert_eq!(address(&[]), None);
         assert_eq!(of(libc::AF_INET, &[0, 80, 127]), None);
-        assert_eq!(of(libc::AF_INET6, &[0; 25]), None);
+        assert_eq!(of(libc::AF_INET6, &[0; 21]), None);
         assert_eq!(of(libc::AF_NETLINK, &[0; 10]), None);
     }
 }

@@ -329,25 +329,22 @@ fn the_stop_window_lies_in_the_run_and_an_ignored_signal_ends_at_its_target() {
         name.is_some_and(|name| name.starts_with("jail "))
     });
     let phases = trace.slices(jail.and_then(|track| track.uuid).expect("a track"));
-    let phases: Vec<(&str, u64, usize)> = phases
+    let depths: Vec<(&str, usize)> = phases
         .iter()
-        .map(|(name, ns, depth)| {
-            (
-                name.split(':').next().unwrap_or(name),
-                ns / 1_000_000,
-                *depth,
-            )
-        })
+        .map(|(name, _, depth)| (name.split(':').next().unwrap_or(name), *depth))
         .collect();
     assert_eq!(
-        phases,
+        depths,
         [
-            ("set-up", 55, 1),
-            ("run", 660, 1),
-            ("stop window", 601, 2),
-            ("teardown", 4, 1)
+            ("set-up", 1),
+            ("run", 1),
+            ("stop window", 2),
+            ("teardown", 1)
         ]
     );
+    // How long the others took is the recording machine's.
+    let (run_ns, window_ns) = (phases[1].1, phases[2].1);
+    assert!((600_000_000..run_ns).contains(&window_ns), "{phases:?}");
     let steps = trace.slices(trace.track("teardown steps"));
     let steps: Vec<&str> = steps.iter().map(|(step, ..)| &**step).collect();
     assert_eq!(
