@@ -193,6 +193,18 @@ offsets! {
     file_mount,
     /// `file.f_path.dentry`.
     file_dentry,
+    /// `file.private_data`.
+    file_private,
+    /// `socket.sk`.
+    socket_sock,
+    /// `sock_common.skc_family`.
+    sock_family,
+    /// `sock_common.skc_dport`.
+    sock_port,
+    /// `sock_common.skc_daddr`.
+    sock_address,
+    /// `sock_common.skc_v6_daddr`.
+    sock_address6,
     /// `dentry.d_parent`, with `d_name` behind it.
     dentry_parent,
     /// `dentry.d_sb`.
@@ -236,7 +248,7 @@ pub const SYSCALL_NUMBERS: usize = 512;
 
 /// Values of [`SyscallTable::class`].
 pub mod syscall_class {
-    /// Only its errors are looked at, as those of all up to [`SETRLIMIT`].
+    /// Only its errors are looked at, as those of all up to [`GETSOCKOPT`].
     pub const NONE: u8 = 0;
     /// write(2), or another call that begins with a descriptor, an address and a length.
     pub const WRITE: u8 = 1;
@@ -246,20 +258,22 @@ pub mod syscall_class {
     pub const PRLIMIT: u8 = 3;
     /// setrlimit(2).
     pub const SETRLIMIT: u8 = 4;
+    /// getsockopt(2), which fetches what became of a connection.
+    pub const GETSOCKOPT: u8 = 5;
     /// execve(2).
-    pub const EXECVE: u8 = 5;
+    pub const EXECVE: u8 = 6;
     /// execveat(2).
-    pub const EXECVEAT: u8 = 6;
+    pub const EXECVEAT: u8 = 7;
     /// wait4(2).
-    pub const WAIT4: u8 = 7;
+    pub const WAIT4: u8 = 8;
     /// waitid(2).
-    pub const WAITID: u8 = 8;
+    pub const WAITID: u8 = 9;
     /// exit(2), which never returns.
-    pub const EXIT: u8 = 9;
+    pub const EXIT: u8 = 10;
     /// exit_group(2), likewise.
-    pub const EXIT_GROUP: u8 = 10;
+    pub const EXIT_GROUP: u8 = 11;
     /// First of the calls of [`mount_call`](crate::mount_call), which follow in its order.
-    pub const MOUNTS: u8 = 11;
+    pub const MOUNTS: u8 = 12;
 }
 
 /// Values of [`SyscallTable::failure`].
@@ -283,6 +297,8 @@ pub mod call_failure {
     pub const SEND_TO: u8 = 8;
     /// The same; the one in the `struct msghdr` that is the second argument.
     pub const MESSAGE: u8 = 9;
+    /// The same; the Internet address that the socket is or was to be connected to.
+    pub const PEER: u8 = 10;
 }
 
 /// Which system calls the programs look at, by number on this architecture.

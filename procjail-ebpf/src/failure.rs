@@ -141,6 +141,8 @@ fn try_note(regs: u64, number: u32, how: u8, result: i64) -> Result<(), Skip> {
         (*call).time_again_ns = now;
         if task::is_compat(task) {
             (*call).number = UNKNOWN_CALL;
+        } else if how == call_failure::PEER {
+            peer(call, task);
         } else if how >= call_failure::ADDRESS {
             address(call, regs, how);
         } else if how >= call_failure::PATH {
@@ -230,6 +232,53 @@ unsafe fn address(call: *mut FailedCall, regs: u64, how: u8) -> i32 {
     0
 }
 
+/// The open file of a descriptor, or anything if there is none: what lies there is checked by its use.
+#[inline(always)]
+fn file_of(task: u64, descriptor: u64) -> u64 {
+    let files: u64 = read::kernel(task, offset!(task_files));
+    let table: u64 = read::kernel(files, offset!(files_fdt));
+    let array: u64 = read::kernel(table, offset!(fdtable_fd));
+    read::kernel(array.wrapping_add((descriptor & 0xffff_ffff) * 8), 0)
+}
+
+/// Writes the address that a descriptor's socket is or was to be connected to, as a `struct sockaddr`.
+///
+/// # Safety
+///
+/// `call` is valid for writing.
+#[unsafe(export_name = "note_peer")]
+#[inline(never)]
+unsafe fn peer(call: *mut FailedCall, task: u64) -> i32 {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    if !present(offset!(task_files)) || !present(offset!(sock_address6)) {
+        return 0;
+    }
+    // SAFETY: the caller vouches for `call`; what is written lies in the array's first 32 bytes.
+    unsafe {
+        let socket: u64 = read::kernel(file_of(task, (*call).args[0]), offset!(file_private));
+        let sock: u64 = read::kernel(socket, offset!(socket_sock));
+        let family: u16 = read::kernel(sock, offset!(sock_family));
+        let port: u16 = read::kernel(sock, offset!(sock_port));
+        let to = (&raw mut (*call).text).cast::<u8>();
+        read::zero::<4>(to.cast());
+        to.cast::<u16>().write(family);
+        to.add(2).cast::<u16>().write(port);
+        if family == AF_INET {
+            let address: u32 = read::kernel(sock, offset!(sock_address));
+            to.add(4).cast::<u32>().write(address);
+            (*call).text_len = 16;
+            (*call).text_kind = failed_text::ADDRESS;
+        } else if family == AF_INET6 {
+            let address = sock.wrapping_add(u64::from(offset!(sock_address6)));
+            bpf_probe_read_kernel(to.add(8).cast(), 16, address as *const _);
+            (*call).text_len = 28;
+            (*call).text_kind = failed_text::ADDRESS;
+        }
+    }
+    0
+}
+
 /// Writes the name of a descriptor's file, after that of its directory and a slash, and the type of its file
 /// system. The names are the file system's own, whatever the program called them.
 ///
@@ -246,11 +295,7 @@ unsafe fn file(call: *mut FailedCall, task: u64) -> i32 {
     }
     // SAFETY: the caller vouches for `call`.
     let descriptor = unsafe { (*call).args[0] };
-    let files: u64 = read::kernel(task, offset!(task_files));
-    let table: u64 = read::kernel(files, offset!(files_fdt));
-    let array: u64 = read::kernel(table, offset!(fdtable_fd));
-    // The call's number of a descriptor is checked by what lies there.
-    let file: u64 = read::kernel(array.wrapping_add((descriptor & 0xffff_ffff) * 8), 0);
+    let file = file_of(task, descriptor);
     let dentry: u64 = read::kernel(file, offset!(file_dentry));
     if dentry == 0 {
         return 0;

@@ -22,6 +22,8 @@ pub const BPF_NOEXIST: u64 = 1;
 pub unsafe trait Plain: Copy {}
 
 // SAFETY: an integer.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
 unsafe impl Plain for i32 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}

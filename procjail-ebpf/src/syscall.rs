@@ -9,8 +9,8 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use procjail_common::{
-    ExecFailed, LimitChanged, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, kind, mount_call,
-    mount_stage, scope_flags, syscall_class,
+    ExecFailed, LimitChanged, Mount, PATH_LEN, Reap, SYSCALL_NUMBERS, call_failure, kind,
+    mount_call, mount_stage, scope_flags, syscall_class,
 };
 
 use crate::{
@@ -103,11 +103,17 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
     let result: i64 = ctx.arg(1);
     let number: u32 = read::kernel(regs, offset!(regs_syscall));
     let class = class(u64::from(number));
+    let (mut result, mut how) = (result, None);
+    if class == syscall_class::GETSOCKOPT && result == 0 {
+        // A connection that was made in the background, and came to nothing.
+        result = -socket_error(regs);
+        how = Some(call_failure::PEER);
+    }
     // A wait for nobody: perhaps another took the child's status first.
     let no_child =
         result == -ECHILD && matches!(class, syscall_class::WAIT4 | syscall_class::WAITID);
     if no_child || class < syscall_class::EXECVE && failure::is_error(result) {
-        let how = entry(&raw const SYSCALLS.failure, u64::from(number));
+        let how = how.unwrap_or_else(|| entry(&raw const SYSCALLS.failure, u64::from(number)));
         if failure::is_kept(how, result) {
             failure::note(regs, number, how, result);
         }
@@ -149,6 +155,22 @@ fn try_exit(ctx: &RawTracePointContext) -> Result<(), Skip> {
             (*to).reserved = 0;
         }
     })
+}
+
+/// The error that getsockopt(SO_ERROR) has fetched; 0 for none, and for another option.
+#[inline(always)]
+fn socket_error(regs: u64) -> i64 {
+    const SOL_SOCKET: u32 = 1;
+    const SO_ERROR: u32 = 4;
+    // getsockopt(fd, level, name, value, length)
+    let level: u64 = read::kernel(regs, offset!(regs_arg1));
+    let name: u64 = read::kernel(regs, offset!(regs_arg2));
+    if (level as u32, name as u32) != (SOL_SOCKET, SO_ERROR) {
+        return 0;
+    }
+    let value: u64 = read::kernel(regs, offset!(regs_arg3));
+    let error: i32 = read::user(value);
+    i64::from(error)
 }
 
 #[inline(always)]

@@ -36,10 +36,7 @@ fn failed(call: &common::FailedCall, now: u64) -> FailedCall {
     let nofile = call.resource == libc::RLIMIT_NOFILE;
     let known = |value: u64| (nofile && value != u64::MAX).then_some(value);
     FailedCall {
-        syscall: match call.number {
-            UNKNOWN_CALL => Syscall::new(-1),
-            number => Syscall::new(number.into()),
-        },
+        syscall: syscall(call),
         error: Errno::new(call.errno),
         path,
         args: call.args.to_vec(),
@@ -53,6 +50,21 @@ fn failed(call: &common::FailedCall, now: u64) -> FailedCall {
         open_files: known(call.used),
         nofile_limit: known(call.limit),
     }
+}
+
+/// The call, or the one whose error it fetched: a connection that was made in the background.
+fn syscall(call: &common::FailedCall) -> Syscall {
+    const OF_CONNECT: [i32; 4] = [
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+        libc::ETIMEDOUT,
+    ];
+    Syscall::new(match i64::from(call.number) {
+        libc::SYS_getsockopt if OF_CONNECT.contains(&call.errno) => libc::SYS_connect,
+        _ if call.number == UNKNOWN_CALL => -1,
+        number => number,
+    })
 }
 
 /// The directory's and the file's name. A pipe or a socket has none, and the root of a file system is called
@@ -118,6 +130,24 @@ mod tests {
         let limits = (calls[2].open_files, calls[2].nofile_limit);
         assert_eq!(limits, (Some(64), Some(64)));
         assert_eq!((calls[1].open_files, calls[1].nofile_limit), (None, None));
+    }
+
+    #[test]
+    fn the_error_of_a_connection_in_the_background_is_that_of_connect() {
+        let mut failures = failed_calls(GATE_NS, 2);
+        for (call, errno) in failures
+            .calls
+            .iter_mut()
+            .zip([libc::ECONNREFUSED, libc::ENOPROTOOPT])
+        {
+            (call.number, call.errno) = (libc::SYS_getsockopt as u32, errno);
+        }
+        let names: Vec<_> = FailedCalls::from(&failures)
+            .calls
+            .into_iter()
+            .map(|call| call.syscall.name)
+            .collect();
+        assert_eq!(names, ["connect", "getsockopt"]);
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub fn table(mounts: bool) -> SyscallTable {
     let mut class = |number: libc::c_long, class: u8| {
         set(&mut table.class, usize::try_from(number).ok(), class);
     };
+    class(libc::SYS_getsockopt, syscall_class::GETSOCKOPT);
     class(libc::SYS_prlimit64, syscall_class::PRLIMIT);
     class(libc::SYS_setrlimit, syscall_class::SETRLIMIT);
     class(libc::SYS_execve, syscall_class::EXECVE);

@@ -105,6 +105,12 @@ impl Layout {
             fdtable_open: "fdtable"."open_fds";
             file_mount: "file"."f_path"."mnt";
             file_dentry: "file"."f_path"."dentry";
+            file_private: "file"."private_data";
+            socket_sock: "socket"."sk";
+            sock_family: "sock_common"."skc_family";
+            sock_port: "sock_common"."skc_dport";
+            sock_address: "sock_common"."skc_daddr";
+            sock_address6: "sock_common"."skc_v6_daddr";
             dentry_parent: "dentry"."d_parent";
             dentry_super_block: "dentry"."d_sb";
             super_block_type: "super_block"."s_type";

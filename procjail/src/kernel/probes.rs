@@ -214,7 +214,7 @@ pub const PROBES: &[Spec] = &[
             "regs_arg2",
             "regs_arg3",
         ],
-        provides: "who reaped whom, failed execs, results of mount calls, failed calls",
+        provides: "who reaped whom, failed execs, results of mount calls, failed calls, last words on standard error",
     },
     Spec {
         name: "sys_enter",

@@ -100,12 +100,16 @@ fn weighty_errors_are_told_with_what_they_are_about() {
             assert_eq!(full.path.as_deref(), Some("full"));
             assert_eq!(full.fs_type.as_deref(), Some("tmpfs"));
 
-            let [refused] = with_error(&trace, "ECONNREFUSED")[..] else {
+            let [refused, later] = with_error(&trace, "ECONNREFUSED")[..] else {
                 panic!("{}", trace.summary());
             };
             assert_eq!(
                 (refused.address.as_deref(), refused.repeats),
                 (Some("unix:@procjail-nobody"), 2)
+            );
+            assert_eq!(
+                (later.syscall.name.as_str(), later.address.as_deref()),
+                ("connect", Some("127.0.0.1:9"))
             );
 
             let [no_more] = with_error(&trace, "EMFILE")[..] else {

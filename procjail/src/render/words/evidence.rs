@@ -34,26 +34,34 @@ pub(super) fn sender(sender: &Sender, width: usize) -> Words {
     .detail(below)
 }
 
-/// The last line that a process wrote to its standard error.
-pub(super) fn stderr_tail(tail: &StderrTail) -> Words {
+/// The last line that a process wrote to its standard error, in about `width` columns.
+pub(super) fn stderr_tail(tail: &StderrTail, width: usize) -> Words {
     let last = tail.text.trim_end().lines().last().unwrap_or_default();
     let lines = tail.text.trim_end().lines().count() as u64;
-    let words = Words::new(
-        Tone::Dim,
-        format!("last on stderr: {}", escape(last.trim_end())),
-    );
+    let room = width.saturating_sub(40).max(40);
+    let text = escape(last.trim_end());
+    let text = match text.char_indices().nth(room) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    };
+    let words = Words::new(Tone::Plain, format!("last on stderr: {text}"));
     match lines {
         0 | 1 => words,
         lines => words.detail(plural(lines - 1, "line before it", "lines before it")),
     }
 }
 
-pub(super) fn limit_changed(limit: &LimitChanged) -> Words {
+pub(super) fn limit_changed(task: &Task, limit: &LimitChanged) -> Words {
     let value = |limit: Option<u64>| {
         limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
     };
+    let whose = match limit.target.pid {
+        0 => " of another process".to_owned(),
+        pid if pid == task.pid => String::new(),
+        _ => format!(" of {}", super::who(&limit.target)),
+    };
     let text = format!(
-        "limit {} set to {} (hard {})",
+        "limit {}{whose} set to {} (hard {})",
         escape(&limit.resource),
         value(limit.soft),
         value(limit.hard)
@@ -63,10 +71,8 @@ pub(super) fn limit_changed(limit: &LimitChanged) -> Words {
 
 pub(super) fn failed_calls(failed: &FailedCalls) -> Words {
     let call = |call: &FailedCall| {
-        let path = call
-            .path
-            .as_ref()
-            .map_or_else(String::new, |path| format!(" {}", escape(path)));
+        let on = call.path.as_ref().or(call.address.as_ref());
+        let path = on.map_or_else(String::new, |on| format!(" {}", escape(on)));
         format!(
             "{}{path}: {}",
             escape(&call.syscall.name),

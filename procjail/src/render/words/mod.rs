@@ -127,8 +127,8 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
         }
         What::Sender(who) => evidence::sender(who, width),
         What::FailedCalls(failed) => evidence::failed_calls(failed),
-        What::StderrTail(tail) => evidence::stderr_tail(tail),
-        What::LimitChanged(limit) => evidence::limit_changed(limit),
+        What::StderrTail(tail) => evidence::stderr_tail(tail, width),
+        What::LimitChanged(limit) => evidence::limit_changed(&event.task, limit),
         What::MemorySample(sample) => evidence::memory_sample(sample),
         What::Counters(counters) => evidence::counters(counters),
         What::Snapshot(snapshot) => evidence::snapshot(snapshot),

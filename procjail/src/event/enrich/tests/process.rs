@@ -302,3 +302,62 @@ fn an_argument_of_exit_is_told_if_it_was_what_ended_the_process() {
     assert_eq!(exit.argument, None, "by a call that it was not in");
     assert_eq!((exit.process_group, exit.session), (4131, 4131));
 }
+
+#[test]
+fn signal_sets_are_told_by_name_where_they_are_known() {
+    let (init, child) = (task(1, "sh"), task(2, "sh"));
+    let Record::Fork(mut record) = fork(GATE_NS, init, child) else {
+        panic!("a fork");
+    };
+    let told = |record| expect!(enricher(), Record::Fork(record), Fork).signals;
+    assert_eq!(told(record), None);
+    record.signals = procjail_common::SignalSets {
+        blocked: 1 << 30,
+        ignored: 1 << (libc::SIGTERM - 1),
+        caught: 1,
+        known: 1,
+    };
+    let sets = told(record).expect("known");
+    let names = |signals: &[Signal]| -> Vec<String> {
+        signals.iter().map(|signal| signal.name.clone()).collect()
+    };
+    assert_eq!(names(&sets.blocked), ["SIGSYS"]);
+    assert_eq!(names(&sets.ignored), ["SIGTERM"]);
+    assert_eq!(names(&sets.caught), ["SIGHUP"]);
+}
+
+#[test]
+fn the_tracer_of_a_process_is_told_at_its_end() {
+    let (init, app) = (task(1, "sh"), task(2, "app"));
+    let end = exit(GATE_NS, app, init, 9);
+    assert_eq!(expect!(enricher(), Record::Exit(end), Exit).tracer, None);
+    let traced = procjail_common::Exit {
+        tracer: task(3, "strace"),
+        ..end
+    };
+    let traced = expect!(enricher(), Record::Exit(traced), Exit);
+    assert_eq!(traced.tracer.map(|task| task.comm), Some("strace".into()));
+}
+
+#[test]
+fn limits_are_told_of_whom_they_were_set_for() {
+    let mut enricher = enricher();
+    let (init, app) = (task(1, "sh"), task(2, "app"));
+    let set = |ns_pid| limit_changed(GATE_NS, app, ns_pid, 7, 64);
+    assert_eq!(
+        enricher.record(limit_changed(GATE_NS, init, 0, 7, 64)),
+        None
+    );
+    enricher.record(exec(GATE_NS, init, "/bin/sh", &["sh"]));
+    let own = expect!(enricher, set(0), LimitChanged);
+    assert_eq!(
+        (own.target.jail_pid, own.soft, own.hard),
+        (Some(2), Some(64), None)
+    );
+    assert_eq!(own.resource, "nofile");
+    let others = expect!(enricher, set(1), LimitChanged);
+    assert_eq!(others.target.jail_pid, Some(1));
+    assert_eq!(expect!(enricher, set(2), LimitChanged).target, own.target);
+    let strangers = expect!(enricher, set(77), LimitChanged);
+    assert_eq!(strangers.target, Task::default());
+}

@@ -128,6 +128,10 @@ fn only_a_fault_has_an_address() {
         })
     };
     assert_eq!(fault(base), at(8));
+    let mut read = base;
+    read.code_bytes[..2].copy_from_slice(&[0x0f, 0x0b]);
+    read.code_len = 2;
+    assert_eq!(fault(read).map(|fault| fault.code), Some(vec![0x0f, 0x0b]));
     // A pointer that is none: the processor doesn't tell its value.
     let code = libc::SI_KERNEL;
     assert_eq!(
