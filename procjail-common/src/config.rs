@@ -335,6 +335,8 @@ pub mod scope_flags {
     pub const EXIT_GROUP_DEAD: u32 = 8;
     /// Keep what processes write to their standard error.
     pub const STDERR_TAIL: u32 = 16;
+    /// Programs on tracepoints may call `bpf_get_current_ancestor_cgroup_id`.
+    pub const ANCESTOR_HELPER: u32 = 32;
 }
 
 /// Which tasks the programs report on.

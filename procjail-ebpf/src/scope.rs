@@ -3,10 +3,11 @@
 //! Compared by ID, which the kernel gives only once; an address would be another cgroup's some time
 //! after the jail is gone.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task;
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_task};
+use procjail_common::scope_flags;
 
 use crate::{
-    config::{global, offset, present},
+    config::{flag, global, offset, present},
     emit::Skip,
     read,
 };
@@ -66,9 +67,19 @@ pub fn require(task: u64) -> Result<(), Skip> {
 /// Ends the program unless the running task is in the jail; returns its address.
 #[inline(always)]
 pub fn require_current() -> Result<u64, Skip> {
-    let task = current();
-    require(task)?;
-    Ok(task)
+    if !flag(scope_flags::ANCESTOR_HELPER) {
+        let task = current();
+        require(task)?;
+        return Ok(task);
+    }
+    // Quicker than to read all that.
+    // SAFETY: the helper has no preconditions.
+    let id = unsafe { bpf_get_current_ancestor_cgroup_id(global!(SCOPE.cgroup_level) as i32) };
+    if id == global!(SCOPE.cgroup_id) {
+        Ok(current())
+    } else {
+        Err(Skip)
+    }
 }
 
 /// The process ID that a `struct pid` of depth `level` has in the jail's PID namespace; 0 for none.

@@ -10,7 +10,7 @@ use procjail_common::{STDERR_TAIL_LEN, StderrTail, kind};
 use crate::{
     config::{offset, present},
     emit::{self, Skip},
-    read, scope, task,
+    read, task,
 };
 
 /// How many processes are kept at a time.
@@ -58,17 +58,16 @@ fn are_the_same(task: u64) -> bool {
     out == err
 }
 
-/// Keeps the `written` bytes that the running task has written, if it is the jail's.
+/// Keeps the `written` bytes that the running task, which is the jail's, has written.
 #[unsafe(export_name = "note_stderr")]
 #[inline(never)]
-pub fn note(regs: u64, vector: bool, written: u64) -> i32 {
-    let _ = try_note(regs, vector, written);
+pub fn note(task: u64, regs: u64, vector: bool, written: u64) -> i32 {
+    let _ = try_note(task, regs, vector, written);
     0
 }
 
 #[inline(always)]
-fn try_note(regs: u64, vector: bool, written: u64) -> Result<(), Skip> {
-    let task = scope::require_current()?;
+fn try_note(task: u64, regs: u64, vector: bool, written: u64) -> Result<(), Skip> {
     let descriptor: u64 = read::kernel(regs, offset!(regs_arg0));
     if descriptor as u32 != 2 && !are_the_same(task) {
         return Err(Skip);

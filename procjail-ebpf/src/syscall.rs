@@ -175,9 +175,11 @@ fn socket_error(regs: u64) -> i64 {
 
 #[inline(always)]
 fn try_written(regs: u64, class: u8, result: i64) -> Result<(), Skip> {
-    if flag(scope_flags::STDERR_TAIL) && result > 0 && stderr::may_be(regs) {
-        stderr::note(regs, class == syscall_class::WRITEV, result as u64);
+    if !flag(scope_flags::STDERR_TAIL) || result <= 0 || !stderr::may_be(regs) {
+        return Err(Skip);
     }
+    let task = scope::require_current()?;
+    stderr::note(task, regs, class == syscall_class::WRITEV, result as u64);
     Ok(())
 }
 

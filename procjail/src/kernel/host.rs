@@ -9,6 +9,19 @@ pub fn build_id() -> Option<String> {
     parse_build_id(&fs::read("/sys/kernel/notes").ok()?)
 }
 
+/// Whether the running kernel is of that version or newer.
+pub fn is_at_least(major: u32, minor: u32) -> bool {
+    nix::sys::utsname::uname().is_ok_and(|names| {
+        version(&names.release().to_string_lossy()).is_some_and(|found| found >= (major, minor))
+    })
+}
+
+/// The first two numbers of a release such as `6.1.0-50-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Finds the GNU build ID among ELF notes.
 pub(super) fn parse_build_id(mut notes: &[u8]) -> Option<String> {
     const NT_GNU_BUILD_ID: u32 = 3;
@@ -105,6 +118,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_release_begins_with_its_version() {
+        assert_eq!(version("6.1.0-50-amd64"), Some((6, 1)));
+        assert_eq!(version("7.2-rc1"), Some((7, 2)));
+        assert_eq!(version("linux"), None);
+    }
 
     #[test]
     fn the_build_id_is_found_behind_another_note() {

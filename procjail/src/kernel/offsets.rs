@@ -4,7 +4,7 @@ use procjail_common::{MISSING, Offsets, scope_flags};
 
 use super::{
     btf::{Btf, Member},
-    preempt,
+    host, preempt,
 };
 
 /// What the programs must know about one build of the kernel.
@@ -236,6 +236,10 @@ fn preempt_calls(btf: &Btf<'_>) -> Option<preempt::Calls> {
 /// Which forms the tracepoints have that changed.
 fn forms(btf: &Btf<'_>) -> u32 {
     let mut flags = 0;
+    // Not for tracepoints in 5.10; the types don't tell, and it was not tried on all versions between.
+    if host::is_at_least(6, 1) {
+        flags |= scope_flags::ANCESTOR_HELPER;
+    }
     if let Some(arguments) = btf.tracepoint("mark_victim")
         && !arguments
             .first()
@@ -399,6 +403,9 @@ mod tests {
             assert_eq!(offset(name), expected, "{name}");
         }
         let layout = layout_from(BTF_PATH.as_ref()).expect("this kernel has BTF");
-        assert_eq!(layout.flags, scope_flags::EXIT_GROUP_DEAD);
+        assert_eq!(
+            layout.flags,
+            scope_flags::EXIT_GROUP_DEAD | scope_flags::ANCESTOR_HELPER
+        );
     }
 }

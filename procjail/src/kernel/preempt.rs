@@ -10,7 +10,7 @@
 //! interrupts are off: so they are, for that moment (functions from 6.14 on). A few instructions of the
 //! kernel's own remain in which a task can be preempted; what is lost there is counted and told.
 
-use super::sys::Instruction;
+use super::{host, sys::Instruction};
 
 /// The kernel's functions that are called, by their numbers in its type information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,7 @@ impl Calls {
 
 /// Whether the running kernel is one that needs it: the types don't tell.
 pub fn needed() -> bool {
-    const SINCE: u32 = 7;
-    nix::sys::utsname::uname().is_ok_and(|names| {
-        let release = names.release().to_string_lossy();
-        let major = release.split('.').next().unwrap_or_default();
-        major.parse::<u32>().is_ok_and(|major| major >= SINCE)
-    })
+    host::is_at_least(7, 0)
 }
 
 /// Whether a program gains by it. The hook on the entry of system calls does not: it runs for every call
