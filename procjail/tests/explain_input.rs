@@ -67,7 +67,7 @@ fn a_whole_trace_is_explained() {
         "evidence",
         "ruled_out",
         "weakened",
-        "fix",
+        "remedy",
         "scenario",
         "consequences",
     ] {
