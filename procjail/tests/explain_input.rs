@@ -55,19 +55,19 @@ fn find<'a>(value: &'a Value, id: &str) -> Option<&'a Value> {
 #[test]
 fn a_whole_trace_is_explained() {
     let explanation = json(&lines());
-    assert_eq!(explanation["version"], 1);
+    assert_eq!(explanation["version"], 2);
     assert_eq!(explanation["complete"], false, "the story lost events");
     let first = &explanation["diagnoses"][0];
     for field in [
         "id",
-        "verdict",
+        "fact",
         "confidence",
         "time_ns",
         "pids",
         "evidence",
         "ruled_out",
         "weakened",
-        "fix",
+        "remedy",
         "scenario",
         "consequences",
     ] {
@@ -102,7 +102,7 @@ fn losses_come_with_their_numbers_and_weaken() {
     let explanation = json(&lines());
     let lost = find(&explanation, "evidence-lost").expect("the story lost events");
     assert!(
-        lost["verdict"]
+        lost["fact"]
             .as_str()
             .is_some_and(|text| text.contains("missing"))
     );
