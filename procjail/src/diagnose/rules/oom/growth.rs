@@ -170,17 +170,13 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
         if percent(by, limit) >= SPIKE {
             // Before the program there was nothing that could grow.
             let since = from.event.time_ns.max(case.gate_ns());
-            let finding = spiked(
-                by,
-                to.event.time_ns.saturating_sub(since),
-                limit,
-                who_grew(case, kill, from.event, by),
-            )
-            .shown_by(
-                from.event,
-                format!("{} in use by the program", render::bytes(from.bytes)),
-            )
-            .shown_by(to.event, format!("{} more", render::bytes(by)));
+            let took = to.event.time_ns.saturating_sub(since);
+            let finding = spiked(by, took, limit, who_grew(case, kill, from.event, by))
+                .shown_by(
+                    from.event,
+                    format!("{} in use by the program", render::bytes(from.bytes)),
+                )
+                .shown_by(to.event, format!("{} more", render::bytes(by)));
             return Some(finding);
         }
         if course.len() > 2 {
@@ -211,10 +207,17 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
 
 fn spiked(by: u64, took_ns: u64, limit: u64, who: Option<String>) -> Finding {
     Finding::new(format!(
-        "Memory usage spiked by {} ({}% of the limit) within {} before the kill{}.",
+        "Memory usage spiked by {} ({}% of the limit) {}{}.",
         render::bytes(by),
         percent(by, limit),
-        render::duration(took_ns),
+        // Without a sample in between nothing tells how long it took: it was not there in the last one.
+        match took_ns > SPIKE_NS / 2 * 3 {
+            true => format!(
+                "right before the kill, which nothing showed {} earlier",
+                render::duration(took_ns)
+            ),
+            false => format!("within {} before the kill", render::duration(took_ns)),
+        },
         who.map_or_else(String::new, |who| format!("; {who}"))
     ))
     .proven()

@@ -10,6 +10,8 @@ use crate::render;
 const LOG_WINDOW_NS: u64 = 2_000_000_000;
 /// Kills that follow each other this closely are of one limit, nanoseconds.
 const SERIES_NS: u64 = 2_000_000_000;
+/// Kills by one task this close together are of one decision (memory.oom.group), nanoseconds.
+const AT_ONCE_NS: u64 = 20_000_000;
 
 /// Whose limit was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +75,19 @@ pub fn kills(case: &Case) -> Vec<Kill<'_>> {
 /// Kills one after another: where a victim has just made room, no group is at its limit by the time of the next one's
 /// event. The limit is most likely that of the last kill.
 fn adopt(kills: &mut [Kill<'_>]) {
-    let mut last: Option<(u64, Limit)> = None;
+    let mut last: Option<Kill<'_>> = None;
     for kill in kills {
-        let here = kill.event.time_ns;
-        match (kill.limit, last) {
-            (Limit::Machine, Some((at_ns, limit)))
-                if !kill.certain && here.saturating_sub(at_ns) <= SERIES_NS =>
-            {
-                kill.limit = limit;
-                last = Some((here, limit));
+        if let Some(last) = last {
+            let apart_ns = kill.event.time_ns.saturating_sub(last.event.time_ns);
+            let one_decision = last.event.task.tid == kill.event.task.tid && apart_ns <= AT_ONCE_NS;
+            if !kill.certain && one_decision {
+                (kill.limit, kill.certain) = (last.limit, last.certain);
+            } else if !kill.certain && kill.limit == Limit::Machine && apart_ns <= SERIES_NS {
+                kill.limit = last.limit;
             }
-            (Limit::Own(_) | Limit::Above(_), _) => last = Some((here, kill.limit)),
-            _ => {}
+        }
+        if matches!(kill.limit, Limit::Own(_) | Limit::Above(_)) {
+            last = Some(*kill);
         }
     }
 }

@@ -197,10 +197,15 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
             "{amount}; one process had {} of it mapped.{stayed}",
             render::bytes(mapped)
         ))
-        .remedy(
-            "Map less shared memory (MAP_SHARED, shm_open(3), shmat(2)), or give the jail more than it maps: \
-             such pages count in full for whoever touches them first, and cannot be dropped.",
-        )
+        .remedy(match after {
+            Some(_) => format!(
+                "What stays after its last user is a file in tmpfs or a SysV segment: delete the file ({places}), or \
+                 remove the segment (ipcs -m, ipcrm)."
+            ),
+            None => "Map less shared memory (MAP_SHARED, shm_open(3), shmat(2)), or give the jail more than it maps: \
+                     such pages count in full for whoever touches them first, and cannot be dropped."
+                .to_owned(),
+        })
     } else if writing {
         Finding::new(format!(
             "{amount}, and {trigger} was writing to a file in tmpfs when the limit was hit. {unmapped}.{stayed}"

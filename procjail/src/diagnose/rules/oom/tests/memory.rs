@@ -263,3 +263,35 @@ fn all_large_holders_are_named_with_what_they_share() {
         "{verdict}"
     );
 }
+
+#[test]
+fn mapped_memory_that_stays_is_a_file_or_a_segment() {
+    let shared = |bytes| MemoryKinds {
+        file: bytes,
+        shmem: bytes,
+        ..MemoryKinds::default()
+    };
+    let with = |left: u64| {
+        let mut victim = kill(app(), mib(2), full());
+        victim.memory.shmem_bytes = mib(58);
+        let mut scene = scene(victim);
+        scene.sample(4990, mib(63), shared(mib(60)));
+        scene.sample(5200, left, shared(left));
+        scene.verdict("oom-shmem-tmpfs")
+    };
+    assert!(with(mib(60)).remedy.contains("ipcrm"));
+    assert!(with(0).remedy.contains("Map less"));
+}
+
+#[test]
+fn a_spike_between_samples_has_no_length() {
+    let mut scene = scene(kill(app(), mib(60), full()));
+    for ms in [500, 600, 1000] {
+        scene.sample(ms, mib(5), anon(mib(5)));
+    }
+    let (_, verdict) = scene.expect("mem-growth-spike");
+    assert!(
+        verdict.contains("which nothing showed 4.000 s earlier"),
+        "{verdict}"
+    );
+}

@@ -66,10 +66,13 @@ fn workers_that_are_made_while_others_die_are_no_loop() {
 #[test]
 fn a_group_kill_needs_the_setting() {
     let mut scene = Scene::new(&["app"]);
+    // The first victim's end has made room by the time of the others' events.
+    let roomy = || chain((mib(50), Some(mib(64))), (mib(70), None), None);
     for pid in 2..5 {
         scene.fork(10, app(), inside(pid, "worker"));
         let victim = inside(pid, "worker");
-        scene.at(1000, app(), What::OomKill(kill(victim, mib(5), full())));
+        let chain = if pid == 2 { full() } else { roomy() };
+        scene.at(1000, app(), What::OomKill(kill(victim, mib(5), chain)));
     }
     // On v1 there is none.
     scene.expect_no("oom-group-kill");
@@ -77,6 +80,7 @@ fn a_group_kill_needs_the_setting() {
     assert_eq!(scene.expect("oom-group-kill").0, Confidence::Likely);
     let limits = &mut scene.header.jail.limits;
     limits.insert("memory.oom.group".into(), "1".into());
+    assert_eq!(scene.expect("oom-own-limit").0, Confidence::Proven);
     let (confidence, verdict) = scene.expect("oom-group-kill");
     assert_eq!(confidence, Confidence::Proven);
     assert!(verdict.contains("all 3 processes"), "{verdict}");
