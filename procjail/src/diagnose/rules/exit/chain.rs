@@ -62,12 +62,13 @@ impl<'a> Chain<'a> {
             chain.wrappers.push(last);
             chain.links.push(passed);
         }
-        if chain.links.is_empty()
-            && chain.killed.is_none()
+        // A manager's helper may have returned the same code, and says nothing.
+        if chain.killed.is_none()
+            && !speaks(case, chain.origin())
             && let Some(passed) = managed(case, top)
         {
-            chain.wrappers.push(passed.child);
-            chain.links.push(passed);
+            chain.wrappers = vec![top, passed.child];
+            chain.links = vec![passed];
         }
         chain
     }
