@@ -203,7 +203,9 @@ fn managed(case: &Case, top: ProcessId) -> Option<PassedOn<'_>> {
 
 /// There is evidence of why a process returned its code.
 fn speaks(case: &Case, id: ProcessId) -> bool {
+    // A search along PATH that succeeded in the end is no failure.
+    let executed = case.execs(id).next_back().map_or(0, |(event, _)| event.seq);
     reason::quoted(case, id).is_some()
         || reason::reason(case, id).is_some()
-        || case.failed_execs(id).next().is_some()
+        || case.failed_execs(id).any(|(event, _)| event.seq > executed)
 }

@@ -478,6 +478,8 @@ fn manager(ends_other: bool) -> Scene {
         .exit_to(500, &bad, &manager, 0x300)
         .stderr(500, &bad, "ModuleNotFoundError: No module named 'x'\n")
         .fork(1_700, &manager, inside(4, "ps"))
+        .exec_failed(1_701, inside(4, "ps"), "/bin/ps", libc::ENOENT, None)
+        .exec(1_702, inside(4, "ps"), &["/usr/bin/ps"])
         .exit_to(1_790, inside(4, "ps"), &manager, 0x100)
         .reap(1_791, &manager, inside(4, "ps"))
         .end(1_800, &manager, 0x100);
