@@ -123,7 +123,7 @@ fn who_gave_up_for_it_ended_for_it() {
         scene.ids()
     };
     assert_eq!(ids(20), ["umount-busy"], "it tells PID 1's end");
-    assert_eq!(ids(5_000), ["umount-busy", "exited-by-itself"]);
+    assert_eq!(ids(5_000), ["exited-by-itself", "umount-busy"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::children;
 use super::message::Message;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
-use crate::diagnose::rules::{crash::seccomp, exec, fork, limit};
+use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::Errno;
 use crate::render;
@@ -158,5 +158,8 @@ pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
     told.iter()
         .flatten()
         .any(|finding| finding.subjects.contains(&id))
+        || (umount::FAMILY.analyse)(case)
+            .iter()
+            .any(|(_, finding)| finding.subjects.contains(&id))
         || fork::refused_to(case, id)
 }

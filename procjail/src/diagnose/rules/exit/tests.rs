@@ -464,6 +464,24 @@ fn a_child_that_was_never_collected_may_be_the_reason_too() {
     assert_eq!(scene.ids(), ["enospc"]);
 }
 
+#[test]
+fn a_helper_that_is_left_is_no_daemon() {
+    let (browser, helper, tab) = (
+        inside(1, "chromium"),
+        inside(2, "crashpad"),
+        inside(3, "tab"),
+    );
+    let mut scene = Scene::new(&["/bin/chromium"]);
+    scene
+        .fork(50, &browser, &helper)
+        .fork(60, &browser, &tab)
+        .exit_to(1_500, &tab, &browser, 0)
+        .reap(1_501, &browser, &tab)
+        .end(1_900, &browser, 0)
+        .exit_with(1_901, &helper, &browser, 9, |exit| exit.session = 7);
+    assert!(!has(&scene, "exit-daemonized"));
+}
+
 /// A manager of two, one of which fails; so many milliseconds later it ends the other, or nothing.
 fn manager(ends_other: bool) -> Scene {
     let (manager, bad, good) = (
