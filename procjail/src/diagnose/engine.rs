@@ -177,9 +177,18 @@ fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
         // PID 1's end is told already.
         roots.retain(|at| found[*at].rank != Rank::Story);
     }
+    // A code other than 0 is more than the story of a good run, and what did not lead to it comes after.
+    let failed = case
+        .pid1()
+        .and_then(|pid1| case.status(pid1)?.code)
+        .is_some_and(|code| code != 0);
     roots.sort_by_key(|at| {
         let one = &found[*at];
-        (one.rank, !leads[*at], one.finding.time_ns)
+        let rank = match one.rank {
+            Rank::Story if failed && leads[*at] => Rank::Problem,
+            rank => rank,
+        };
+        (rank, !leads[*at], one.finding.time_ns)
     });
     roots
         .into_iter()

@@ -40,16 +40,16 @@ impl Case {
     ) -> Option<(&Event, &LimitChanged)> {
         self.limit_changes
             .iter()
+            .rev()
             .map(|index| self.event(*index))
             .filter_map(|event| match &event.what {
                 What::LimitChanged(change) => Some((event, change)),
                 _ => None,
             })
-            .filter(|(event, change)| {
+            .find(|(event, change)| {
                 event.time_ns <= time_ns
                     && change.resource == resource
                     && self.process_of(&change.target) == Some(id)
             })
-            .last()
     }
 }

@@ -452,11 +452,7 @@ fn system(case: &Case) -> Vec<Finding> {
 
 /// The PID namespace that a process makes its children in, if it made or entered one itself: the call, and the
 /// first of its children in it, which is PID 1 there.
-fn own_namespace<'a>(
-    case: &'a Case,
-    id: ProcessId,
-    before_ns: u64,
-) -> Option<(&'a Event, ProcessId)> {
+fn own_namespace(case: &Case, id: ProcessId, before_ns: u64) -> Option<(&Event, ProcessId)> {
     let (event, _) = case
         .each(|what| match what {
             What::Mount(call) if call.call == "unshare" && call.error.is_none() => Some(call),

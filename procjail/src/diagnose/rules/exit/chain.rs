@@ -62,6 +62,14 @@ impl<'a> Chain<'a> {
             chain.wrappers.push(last);
             chain.links.push(passed);
         }
+        // A manager's helper may have returned the same code, and says nothing.
+        if chain.killed.is_none()
+            && !speaks(case, chain.origin())
+            && let Some(passed) = managed(case, top)
+        {
+            chain.wrappers = vec![top, passed.child];
+            chain.links = vec![passed];
+        }
         chain
     }
 
@@ -108,9 +116,11 @@ impl<'a> Chain<'a> {
                 (_, Some(code)) => format!("{code}"),
                 (_, None) => "another status".to_owned(),
             };
-            let relation = match link.collected {
-                true => "which had waited for it",
-                false => "which had made it",
+            let made = case.process(link.child).creator == Some(*above);
+            let relation = match (link.collected, made) {
+                (true, _) => "which had waited for it",
+                (false, true) => "which had made it",
+                (false, false) => "which had ended the others",
             };
             words += &format!(
                 "; {}, {relation}, exited with {code}, {} later",
@@ -140,9 +150,62 @@ fn leads(case: &Case, passed: &PassedOn<'_>) -> bool {
         })
 }
 
+/// Before the end of a manager, the first process below it fails: so long, nanoseconds.
+const MANAGED_NS: u64 = 10_000_000_000;
+
+/// A manager of processes that says nothing itself ends the others when one fails: the first that failed, and said why,
+/// before the manager sent signals to the rest.
+fn managed(case: &Case, top: ProcessId) -> Option<PassedOn<'_>> {
+    let (exit, ended) = case.exit(top)?;
+    let code = ended.status.code.filter(|code| *code != 0)?;
+    if speaks(case, top) || children::asked_ns(case, top).is_some() {
+        return None;
+    }
+    let below = case.descendants(top);
+    let stopped_ns = case
+        .sent(top)
+        .filter(|(_, signal)| {
+            matches!(
+                signal.signal.number,
+                libc::SIGTERM | libc::SIGINT | libc::SIGKILL
+            ) && case
+                .process_of(&signal.target)
+                .is_some_and(|target| below.contains(&target))
+        })
+        .map(|(event, _)| event.time_ns)
+        .find(|time_ns| exit.time_ns.saturating_sub(*time_ns) <= MANAGED_NS)?;
+    let failed = |id: &ProcessId| {
+        let code = case.status(*id).and_then(|status| status.code);
+        let ended_ns = case.ended_ns(*id);
+        code.is_some_and(|code| code != 0)
+            && ended_ns <= stopped_ns
+            && exit.time_ns - ended_ns <= MANAGED_NS
+            && speaks(case, *id)
+    };
+    let child = below
+        .into_iter()
+        .filter(failed)
+        .min_by_key(|id| case.ended_ns(*id))?;
+    let (end, status) = case.exit(child)?;
+    Some(PassedOn {
+        child,
+        how: match status.status.code == Some(code) {
+            true => Passing::Code,
+            false => Passing::Changed,
+        },
+        reap: end,
+        collected: false,
+        exit,
+        others: 0,
+        between: 0,
+    })
+}
+
 /// There is evidence of why a process returned its code.
 fn speaks(case: &Case, id: ProcessId) -> bool {
+    // A search along PATH that succeeded in the end is no failure.
+    let executed = case.execs(id).next_back().map_or(0, |(event, _)| event.seq);
     reason::quoted(case, id).is_some()
         || reason::reason(case, id).is_some()
-        || case.failed_execs(id).next().is_some()
+        || case.failed_execs(id).any(|(event, _)| event.seq > executed)
 }

@@ -11,6 +11,8 @@ use crate::render;
 const DAEMON_NS: u64 = 10_000_000_000;
 /// The same for what it left in the background of its own session.
 const BACKGROUND_NS: u64 = 2_000_000_000;
+/// A daemon's launcher returns so soon after it was made, nanoseconds.
+const AT_ONCE_NS: u64 = 500_000_000;
 /// The kernel releases a process that nobody needs to collect within this time, nanoseconds.
 const RELEASE_NS: u64 = 1_000_000_000;
 /// `P_PID` of waitid(2).
@@ -225,10 +227,24 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
         .collect();
     let session = |id: ProcessId| case.exit(id).map_or(0, |(_, exit)| exit.session);
     let own = session(main);
+    // Who made other children after it, and went on, had work of its own: what is left is a helper.
+    let last_made = case
+        .process(main)
+        .children
+        .iter()
+        .map(|child| case.born_ns(*child))
+        .max();
+    let helper = |id: ProcessId| {
+        let born = case.born_ns(id);
+        last_made.is_some_and(|last| last > born) && exit.time_ns.saturating_sub(born) > AT_ONCE_NS
+    };
     let detached = left
         .iter()
         .copied()
-        .find(|id| own != 0 && session(*id) != 0 && session(*id) != own);
+        .find(|id| own != 0 && session(*id) != 0 && session(*id) != own && !helper(*id));
+    if detached.is_none() && left.iter().all(|id| helper(*id)) {
+        return None;
+    }
     let first = detached.or(left.first().copied())?;
     let (most, how) = match detached {
         Some(_) => (DAEMON_NS, "in a session of its own (setsid), as a daemon"),

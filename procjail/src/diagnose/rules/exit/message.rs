@@ -46,6 +46,9 @@ const FAILURES: &[&str] = &[
     "may not",
 ];
 
+/// Words of lines that a program went on after.
+const MINOR: &[&str] = &["warn", "notice", "info:", "[info", "debug"];
+
 /// Most lines of a failure that are taken for one message.
 const RUN: usize = 12;
 
@@ -72,9 +75,9 @@ impl<'a> Message<'a> {
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
-            lines
-                .iter()
-                .rposition(|line| !line.starts_with([' ', '\t']) && has_any(line, words))
+            lines.iter().rposition(|line| {
+                !line.starts_with([' ', '\t']) && has_any(line, words) && !has_any(line, MINOR)
+            })
         };
         let last = speaks(MESSAGES)
             .or_else(|| speaks(FAILURES))
@@ -84,7 +87,7 @@ impl<'a> Message<'a> {
         let failure = |line: &&&str| {
             !line.starts_with([' ', '\t'])
                 && (has_any(line, MESSAGES) || has_any(line, FAILURES))
-                && !has_any(line, &["warn"])
+                && !has_any(line, MINOR)
         };
         let before = lines.get(..last).unwrap_or_default();
         last - before.iter().rev().take_while(failure).take(RUN).count()
@@ -126,7 +129,7 @@ impl<'a> Message<'a> {
             .into_iter()
             .enumerate()
             .skip(first)
-            .filter(move |(index, line)| *index == at || !line.to_lowercase().contains("warn"))
+            .filter(move |(index, line)| *index == at || !has_any(line, MINOR))
             .map(|(_, line)| line)
     }
 
@@ -237,6 +240,13 @@ mod tests {
         let npm = "npm error Missing script: \"serve\"\nnpm error\nnpm error To see a list, run:\n\
                    npm error A complete log of this run can be found in: /x\n";
         assert_eq!(quoted(npm), "npm error Missing script: \"serve\"");
+    }
+
+    #[test]
+    fn a_notice_is_no_failure() {
+        let rclone = "2026 NOTICE: Config file \"/x\" not found - using defaults\n\
+                      2026 CRITICAL: Failed to create file system for \"nosuch:\": didn't find section\n";
+        assert!(quoted(rclone).starts_with("2026 CRITICAL"));
     }
 
     #[test]

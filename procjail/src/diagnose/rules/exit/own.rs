@@ -5,7 +5,7 @@ use super::children;
 use super::message::Message;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
-use crate::diagnose::rules::{crash::seccomp, exec, fork, limit};
+use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::Errno;
 use crate::render;
@@ -98,24 +98,27 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         (None, Some(meaning)) if !meaning.means.is_empty() => format!(": {}", meaning.means),
         (None, _) => String::new(),
     };
-    let mut finding = finding
-        .cause(format!("{}{means}.", words(case, call)), reason.confidence)
-        .or(HANDLED)
-        .shown_by(
-            reason.failed.event,
-            match reason.count {
-                0 | 1 => format!(
-                    "{} before its end: {}",
-                    render::duration(call.before_ns),
-                    words(case, call)
-                ),
-                count => format!(
-                    "{count} times, the last {} before its end: {}",
-                    render::duration(call.before_ns),
-                    words(case, call)
-                ),
-            },
-        );
+    let failed = words(case, call);
+    // The fact has the call already where there is no message.
+    let text = match finding.fact.contains(&failed) && !means.is_empty() {
+        true => format!("That is why it gave up{means}."),
+        false => format!("{failed}{means}."),
+    };
+    let mut finding = finding.cause(text, reason.confidence).or(HANDLED).shown_by(
+        reason.failed.event,
+        match reason.count {
+            0 | 1 => format!(
+                "{} before its end: {}",
+                render::duration(call.before_ns),
+                words(case, call)
+            ),
+            count => format!(
+                "{count} times, the last {} before its end: {}",
+                render::duration(call.before_ns),
+                words(case, call)
+            ),
+        },
+    );
     if let Some(capability) = errno::capability(call) {
         finding = finding.or("a seccomp filter or a security module").remedy(format!(
             "Give the program {capability}, or do not have it do that: look at the user it runs as (--user)."
@@ -155,5 +158,8 @@ pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
     told.iter()
         .flatten()
         .any(|finding| finding.subjects.contains(&id))
+        || (umount::FAMILY.analyse)(case)
+            .iter()
+            .any(|(_, finding)| finding.subjects.contains(&id))
         || fork::refused_to(case, id)
 }

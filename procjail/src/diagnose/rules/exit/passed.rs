@@ -224,14 +224,13 @@ fn above(case: &Case, chain: &Chain<'_>, wrapper: ProcessId) -> String {
 /// The timer's signal that a process took just before that time.
 fn expired(case: &Case, id: ProcessId, time_ns: u64) -> Option<&crate::event::Event> {
     case.delivered(id)
-        .filter(|(event, taken)| {
+        .rfind(|(event, taken)| {
             taken.signal.number == libc::SIGALRM
                 && taken.disposition == Disposition::Handler
                 && event.time_ns <= time_ns
                 && time_ns - event.time_ns <= TIMER_NS
         })
         .map(|(event, _)| event)
-        .last()
 }
 
 /// PID 1 says that all is well, and a worker of its had died.

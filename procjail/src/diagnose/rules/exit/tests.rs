@@ -465,6 +465,67 @@ fn a_child_that_was_never_collected_may_be_the_reason_too() {
 }
 
 #[test]
+fn a_helper_that_is_left_is_no_daemon() {
+    let (browser, helper, tab) = (
+        inside(1, "chromium"),
+        inside(2, "crashpad"),
+        inside(3, "tab"),
+    );
+    let mut scene = Scene::new(&["/bin/chromium"]);
+    scene
+        .fork(50, &browser, &helper)
+        .fork(60, &browser, &tab)
+        .exit_to(1_500, &tab, &browser, 0)
+        .reap(1_501, &browser, &tab)
+        .end(1_900, &browser, 0)
+        .exit_with(1_901, &helper, &browser, 9, |exit| exit.session = 7);
+    assert!(!has(&scene, "exit-daemonized"));
+}
+
+/// A manager of two, one of which fails; so many milliseconds later it ends the other, or nothing.
+fn manager(ends_other: bool) -> Scene {
+    let (manager, bad, good) = (
+        inside(1, "honcho"),
+        inside(2, "python3"),
+        inside(3, "sleep"),
+    );
+    let mut scene = Scene::new(&["/bin/honcho"]);
+    scene
+        .fork(1, &manager, &bad)
+        .fork(2, &manager, &good)
+        .exit_to(500, &bad, &manager, 0x300)
+        .stderr(500, &bad, "ModuleNotFoundError: No module named 'x'\n")
+        .fork(1_700, &manager, inside(4, "ps"))
+        .exec_failed(1_701, inside(4, "ps"), "/bin/ps", libc::ENOENT, None)
+        .exec(1_702, inside(4, "ps"), &["/usr/bin/ps"])
+        .exit_to(1_790, inside(4, "ps"), &manager, 0x100)
+        .reap(1_791, &manager, inside(4, "ps"))
+        .end(1_800, &manager, 0x100);
+    if ends_other {
+        scene.send(1_720, &manager, sent(libc::SIGTERM, &good));
+    }
+    scene
+}
+
+#[test]
+fn a_manager_that_ends_the_others_does_so_for_the_first_that_failed() {
+    let found = manager(true).verdict("exit-own-code");
+    assert!(
+        found.fact.starts_with("python3 (PID 2) exited with 3"),
+        "{}",
+        found.fact
+    );
+    assert!(
+        found
+            .fact
+            .contains("honcho (PID 1), which had made it, exited with 1"),
+        "{}",
+        found.fact
+    );
+    assert!(!has(&manager(false), "exit-own-code"));
+}
+
+#[test]
 fn a_supervisor_that_was_asked_to_end_is_no_daemon() {
     let (pid1, service) = (inside(1, "runsvdir"), inside(2, "runsv"));
     let mut scene = Scene::new(&["/bin/runsvdir"]);
