@@ -26,6 +26,10 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
         return Vec::new();
     }
     let attempt = Attempt::of(case);
+    if attempt.is_none() && case.is_launcher(&death.event.task) {
+        // A removal of the jail is no stop.
+        return Vec::new();
+    }
     let verdict = format!(
         "Exit code 137 stands for SIGKILL, and it was no OOM kill: {}.",
         sender(case, attempt.as_ref(), death)

@@ -18,8 +18,8 @@ pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "kill-after-grace",
-            about: "stopped: a stop signal, then SIGKILL when the time to obey was over",
-            alternatives: &[],
+            about: "stopped: a stop signal, then SIGKILL when the grace period expired",
+            alternatives: &["somebody else, who asked at the same moment"],
         },
         Rule {
             id: "kill-external",
@@ -87,6 +87,7 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     found.extend(
         who::internal(case)
             .into_iter()
+            .chain(who::aborted(case))
             .map(|one| ("kill-internal", one)),
     );
     found.extend(

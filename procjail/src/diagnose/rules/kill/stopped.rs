@@ -2,7 +2,8 @@
 
 use super::{Death, deaths, shown, victims};
 use crate::diagnose::rules::stop::attempt::Attempt;
-use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
+use crate::event::{Event, SignalGenerated, What};
 use crate::render;
 
 /// A stop signal, then SIGKILL. Why the stop took so long is another verdict, from which this follows.
@@ -52,9 +53,9 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     let at = case.at(attempt.asked);
     let end = match attempt.kill {
         Some((_, kill)) if kill.reason == "second-signal" => {
-            "at a second request, before the stop window was over"
+            "at a second request, before the grace period expired"
         }
-        Some(_) => "when the stop window was over",
+        Some(_) => "when the grace period expired",
         None => "as it still ran",
     };
     let verdict = format!(
@@ -72,6 +73,17 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
         &same,
         &format!(", from {}", case.task_name(&forced.task)),
     );
+    if let Some((event, signal)) = second_request(case, &attempt) {
+        let who = case.task_name(&event.task);
+        let name = render::escape(&signal.signal.name);
+        finding = finding
+            .shown_by(event, format!("{who} sent {name} to its process group"))
+            .cause(
+                format!("{who} sent {name} to its process group, which procjail is in: that was the second request."),
+                Confidence::Likely,
+            )
+            .or("somebody else, who asked at the same moment");
+    }
     if let Some((event, kill)) = attempt.kill {
         finding = finding.shown_by(
             event,
@@ -87,8 +99,33 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
             .at(forced.time_ns)
             .not("an OOM kill", "the SIGKILL comes from who asked for the stop, not from the kernel")
             .relies_on_all(&["oom-kill"])
-            .remedy("See why the program did not stop in time; a longer stop window helps only one that is slow."),
+            .remedy("See why the program did not stop in time; a longer grace period helps only one that is slow."),
     ]
+}
+
+/// A signal inside the jail that procjail took for a second request, as it was in the same process group: the sender
+/// got it too.
+fn second_request<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'_>,
+) -> Option<(&'a Event, &'a SignalGenerated)> {
+    const TOGETHER_NS: u64 = 20_000_000;
+    attempt
+        .kill
+        .filter(|(_, kill)| kill.reason == "second-signal")?;
+    let (again, request) = case
+        .each(|what| match what {
+            What::StopRequested(request) => Some(request),
+            _ => None,
+        })
+        .nth(1)?;
+    case.signals().find(|(event, signal)| {
+        event.task.in_jail
+            && signal.signal.number == request.signal.number
+            && case.process_of(&signal.target) == case.process_of(&event.task)
+            && case.origin(event, signal) == Origin::Itself
+            && again.time_ns.abs_diff(event.time_ns) <= TOGETHER_NS
+    })
 }
 
 /// Whether a death is the forced end of a stop.

@@ -6,7 +6,7 @@ use super::stopped::is_grace;
 use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
-use crate::event::{Disposition, Event};
+use crate::event::{Disposition, Event, SignalResult};
 use crate::render;
 
 /// Signals that people and programs end processes with. The others stand for a crash or a limit, and
@@ -184,6 +184,45 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
     .collect()
 }
 
+/// A parent that sends its child SIGABRT, as managers do with a worker that does not answer.
+pub(super) fn aborted(case: &Case) -> Vec<Finding> {
+    case.signals()
+        .filter(|(event, signal)| {
+            signal.signal.number == libc::SIGABRT
+                && signal.result == SignalResult::Delivered
+                && case.origin(event, signal) == Origin::Process
+        })
+        .filter_map(|(event, signal)| {
+            let child = case.process_of(&signal.target)?;
+            let parent = case.process(child).creator?;
+            (case.process_of(&event.task) == Some(parent)).then_some(())?;
+            let (exit, ended) = case.exit(child).filter(|(exit, _)| exit.seq > event.seq)?;
+            let fact = format!(
+                "{} sent SIGABRT to its child {}, which {} {} later; it had run for {}.",
+                case.name(parent),
+                case.name(child),
+                case.did_end(&ended.status),
+                case.between(event, exit),
+                render::duration(event.time_ns.saturating_sub(case.born_ns(child)))
+            );
+            Some(
+                Finding::new(fact)
+                    .proven()
+                    .about([child])
+                    .shown_by(event, format!("SIGABRT from {}", case.name(parent)))
+                    .shown_by(exit, format!("{} {}", case.name(child), case.did_end(&ended.status)))
+                    .not("an abort of its own", "its parent sent the signal")
+                    .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
+                    .relies_on_all(&["oom-kill"])
+                    .remedy(
+                        "Look at what the child was doing: managers abort a worker that does not answer in time. Raise \
+                         that timeout, or fix what takes so long.",
+                    ),
+            )
+        })
+        .collect()
+}
+
 /// PID 1, if it killed what it had passed a stop on to: then that is how the stop went.
 fn stopped_by(
     case: &Case,
@@ -300,7 +339,7 @@ pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
         .into_iter()
         .filter_map(|burst| {
             let first = *burst.first()?;
-            if is_grace(case, attempt.as_ref(), first) || of_its_children(case, &burst) {
+            if is_grace(case, attempt.as_ref(), first) {
                 return None;
             }
             // What is sent on at a stop is meant, unless it meets those that others are to end.
@@ -310,17 +349,18 @@ pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
                     .is_some_and(|attempt| attempt.spans(case, first.event));
             match forwards {
                 true => past_their_parent(case, &burst),
+                false if of_its_children(case, &burst) => None,
                 false => Some(in_one_go(case, &burst)),
             }
         })
         .collect()
 }
 
-/// A manager that ends its children does it one by one: the trace has no targets of calls.
+/// What a manager does with what it made is its own affair, one by one or by their group.
 fn of_its_children(case: &Case, burst: &[&Death<'_>]) -> bool {
     burst.iter().all(|death| {
-        let sender = case.process_of(&death.event.task);
-        sender.is_some() && case.process(death.process).creator == sender
+        case.process_of(&death.event.task)
+            .is_some_and(|sender| case.is_below(death.process, sender))
     })
 }
 

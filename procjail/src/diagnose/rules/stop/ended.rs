@@ -1,9 +1,9 @@
 //! PID 1 took the stop signal and ended by itself, too early or too late; and shells whose trap has to
 //! wait.
 
-use super::activity::{Activity, call_of};
+use super::activity::{Activity, Look, call_of};
 use super::attempt::Attempt;
-use super::fate::{Holdout, reraised, survivors, was_asked};
+use super::fate::{Holdout, has, reraised, survivors, was_asked};
 use super::handled::taken;
 use super::programs::{Kind, kind};
 use super::reached::{self, SIGNALS};
@@ -92,7 +92,10 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     {
         return Some(late);
     }
-    let killed = killed_with_pid1(case, attempt);
+    let killed: Vec<ProcessId> = killed_with_pid1(case, attempt)
+        .into_iter()
+        .filter(|id| !outlasts(case, attempt, *id))
+        .collect();
     if killed.is_empty() {
         let (raised, _) = reraised(case, pid1, attempt.signal.number, took)?;
         let soon = exit_event.time_ns.saturating_sub(raised.time_ns) <= SOON_NS;
@@ -174,6 +177,16 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
             }
         });
     Some((id, finding))
+}
+
+/// A helper that ignores what asks it to stop, and so waits for its maker's end by itself.
+fn outlasts(case: &Case, attempt: &Attempt<'_>, id: ProcessId) -> bool {
+    let activity = Activity::of_process(case, attempt, id);
+    let ignores = |look: &Look<'_>| {
+        look.main()
+            .is_some_and(|thread| has(&thread.ignored, attempt.signal.number))
+    };
+    activity.before.as_ref().is_some_and(ignores) && !was_asked(case, attempt, id)
 }
 
 /// An exit so soon after the signal that a process sent itself comes from it, nanoseconds.

@@ -7,11 +7,12 @@ use super::activity::{
 };
 use super::attempt::Attempt;
 use super::fate::{Fate, Holdout, survivors, was_asked};
-use super::handled::taken;
+use super::handled::{passes_on, taken};
 use super::repeats::restarted;
 use super::{ends, until};
+use crate::diagnose::errno::{self, Weight};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
-use crate::event::{Event, ThreadState};
+use crate::event::{Event, FailedCall, ThreadState};
 use crate::render;
 
 /// What a stop that takes long can wait for: the list of alternatives of `term-shutdown-unfinished`.
@@ -134,7 +135,10 @@ impl Facts<'_, '_> {
             ));
         }
         let closed = |sockets: &Sockets<'_>| !sockets.closed.is_empty();
-        if !self.activity.same_calls()?
+        // What it ended or told to end is a shutdown.
+        if !self.steps.is_empty()
+            || passes_on(self.case, self.attempt, self.holdout.process)
+            || !self.activity.same_calls()?
             || self.working_for_a_client()
             || self.sockets.as_ref().is_some_and(closed)
         {
@@ -151,10 +155,16 @@ impl Facts<'_, '_> {
                     render::escape(&kept.join(", "))
                 ));
             }
-            let same_limit = time_limit(main).is_some() && time_limit(main) == time_limit(before);
+            // Of several threads, the first may have nothing to do with it.
+            let same_limit = self.alone()
+                && time_limit(main).is_some()
+                && time_limit(main) == time_limit(before);
             return same_limit.then(|| {
                 format!("it waits in {call} with the same time limit as before the signal")
             });
+        }
+        if !self.left.is_empty() {
+            return None;
         }
         if call == "running" {
             let before = self
@@ -221,7 +231,11 @@ impl Facts<'_, '_> {
                 "The handler ran and returned, and nothing woke the main loop from what it waits for."
             }
         };
-        finding = finding.cause(text, Confidence::Proven);
+        let remedy = "Let the handler end the main loop: set a flag that the loop looks at, and wake the loop.";
+        finding = match self.because_refused(finding) {
+            Ok(finding) => return Some(("term-handler-no-exit", self.finish(finding))),
+            Err(finding) => finding.cause(text, Confidence::Proven).remedy(remedy),
+        };
         if self.alone() {
             finding = finding.not(ELSEWHERE, "it has one thread and no child");
         }
@@ -231,10 +245,54 @@ impl Facts<'_, '_> {
                 "its main loop went round after the signal, and it has no connection",
             );
         }
-        let finding = self.finish(finding).remedy(
-            "Let the handler end the main loop: set a flag that the loop looks at, and wake the loop.",
+        Some(("term-handler-no-exit", self.finish(finding)))
+    }
+
+    /// The heaviest call that failed since the signal, and the event that has it.
+    fn refused(&self) -> Option<(&Event, &FailedCall)> {
+        let (event, failed) = self.case.failed_calls(self.holdout.process)?;
+        let since_ns = self.holdout.since_ns(self.attempt);
+        failed
+            .calls
+            .iter()
+            .filter(|call| event.time_ns.saturating_sub(call.before_ns) > since_ns)
+            .map(|call| (errno::weight(call), call))
+            .filter(|(weight, _)| *weight != Weight::Routine)
+            .max_by_key(|(weight, call)| (*weight, std::cmp::Reverse(call.before_ns)))
+            .map(|(_, call)| (event, call))
+    }
+
+    /// The cause is a call that failed since the signal, if there is one.
+    fn because_refused(&self, finding: Finding) -> Result<Finding, Finding> {
+        let Some((event, call)) = self.refused() else {
+            return Err(finding);
+        };
+        let what = format!(
+            "{}{} failed with {}",
+            render::escape(&call.syscall.name),
+            call.path
+                .as_ref()
+                .map_or(String::new(), |path| format!(" {}", render::escape(path))),
+            self.case.error(&call.error)
         );
-        Some(("term-handler-no-exit", finding))
+        let remedy = errno::meaning(call).map_or(
+            "Look at why that call fails: the program may refuse to end without it.",
+            |meaning| meaning.remedy,
+        );
+        Ok(finding
+            .shown_by(
+                event,
+                format!(
+                    "{what}, {} before the end",
+                    render::duration(call.before_ns)
+                ),
+            )
+            .cause(
+                format!("Its shutdown failed: {what} after the signal."),
+                Confidence::Likely,
+            )
+            .or(NO_END)
+            .remedy(remedy))
     }
 
     /// Where a thread is, as evidence.
@@ -323,6 +381,10 @@ impl Facts<'_, '_> {
         if self.activity.before.is_none() {
             finding = finding.fact("the trace has no look at the program before the signal");
         }
+        finding = match self.because_refused(finding) {
+            Ok(finding) => return ("term-shutdown-unfinished", self.finish(finding)),
+            Err(finding) => finding,
+        };
         let candidates = self.candidates();
         let chosen = candidates
             .iter()
@@ -445,6 +507,17 @@ impl Facts<'_, '_> {
                         self.case.names(&self.left),
                         self.told(*last)
                     )),
+                    // It stops what is below it, and some of that is left.
+                    (false, None)
+                        if !self.steps.is_empty()
+                            || passes_on(self.case, self.attempt, self.holdout.process) =>
+                    {
+                        State::Seen(format!(
+                            "What it stops has not all ended: {} was left, which {}.",
+                            self.case.names(&self.left),
+                            self.told(*last)
+                        ))
+                    }
                     (false, None) => State::Open,
                 }
             }
@@ -555,7 +628,7 @@ impl Facts<'_, '_> {
             (Some(Place::OtherCall), None) => {
                 State::excluded("it waits in another call than before the signal")
             }
-            (Some(Place::Same), Some(main)) => State::Seen(format!(
+            (Some(Place::Same), Some(main)) if self.alone() => State::Seen(format!(
                 "It waits for events ({}) with the same stack as before the signal: the handler may have set a flag that \
                  its loop does not look at.",
                 render::escape(call_of(main))
