@@ -138,6 +138,7 @@ impl Facts<'_, '_> {
         // What it ended or told to end is a shutdown.
         if !self.steps.is_empty()
             || passes_on(self.case, self.attempt, self.holdout.process)
+            || self.child_with_a_client().is_some()
             || !self.activity.same_calls()?
             || self.working_for_a_client()
             || self.sockets.as_ref().is_some_and(closed)
@@ -208,6 +209,13 @@ impl Facts<'_, '_> {
                 .is_some_and(|main| !waits_for_events(main))
     }
 
+    /// A process below it that has a connection, and to whom.
+    fn child_with_a_client(&self) -> Option<(ProcessId, &[String])> {
+        let mut connected = self.sockets.iter().flat_map(|sockets| &sockets.connected);
+        let (id, peers) = connected.find(|(id, _)| *id != self.holdout.process)?;
+        Some((*id, peers))
+    }
+
     /// The handler ran, and nothing came of it.
     fn went_on(&self) -> Option<Tagged> {
         let shown = self.as_before()?;
@@ -232,10 +240,11 @@ impl Facts<'_, '_> {
             }
         };
         let remedy = "Let the handler end the main loop: set a flag that the loop looks at, and wake the loop.";
-        finding = match self.because_refused(finding) {
-            Ok(finding) => return Some(("term-handler-no-exit", self.finish(finding))),
-            Err(finding) => finding.cause(text, Confidence::Proven).remedy(remedy),
-        };
+        if let Some((event, call)) = self.refused() {
+            let finding = self.because_refused(finding, event, call);
+            return Some(("term-handler-no-exit", self.finish(finding)));
+        }
+        finding = finding.cause(text, Confidence::Proven).remedy(remedy);
         if self.alone() {
             finding = finding.not(ELSEWHERE, "it has one thread and no child");
         }
@@ -262,11 +271,8 @@ impl Facts<'_, '_> {
             .map(|(_, call)| (event, call))
     }
 
-    /// The cause is a call that failed since the signal, if there is one.
-    fn because_refused(&self, finding: Finding) -> Result<Finding, Finding> {
-        let Some((event, call)) = self.refused() else {
-            return Err(finding);
-        };
+    /// The cause is a call that failed since the signal.
+    fn because_refused(&self, finding: Finding, event: &Event, call: &FailedCall) -> Finding {
         let what = format!(
             "{}{} failed with {}",
             render::escape(&call.syscall.name),
@@ -279,7 +285,7 @@ impl Facts<'_, '_> {
             "Look at why that call fails: the program may refuse to end without it.",
             |meaning| meaning.remedy,
         );
-        Ok(finding
+        finding
             .shown_by(
                 event,
                 format!(
@@ -292,7 +298,7 @@ impl Facts<'_, '_> {
                 Confidence::Likely,
             )
             .or(NO_END)
-            .remedy(remedy))
+            .remedy(remedy)
     }
 
     /// Where a thread is, as evidence.
@@ -381,10 +387,10 @@ impl Facts<'_, '_> {
         if self.activity.before.is_none() {
             finding = finding.fact("the trace has no look at the program before the signal");
         }
-        finding = match self.because_refused(finding) {
-            Ok(finding) => return ("term-shutdown-unfinished", self.finish(finding)),
-            Err(finding) => finding,
-        };
+        if let Some((event, call)) = self.refused() {
+            let finding = self.because_refused(finding, event, call);
+            return ("term-shutdown-unfinished", self.finish(finding));
+        }
         let candidates = self.candidates();
         let chosen = candidates
             .iter()
@@ -473,7 +479,14 @@ impl Facts<'_, '_> {
                     self.case.name(*id),
                     connections(peers)
                 )),
-                Some(_) => State::Open,
+                Some(_) => match self.child_with_a_client() {
+                    Some((id, peers)) => State::Seen(format!(
+                        "It waits for what is below it: {} still has {} open.",
+                        self.case.name(id),
+                        connections(peers)
+                    )),
+                    None => State::Open,
+                },
             },
         };
         Candidate { what: DRAIN, state }

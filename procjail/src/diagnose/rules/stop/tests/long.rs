@@ -324,3 +324,31 @@ fn a_program_below_which_things_end_does_not_go_on_as_before() {
     scene.expect_no("term-handler-no-exit");
     assert!(why(&scene).starts_with("What it stops has not all ended: backend (PID 3)"));
 }
+
+#[test]
+fn a_child_that_serves_a_client_is_waited_for() {
+    let wait = || waits("pselect6", 100, 2);
+    let kept: &[&str] = &["unix:/run/db.sock"];
+    let backend = inside(2, "backend");
+    let mut scene = outlived(Some(wait()), wait(), wait());
+    scene.fork(11, app(), backend.clone());
+    scene.change(|_, what| {
+        if let What::Snapshot(snapshot) = what {
+            let thread = thread(backend.clone(), "S", "epoll_wait");
+            snapshot.threads.push(thread);
+        }
+    });
+    let looks = [(0, kept, &[] as &[&str]); 3];
+    activity(&mut scene, &app(), looks);
+    let open: &[&str] = &["unix:/run/db.sock"];
+    activity(
+        &mut scene,
+        &backend,
+        [(0, &[], open), (0, &[], open), (0, &[], open)],
+    );
+    scene.expect_no("term-handler-no-exit");
+    assert!(
+        why(&scene)
+            .starts_with("It waits for what is below it: backend (PID 2) still has a connection")
+    );
+}
