@@ -138,7 +138,8 @@ impl Facts<'_, '_> {
         // What it ended or told to end is a shutdown.
         if !self.steps.is_empty()
             || passes_on(self.case, self.attempt, self.holdout.process)
-            || self.child_with_a_client().is_some()
+            // It may wait for what is below it.
+            || !self.left.is_empty()
             || !self.activity.same_calls()?
             || self.working_for_a_client()
             || self.sockets.as_ref().is_some_and(closed)
@@ -163,9 +164,6 @@ impl Facts<'_, '_> {
             return same_limit.then(|| {
                 format!("it waits in {call} with the same time limit as before the signal")
             });
-        }
-        if !self.left.is_empty() {
-            return None;
         }
         if call == "running" {
             let before = self
@@ -398,7 +396,17 @@ impl Facts<'_, '_> {
         finding = match chosen.and_then(|at| candidates.get(at)) {
             Some(one) => finding.cause(one.text(), Confidence::Likely),
             None => finding.cause(
-                "Its shutdown was not complete; what it waited for is not in the trace.",
+                match self.left.last() {
+                    Some(last) => format!(
+                        "It may wait for {} below it, which {}; what for is not in the trace.",
+                        self.case.names(&self.left),
+                        self.told(*last)
+                    ),
+                    None => {
+                        "Its shutdown was not complete; what it waited for is not in the trace."
+                            .to_owned()
+                    }
+                },
                 Confidence::ConsistentWith,
             ),
         };
