@@ -45,7 +45,10 @@ pub fn explain(case: &Case) -> Explanation {
     }
     let losses = case.losses();
     for one in &mut found {
-        exclude(&mut one.finding, rules::find(one.id));
+        if let Some(rule) = rules::find(one.id) {
+            let left = exclude(&mut one.finding, rule);
+            one.weakened.extend(left);
+        }
         weaken(case, &losses, one);
     }
     found.sort_by_key(|one| one.finding.time_ns);
@@ -81,22 +84,30 @@ fn tells(diagnosis: &Diagnosis) -> bool {
 }
 
 /// A cause is proven only if each alternative on the rule's list is ruled out by name. Those that are left are
-/// told with it.
-fn exclude(finding: &mut Finding, rule: Option<&Rule>) {
-    let (Some(cause), Some(rule)) = (&mut finding.cause, rule) else {
-        return;
-    };
-    if cause.confidence != Confidence::Proven {
-        return;
-    }
+/// told with it. So it is with a fact that stands without a cause; what is left weakens it.
+fn exclude(finding: &mut Finding, rule: &Rule) -> Vec<String> {
     let excluded = |what: &str| finding.ruled_out.iter().any(|one| one.what == what);
     let left = rule.alternatives.iter().filter(|what| !excluded(what));
+    let Some(cause) = &mut finding.cause else {
+        if finding.fact_alone || finding.confidence != Confidence::Proven {
+            return Vec::new();
+        }
+        let left: Vec<String> = left.map(|what| format!("not excluded: {what}")).collect();
+        if !left.is_empty() {
+            finding.confidence = Confidence::Likely;
+        }
+        return left;
+    };
+    if cause.confidence != Confidence::Proven {
+        return Vec::new();
+    }
     cause
         .alternatives
         .extend(left.map(|what| (*what).to_owned()));
     if !cause.alternatives.is_empty() {
         cause.confidence = Confidence::Likely;
     }
+    Vec::new()
 }
 
 /// Lowers the confidence of what relies on events that may be missing.
@@ -133,7 +144,7 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         if let Some(cause) = &mut found.finding.cause {
             cause.confidence = Confidence::ConsistentWith.min(cause.confidence);
         }
-        found.weakened = missing.into_iter().collect();
+        found.weakened.extend(missing);
     }
 }
 
@@ -462,30 +473,54 @@ mod tests {
 
     #[test]
     fn a_cause_is_proven_only_against_each_alternative_on_the_list() {
-        let mut open = proven_cause().not("a push", "nobody was there");
-        exclude(&mut open, Some(&RULE));
+        let mut open = proven_cause().not("a push", "no one was near");
+        exclude(&mut open, &RULE);
         let cause = open.cause.expect("a cause");
         assert_eq!(cause.confidence, Confidence::Likely);
         assert_eq!(cause.alternatives, ["wind"]);
         assert_eq!(open.confidence, Confidence::Proven, "the fact stays");
 
         let mut closed = proven_cause()
-            .not("a push", "nobody was there")
+            .not("a push", "no one was near")
             .not("wind", "the air stood still");
-        exclude(&mut closed, Some(&RULE));
+        exclude(&mut closed, &RULE);
         let cause = closed.cause.expect("a cause");
         assert_eq!(cause.confidence, Confidence::Proven);
 
         let mut own = proven_cause()
             .or("a trip")
-            .not("a push", "nobody was there")
+            .not("a push", "no one was near")
             .not("wind", "the air stood still");
-        exclude(&mut own, Some(&RULE));
+        exclude(&mut own, &RULE);
         let cause = own.cause.expect("a cause");
         assert_eq!(
             cause.confidence,
             Confidence::Likely,
             "one that the finding itself names"
+        );
+    }
+
+    #[test]
+    fn a_fact_without_a_cause_is_proven_only_against_the_list_too() {
+        let fact = || {
+            Finding::new("It fell.")
+                .proven()
+                .not("a push", "no one was near")
+        };
+        let mut open = fact();
+        assert_eq!(exclude(&mut open, &RULE), ["not excluded: wind"]);
+        assert_eq!(open.confidence, Confidence::Likely);
+
+        let mut closed = fact().not("wind", "the air stood still");
+        assert!(exclude(&mut closed, &RULE).is_empty());
+        assert_eq!(closed.confidence, Confidence::Proven);
+
+        let mut alone = fact().fact_alone();
+        assert!(exclude(&mut alone, &RULE).is_empty());
+        assert_eq!(
+            alone.confidence,
+            Confidence::Proven,
+            "the list is of a cause"
         );
     }
 

@@ -32,6 +32,7 @@ pub struct Finding {
     pub(super) remedy: String,
     pub(super) minor: bool,
     pub(super) tells_the_run: bool,
+    pub(super) fact_alone: bool,
 }
 
 impl Finding {
@@ -51,6 +52,7 @@ impl Finding {
             remedy: String::new(),
             minor: false,
             tells_the_run: false,
+            fact_alone: false,
         }
     }
 
@@ -163,6 +165,12 @@ impl Finding {
     /// It tells how the run ended, although its family is about the evidence.
     pub fn tells_the_run(mut self) -> Self {
         self.tells_the_run = true;
+        self
+    }
+
+    /// Where it gives no cause, the rule's alternatives do not apply: they are those of a cause.
+    pub fn fact_alone(mut self) -> Self {
+        self.fact_alone = true;
         self
     }
 

@@ -41,8 +41,8 @@ pub struct Rule {
     pub id: &'static str,
     /// What it finds, in a few words, for the catalogue.
     pub about: &'static str,
-    /// What else could look the same. A cause is proven only if the finding excludes each of them by name
-    /// ([`Finding::not`]).
+    /// What else could look the same. A cause, or a fact that stands without one, is proven only if the finding
+    /// excludes each of them by name ([`Finding::not`]). Never empty.
     pub alternatives: &'static [&'static str],
 }
 

@@ -32,6 +32,13 @@ fn rules_have_distinct_ids() {
     assert_eq!(ids.len(), count);
 }
 
+#[test]
+fn rules_have_alternatives() {
+    for rule in rules::all() {
+        assert!(!rule.alternatives.is_empty(), "{}", rule.id);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

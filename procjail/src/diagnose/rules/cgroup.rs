@@ -10,7 +10,11 @@ pub(super) const FAMILY: Family = Family {
     rules: &[Rule {
         id: "cgroup-join-ebusy",
         about: "cgroup v2 refused a process in a cgroup that passes controllers on to those below it, or the reverse",
-        alternatives: &[],
+        alternatives: &[
+            "another error",
+            "a child's failure",
+            "a file or device in use",
+        ],
     }],
     rank: Rank::Problem,
     analyse,

@@ -8,27 +8,29 @@ use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged, prog
 use crate::event::{Event, ExecFailed, ExecutedFile, FileForm};
 use crate::render;
 
+const PATH: &str = "a search through PATH that succeeded later";
+
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "exit-126-not-executable",
             about: "a file is there but may not or cannot be executed",
-            alternatives: &[],
+            alternatives: &[PATH],
         },
         Rule {
             id: "exit-127-not-found",
             about: "a program does not exist",
-            alternatives: &[],
+            alternatives: &[PATH],
         },
         Rule {
             id: "exec-interpreter-missing",
             about: "a program is there, what shall run it is not",
-            alternatives: &[],
+            alternatives: &[PATH],
         },
         Rule {
             id: "exec-wrong-arch",
             about: "a program was built for another machine",
-            alternatives: &[],
+            alternatives: &[PATH],
         },
     ],
     rank: Rank::Problem,
@@ -206,10 +208,7 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
             exit,
             format!("{} {}", case.name(first.id), case.did_end(&ended.status)),
         )
-        .not(
-            "a search through PATH that succeeded later",
-            "it executed nothing after this, and ended",
-        )
+        .not(PATH, "it executed nothing after this, and ended")
         .remedy(said.fix);
     for fact in said.facts {
         finding = finding.fact(fact);

@@ -34,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "fork-bomb",
             about: "processes make processes without end",
-            alternatives: &[],
+            alternatives: &["a pool of workers", "a shell that starts commands"],
         },
     ],
     rank: Rank::Problem,
@@ -616,10 +616,14 @@ fn bomb(case: &Case) -> Vec<Finding> {
     }
     vec![
         finding
-            .fact(format!(
-                "{branching} of them made processes in turn, and {living} were alive at the end of it: no pool of \
-                 workers, and no shell that starts commands"
-            ))
+            .not(
+                "a pool of workers",
+                format!("{branching} of them made processes in turn"),
+            )
+            .not(
+                "a shell that starts commands",
+                format!("{living} of them were alive at the end of it"),
+            )
             .proven()
             .remedy(
                 "Limit the jail's processes (--pids), and end what makes them without a bound.",

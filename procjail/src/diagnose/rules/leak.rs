@@ -30,7 +30,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "ns-pinned",
             about: "a namespace of the jail survives it",
-            alternatives: &[],
+            alternatives: &["a namespace that is just going"],
         },
         Rule {
             id: "cgroup-dying-pinned",
@@ -40,7 +40,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "leftover-from-previous-run",
             about: "processes of an earlier jail whose launcher had died were still there at the start",
-            alternatives: &[],
+            alternatives: &["a jail that is running"],
         },
     ],
     rank: Rank::Problem,

@@ -13,12 +13,12 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "rlimit-cpu",
             about: "the limit of CPU time was reached",
-            alternatives: &[],
+            alternatives: &["the OOM killer", "kill(2) by somebody"],
         },
         Rule {
             id: "rlimit-fsize",
             about: "the limit of a file's size was reached",
-            alternatives: &[],
+            alternatives: &["a SIGXFSZ that somebody sent", "a full disk"],
         },
         Rule {
             id: "enospc",
@@ -312,6 +312,7 @@ fn throttled(case: &Case) -> Option<Finding> {
         ))
         .proven()
         .shown_by(event, "nr_throttled and nr_periods of cpu.stat")
+        .not("a limit of a cgroup above", "cpu.stat counts what the jail's own limit cut short")
         .remedy("Raise the limit (--cpus), or have it run fewer threads at a time.")
         .note(),
     )

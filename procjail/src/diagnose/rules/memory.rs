@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "mem-high-then-kill",
             about: "the program was slowed down at memory.high before an OOM kill",
-            alternatives: &[],
+            alternatives: &["memory.high of a group above the jail"],
         },
         Rule {
             id: "mem-thrash-no-kill",
@@ -26,7 +26,7 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "enomem-not-oom",
-            about: "memory was refused (ENOMEM) by a limit of the process, nobody was OOM-killed",
+            about: "memory was refused (ENOMEM) by a limit of the process, and no process was OOM-killed",
             alternatives: refused::MEMORY_ALTERNATIVES,
         },
         Rule {
@@ -151,7 +151,7 @@ fn throttled(case: &Case) -> Vec<Finding> {
     let finding = with_high(
         case,
         Finding::new(format!(
-            "The jail went over {limit} {} times{how_long}. Nobody was OOM-killed.",
+            "The jail went over {limit} {} times{how_long}. No process was OOM-killed.",
             render::count(count)
         )),
         count,
@@ -202,6 +202,10 @@ fn throttled_then_killed(case: &Case) -> Vec<Finding> {
         .follows(Follows::Rule("oom-own-limit"))
         .follows(Follows::Rule("oom-ancestor-limit"))
         .proven()
+        .not(
+            "memory.high of a group above the jail",
+            "the counter high is of the jail and of groups in it",
+        )
         .remedy("Alert on the growth of high in memory.events, which comes before the kill."),
     ]
 }
@@ -255,7 +259,7 @@ fn thrashing(case: &Case) -> Vec<Finding> {
     vec![
         Finding::new(format!(
             "At its memory limit for {}, the jail read {} of files again that the kernel had dropped from the \
-             page cache a moment before{still}. Nobody was OOM-killed.",
+             page cache a moment before{still}. No process was OOM-killed.",
             render::duration(took_ns),
             render::bytes(again.saturating_mul(page))
         ))

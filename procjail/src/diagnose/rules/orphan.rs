@@ -6,17 +6,19 @@ use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::Event;
 use crate::render;
 
+const OWN: &str = "a process that the jail's PID 1 started";
+
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "orphan-outlives-parent",
             about: "a process outlived the one that made it",
-            alternatives: &[],
+            alternatives: &["a child that ends with its parent"],
         },
         Rule {
             id: "orphan-exec-session",
             about: "something is left of a command that was run in the jail from outside, or was not watched",
-            alternatives: &[],
+            alternatives: &[OWN],
         },
     ],
     rank: Rank::Problem,
@@ -214,7 +216,7 @@ fn after(case: &Case, left: &[Outliver]) -> Option<Finding> {
         format!("{who}, which is outside the jail's PID namespace, started {}", case.name(entry)),
     )
     .shown_by(end, format!("{} {}", case.name(entry), case.did_end(&ended.status)))
-    .not("a child of PID 1's", "none of the processes that started it is PID 1")
+    .not(OWN, "none of the processes that started it is PID 1")
     .relies_on_all(&["exit", "fork"])
     .remedy(REMEDY);
     Some(match killed {
@@ -240,6 +242,7 @@ fn running(case: &Case, entries: &[ProcessId]) -> Option<Finding> {
             format!("{who}, which is outside the jail's PID namespace, started {}", case.name(first)),
         )
         .shown_by(end, format!("{} was killed by SIGKILL", case.name(first)))
+        .not(OWN, "who started it is outside the jail")
         .remedy("Expect it: who enters a jail goes with it. End exec sessions before the jail is stopped.")
         .note(),
     )
@@ -264,6 +267,7 @@ fn unwatched(case: &Case) -> Option<Finding> {
         ))
         .proven()
         .shown_by(event, "seen in the PID namespace while the jail ran, in another cgroup")
+        .not(OWN, "it was in another cgroup than what PID 1 starts")
         .not("a process that was about to join", "it stayed outside for longer than a fifth of a second")
         .remedy(format!(
             "Have what enters the jail join its cgroup first: write its PID to cgroup.procs of {}, or use nsenter \

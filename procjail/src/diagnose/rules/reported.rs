@@ -13,22 +13,22 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-missed-by-runtime",
             about: "the run ended by an OOM kill, and the reported reason does not say so",
-            alternatives: &[],
+            alternatives: &["another end"],
         },
         Rule {
             id: "exit-code-synthetic",
             about: "the reported exit code is not what the kernel says of PID 1",
-            alternatives: &[],
+            alternatives: &["the kernel's own code"],
         },
         Rule {
             id: "conflict",
             about: "the reported reason is not what the kernel says of the run",
-            alternatives: &[],
+            alternatives: &["an end that the reason describes"],
         },
         Rule {
             id: "runtime-state-stale",
             about: "the jail is reported as running, and the kernel has nothing of it any more",
-            alternatives: &[],
+            alternatives: &["a teardown that hangs", "a process that is left"],
         },
     ],
     rank: Rank::Problem,
@@ -185,6 +185,7 @@ fn synthetic(case: &Case) -> Vec<Finding> {
             .proven()
             .at(case.end_ns())
             .fact(format!("reported: {code}"))
+            .not("the kernel's own code", "the kernel has none for a process that has not ended")
             .relies_on_all(&["exit"])
             .remedy("Find out why it could not be collected. The code is the runtime's own."),
         ];
@@ -206,6 +207,7 @@ fn synthetic(case: &Case) -> Vec<Finding> {
             format!("{} {}", case.name(pid1), case.ended(&ended.status)),
         )
         .fact(format!("reported: {code}"))
+        .not("the kernel's own code", format!("that is {real}"))
         .remedy(
             "Go by the kernel's status. A runtime invents codes when it lost track of the process (137, 255), or could \
              not start it (125 to 128).",
@@ -248,6 +250,7 @@ fn conflict(case: &Case) -> Vec<Finding> {
         format!("{} {}", case.name(pid1), case.did_end(&ended.status)),
     )
     .fact(format!("reported: {}", render::escape(reason)))
+    .not("an end that the reason describes", but)
     .remedy(
         "Go by the kernel, and check whether the report is about this run: runtimes mix up restarts, and keep the \
          reason of an earlier one.",

@@ -8,7 +8,7 @@ pub(super) const FAMILY: Family = Family {
     rules: &[Rule {
         id: "setup-failed",
         about: "the jail could not be set up, so the program never ran",
-        alternatives: &[],
+        alternatives: &["an end of the program's own"],
     }],
     rank: Rank::Problem,
     analyse,

@@ -12,32 +12,32 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "sigpipe-death",
             about: "it wrote to a pipe or socket that nobody reads any more",
-            alternatives: &[],
+            alternatives: &["a kill by another process"],
         },
         Rule {
             id: "sighup-tty-close",
             about: "its terminal went away, or the leader of its session ended",
-            alternatives: &[],
+            alternatives: &["a kill -HUP by a process", "an orphaned process group"],
         },
         Rule {
             id: "sighup-orphaned-pgrp",
             about: "its process group became orphaned while it was stopped",
-            alternatives: &[],
+            alternatives: &["a terminal that went away", "a kill -HUP by a process"],
         },
         Rule {
             id: "sigint-foreground",
             about: "a key of the terminal (Ctrl-C) reached the whole foreground group",
-            alternatives: &[],
+            alternatives: &["a kill by a process"],
         },
         Rule {
             id: "timeout-expired",
             about: "a timer of its parent expired, and that ended it, as timeout(1) does",
-            alternatives: &[],
+            alternatives: &["an OOM kill"],
         },
         Rule {
             id: "sigalrm-unhandled",
             about: "a timer expired, and there was no handler for its signal",
-            alternatives: &[],
+            alternatives: &["a kill by a process"],
         },
     ],
     rank: Rank::Problem,

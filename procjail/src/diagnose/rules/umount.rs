@@ -26,7 +26,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "mount-lazy-alive",
             about: "a mount was unmounted lazily and is still in use, seen by nobody",
-            alternatives: &[],
+            alternatives: &["a mount that a mount table still has"],
         },
         Rule {
             id: "umount-locked",
@@ -306,7 +306,8 @@ fn lazy(case: &Case) -> Vec<Finding> {
                 ))
                 .proven()
                 .shown_by(call, "umount2 with MNT_DETACH succeeded")
-                .shown_by(event, "still used, on a mount that no table has any more")
+                .shown_by(event, "still used after that")
+                    .not("a mount that a mount table still has", "it is used on a mount that no table has any more")
                 .remedy("End those processes or have them leave; don't use a lazy unmount to get rid of EBUSY."),
             )
         })

@@ -31,11 +31,11 @@ const READ: &str = "Read what the program wrote to stderr last: abort(3) follows
 /// Why it aborted, by its last words, and what to do then.
 fn why(case: &Case, id: ProcessId, finding: Finding) -> Finding {
     let Some(words) = last_words(case, id) else {
-        return finding.remedy(READ);
+        return finding.fact_alone().remedy(READ);
     };
     let finding = words.show(finding);
     let Some(means) = words.means else {
-        return finding.remedy(READ);
+        return finding.fact_alone().remedy(READ);
     };
     finding
         .cause(

@@ -56,7 +56,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "fpe",
             about: "an integer was divided by zero, or a calculation overflowed",
-            alternatives: &[],
+            alternatives: &["a signal that somebody sent"],
         },
         Rule {
             id: "trap-unhandled",
@@ -87,17 +87,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "sigsys-seccomp",
             about: "a seccomp filter ended the program for a system call",
-            alternatives: &[],
+            alternatives: &["a SIGSYS that somebody sent"],
         },
         Rule {
             id: "seccomp-thread-killed",
             about: "a seccomp filter ended one thread, and the program goes on without it",
-            alternatives: &[],
+            alternatives: &["a SIGSYS that somebody sent"],
         },
         Rule {
             id: "seccomp-errno",
             about: "a policy made a system call fail",
-            alternatives: &[],
+            alternatives: &["a missing permission for the object of the call"],
         },
     ],
     rank: Rank::Problem,

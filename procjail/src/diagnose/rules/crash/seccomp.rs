@@ -74,7 +74,7 @@ fn killed_silently(case: &Case) -> Option<Finding> {
         .proven()
         .about(silent.clone())
         .shown_by(exit, render::status(&ended.status))
-        .fact("nobody sent it a SIGSYS")
+        .not("a SIGSYS that somebody sent", "no SIGSYS was sent to it")
         .relies_on_all(&["signal-generated"])
         .remedy(fix("the call")),
     )
@@ -123,7 +123,8 @@ pub(super) fn thread_killed(case: &Case) -> Vec<Finding> {
             .proven()
             .about([id])
             .shown_by(event, "the thread ended by SIGSYS, and only the thread")
-            .fact("nobody sent the process a SIGSYS: that is how a filter's SECCOMP_RET_KILL_THREAD works")
+            .fact("a filter's SECCOMP_RET_KILL_THREAD works that way")
+                .not("a SIGSYS that somebody sent", "no SIGSYS was sent to the process")
             .relies_on_all(&["signal-generated"])
             .remedy(
                 "Have the filter end the whole process (SECCOMP_RET_KILL_PROCESS), so that somebody notices, \

@@ -13,7 +13,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "evidence-lost",
             about: "events are missing, so nothing can be said from their absence",
-            alternatives: &[],
+            alternatives: &["events that never happened"],
         },
         Rule {
             id: "trace-cut-off",
@@ -23,17 +23,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "attached-late",
             about: "the trace begins after the program did",
-            alternatives: &[],
+            alternatives: &["a start that is recorded later in the trace"],
         },
         Rule {
             id: "pid-reused",
             about: "several processes had the same PID, one after the other",
-            alternatives: &[],
+            alternatives: &["one process that executed another program"],
         },
         Rule {
             id: "clock-skew",
             about: "the wall clock was set during the run, so times of day don't fit together",
-            alternatives: &[],
+            alternatives: &["a clock that is being slewed"],
         },
         Rule {
             id: "kmsg-ratelimited",
@@ -87,6 +87,10 @@ fn lost(case: &Case) -> Vec<Finding> {
     ))
     .proven()
     .at(case.end_ns())
+    .not(
+        "events that never happened",
+        "each of these was counted when it was dropped",
+    )
     .remedy("Record again with a larger --ring-size, and without --all-signals and --threads.");
     for (event, _) in case.each(|what| match what {
         What::Lost(lost) => Some(lost),
@@ -149,7 +153,8 @@ fn late(case: &Case) -> Vec<Finding> {
         )
         .proven()
         .at(case.header.start_boot_ns)
-        .fact("there is no event of the gate's opening, and no program was seen to start as PID 1")
+        .fact("there is no event of the gate's opening")
+        .not("a start that is recorded later in the trace", "no program was seen to start as PID 1")
         .remedy("Start the program with procjail trace."),
     ]
 }

@@ -97,6 +97,9 @@ fn is_library(path: &str) -> bool {
 }
 
 /// The loader returns 127 when it does not find a library: the exec has succeeded by then.
+/// What 127 could be as well.
+pub(super) const OF_ITS_OWN: &str = "a program that returns 127 for a reason of its own";
+
 pub(super) fn loader(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
@@ -144,6 +147,10 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
                 .proven()
                 .shown_by(event, format!("last looked for as {}: ENOENT", render::escape(path)))
                 .not("a command that was not found", "its execve(2) succeeded")
+                .not(
+                    OF_ITS_OWN,
+                    format!("{} after its start it had looked for that library in vain", render::duration(age)),
+                )
             }
             None if !runs_others(&case.process(id).task.comm) => base(format!(
                 "{} returned 127 within {} of its start: a shared library is missing, as far as can be told \

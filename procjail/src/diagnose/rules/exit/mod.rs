@@ -35,32 +35,32 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "exit-zero-but-worker-died",
             about: "PID 1 returned 0 although a worker had died",
-            alternatives: &[],
+            alternatives: &["a status that PID 1 never got"],
         },
         Rule {
             id: "exit-wrapped",
             about: "an exit code was cut to eight bits",
-            alternatives: &[],
+            alternatives: &["a code that the runtime made up"],
         },
         Rule {
             id: "exit-127-loader",
             about: "a shared library is missing",
-            alternatives: &["a program that returns 127 for a reason of its own"],
+            alternatives: &["a command that was not found", code::OF_ITS_OWN],
         },
         Rule {
             id: "exit-daemonized",
             about: "the main command went to the background and returned",
-            alternatives: &[],
+            alternatives: &["a crash", "a stop"],
         },
         Rule {
             id: "status-stolen",
             about: "another wait of the same process collected the child",
-            alternatives: &[],
+            alternatives: &["a child that the kernel discarded"],
         },
         Rule {
             id: "sigchld-ignored-autoreap",
             about: "SIGCHLD is ignored, so children's statuses are discarded",
-            alternatives: &[],
+            alternatives: &["a zombie", "a wait elsewhere in the process"],
         },
     ],
     rank: Rank::Problem,

@@ -51,6 +51,7 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     .about(chain.subjects(case))
     .shown_by(exit, format!("{name} {}", case.did_end(&ended.status)))
     .not("a signal", "the kernel's status of it is an exit code")
+    .fact_alone()
     .relies_on_all(&["reap"])
     .remedy(
         match (

@@ -90,6 +90,7 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
                  the JVM report the signal that they ended on by their code."
             ))
             .shown_by(event, format!("its handler took {signal}"))
+            .fact_alone()
             .remedy(format!(
                 "Tell the supervisor that {code} is a clean end (SuccessExitStatus={code} for systemd)."
             ))
@@ -102,6 +103,7 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             "{code} is an exit code that {name} chose itself{after}: neither it nor the last child it waited for was \
              killed by {signal}."
         ))
+        .fact_alone()
         .remedy("Look up the code in the program's own documentation: it is not the kernel's.")
     })
 }
@@ -168,13 +170,17 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     }
     if let Some(event) = timer {
         finding = finding.shown_by(event, "its timer's SIGALRM");
-        return Some(finding.remedy(
+        return Some(finding.fact_alone().remedy(
             "The time that it gives its child was too short, or the child too slow: raise it, or look at what the \
              child did until then.",
         ));
     }
     if own.is_some() {
-        return Some(finding.remedy("Look at why it killed its child: that is its own decision."));
+        return Some(
+            finding
+                .fact_alone()
+                .remedy("Look at why it killed its child: that is its own decision."),
+        );
     }
     let signal = status.signal.is_some();
     let finding = finding
@@ -295,6 +301,7 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
             .follows(Follows::Process(first))
             .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
             .shown_by(reap, format!("{name} collected it, and so knew"))
+            .not("a status that PID 1 never got", "PID 1 collected it")
             .shown_by(exit, format!("{name} returned {code}"))
             .at(exit.time_ns)
             .remedy("Have PID 1 return a worker's failure as its own code, or restart the worker and say so."),

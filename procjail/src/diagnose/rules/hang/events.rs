@@ -109,6 +109,7 @@ fn dumping(case: &Case) -> Option<Finding> {
         event,
         format!("CoreDumping is set, {}", hang::standing(&hold)),
     )
+    .fact_alone()
     .remedy(format!("To free it: {}.", hang::remedy(&hold)));
     Some(match case.process_of(&hold.thread.task) {
         Some(process) => finding.follows(Follows::Process(process)),

@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "hang-pidns-zap",
             about: "PID 1 of a PID namespace is dead but can't go before all others in it are gone",
-            alternatives: &[],
+            alternatives: &["a zombie that nobody reaps"],
         },
         Rule {
             id: "hang-d-state-fuse",
@@ -60,22 +60,22 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "hang-cgroup-straggler",
             about: "a process in the jail's cgroup but not in its PID namespace outlived PID 1",
-            alternatives: &[],
+            alternatives: &["a process of the jail"],
         },
         Rule {
             id: "hang-stdio-held",
             about: "a process that is left holds the output's pipe open, so its reader waits for the end",
-            alternatives: &[],
+            alternatives: &["a pipe of its own"],
         },
         Rule {
             id: "hang-exec-dethread",
             about: "an execve waits for other threads of its process, which don't go away",
-            alternatives: &[],
+            alternatives: &["a program that hangs by itself"],
         },
         Rule {
             id: "cgroup-rmdir-ebusy",
             about: "the jail's cgroup could not be removed",
-            alternatives: &[],
+            alternatives: &["the moment between the last exit and the empty cgroup"],
         },
     ],
     rank: Rank::Problem,

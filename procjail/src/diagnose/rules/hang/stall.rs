@@ -459,6 +459,7 @@ pub(super) fn output_held(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
     ))
     .proven()
     .shown_by(event, "the pipe of procjail's standard output or error is among its descriptors")
+    .not("a pipe of its own", "it is the one that procjail was given as its output")
     .remedy("Free the process. Redirect the output of programs that are left in the background.");
     for rule in [
         "hang-d-state-fuse",
@@ -569,6 +570,7 @@ fn waited(case: &Case, event: &Event, waits: &[&KernelWait], whose: &str) -> Opt
         .remedy(format!(
             "Find out why {whose} took so long to answer: stopped, frozen, busy, or waiting itself."
         ))
+        .fact_alone()
         .note(),
     )
 }

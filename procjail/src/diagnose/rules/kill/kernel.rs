@@ -1,6 +1,6 @@
 //! Killed by the kernel, for reasons other than memory, faults and limits.
 
-use super::{Death, deaths, grouped, shown, victims, was};
+use super::{Death, OOM_KILL, deaths, grouped, shown, victims, was};
 use crate::diagnose::{Case, Finding, Follows, Origin};
 use crate::event::What;
 use crate::render;
@@ -41,7 +41,7 @@ pub(super) fn namespace_end(case: &Case) -> Vec<Finding> {
     }
     let finding = shown(case, finding, &ended, ", from the kernel, in PID 1's end")
         .at(first.event.time_ns)
-        .not("an OOM kill", "the OOM killer chose none of them")
+        .not(OOM_KILL, "the OOM killer chose none of them")
         .not("a kill by a process", "the signals come from the kernel, under PID 1's name as it ends")
         .relies_on_all(&["oom-kill"])
         .remedy("PID 1 should stop its processes and wait for them before it ends; look at why it ended.");
@@ -76,7 +76,7 @@ pub(super) fn parent_death(case: &Case) -> Vec<Finding> {
                 ),
                 false => (
                     format!("its parent {who} ended"),
-                    "It asked for that (PR_SET_PDEATHSIG); look at why the parent ended.",
+                    "It set a parent-death signal (PR_SET_PDEATHSIG); look at why the parent ended.",
                 ),
             };
             let verdict = format!(
@@ -100,7 +100,7 @@ pub(super) fn parent_death(case: &Case) -> Vec<Finding> {
             Some(
                 finding
                     .not("a kill by the parent", "the sender was ending, and not in kill(2)")
-                    .not("an OOM kill", "the signal does not come from the OOM killer")
+                    .not(OOM_KILL, "the signal does not come from the OOM killer")
                     .remedy(fix),
             )
         })
@@ -146,14 +146,19 @@ pub(super) fn tracer_end(case: &Case) -> Vec<Finding> {
                     .fact("the sender was ending; whether it traced its target was not recorded"),
             };
             Some(
-                shown(case, finding, &group, ", from the kernel, as the tracer ends")
-                    .not("an OOM kill", "the OOM killer chose none of them")
-                    .not("the end of the PID namespace", "the sender is not PID 1")
-                    .relies_on_all(&["oom-kill"])
-                    .remedy(
-                        "It asked for that: debuggers and sandboxes set PTRACE_O_EXITKILL. Detach before the tracer \
+                shown(
+                    case,
+                    finding,
+                    &group,
+                    ", from the kernel, as the tracer ends",
+                )
+                .not(OOM_KILL, "the OOM killer chose none of them")
+                .not("the end of the PID namespace", "the sender is not PID 1")
+                .relies_on_all(&["oom-kill"])
+                .remedy(
+                    "Debuggers and sandboxes set PTRACE_O_EXITKILL. Detach before the tracer \
                          ends, or look at why it ended.",
-                    ),
+                ),
             )
         })
         .collect()
@@ -201,7 +206,7 @@ pub(super) fn other(case: &Case) -> Vec<Finding> {
     }
     vec![
         finding
-            .not("an OOM kill", "the OOM killer chose none of them")
+            .not(OOM_KILL, "the OOM killer chose none of them")
             .relies_on_all(&["oom-kill"])
             .remedy("Look at the kernel log around that time: the sysrq key, a bad page of memory, an exec that failed past \
                   the point of no return."),

@@ -1,7 +1,7 @@
 //! What 137 stands for, and what it doesn't.
 
 use super::stopped::is_grace;
-use super::{Death, deaths};
+use super::{Death, OOM_KILL, deaths};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Finding, Follows, Origin};
 
@@ -47,15 +47,18 @@ pub(super) fn not_oom(case: &Case) -> Vec<Finding> {
             ),
         );
     finding = match (kills, counter) {
-        (0, Some(0)) => finding
+        (0, Some(0)) => finding.proven().not(
+            OOM_KILL,
+            "the OOM killer chose no process of the jail, and the cgroup's count of OOM kills did not change",
+        ),
+        (0, None) => finding
             .proven()
-            .fact("the OOM killer chose nobody in the jail, and the cgroup's count of OOM kills did not change"),
-        (0, None) => finding.proven().fact("the OOM killer chose nobody in the jail"),
+            .not(OOM_KILL, "the OOM killer chose no process of the jail"),
         (0, Some(_)) => finding
-            .fact("the OOM killer chose nobody that the trace knows, but the cgroup counted OOM kills"),
+            .fact("the OOM killer chose no process that the trace knows, but the cgroup counted OOM kills"),
         (kills, _) => finding
             .proven()
-            .fact(format!("the OOM killer chose {kills} others, but not PID 1")),
+            .not(OOM_KILL, format!("the OOM killer chose {kills} others, but not PID 1")),
     };
     vec![
         finding

@@ -14,27 +14,30 @@ mod who;
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
 
+/// What is asked first of every SIGKILL.
+const OOM_KILL: &str = "an OOM kill";
+
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "kill-after-grace",
             about: "stopped: a stop signal, then SIGKILL when the grace period expired",
-            alternatives: &["somebody else, who asked at the same moment"],
+            alternatives: &[OOM_KILL, "somebody else, who asked at the same moment"],
         },
         Rule {
             id: "kill-external",
             about: "killed by a process outside the jail, without a stop signal before",
-            alternatives: &[],
+            alternatives: &[OOM_KILL, "the end of a grace period"],
         },
         Rule {
             id: "kill-internal",
             about: "killed by another process of the jail: a parent, a supervisor, a sibling, itself",
-            alternatives: &[],
+            alternatives: &[OOM_KILL, "a kill from outside"],
         },
         Rule {
             id: "kill-cgroup-kill",
             about: "all processes of a cgroup were killed by a write to its cgroup.kill",
-            alternatives: &[],
+            alternatives: &["a kill(2) of each", OOM_KILL, "procjail itself"],
         },
         Rule {
             id: "kill-broadcast",
@@ -44,27 +47,27 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kill-pidns-teardown",
             about: "PID 1 ended, and the kernel killed all that were left in its PID namespace",
-            alternatives: &[],
+            alternatives: &[OOM_KILL, "a kill by a process"],
         },
         Rule {
             id: "kill-pdeathsig",
             about: "the thread that had made the process ended, and with it went the process (PR_SET_PDEATHSIG)",
-            alternatives: &[],
+            alternatives: &["a kill by the parent", OOM_KILL],
         },
         Rule {
             id: "kill-ptrace-exitkill",
             about: "the tracer of the process ended, and with it went the process (PTRACE_O_EXITKILL)",
-            alternatives: &[],
+            alternatives: &[OOM_KILL, "the end of the PID namespace"],
         },
         Rule {
             id: "kill-kernel-other",
             about: "killed by the kernel, for none of the known reasons",
-            alternatives: &[],
+            alternatives: &[OOM_KILL, "the sysrq key", "a bad page of memory"],
         },
         Rule {
             id: "exit-137-not-oom",
             about: "137 stands for SIGKILL; the OOM killer did not send it",
-            alternatives: &[],
+            alternatives: &[OOM_KILL],
         },
     ],
     rank: Rank::Problem,

@@ -1,6 +1,6 @@
 //! The end of a stop by force.
 
-use super::{Death, deaths, shown, victims};
+use super::{Death, OOM_KILL, deaths, shown, victims};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
 use crate::event::{Event, SignalGenerated, What};
@@ -97,7 +97,8 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     vec![
         finding
             .at(forced.time_ns)
-            .not("an OOM kill", "the SIGKILL comes from who asked for the stop, not from the kernel")
+            .not(OOM_KILL, "the SIGKILL comes from who asked for the stop, not from the kernel")
+            .fact_alone()
             .relies_on_all(&["oom-kill"])
             .remedy("See why the program did not stop in time; a longer grace period helps only one that is slow."),
     ]

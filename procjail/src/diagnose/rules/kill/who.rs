@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::stopped::is_grace;
-use super::{Death, OOM_DAEMONS, deaths, grouped, shown, victims, was};
+use super::{Death, OOM_DAEMONS, OOM_KILL, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
 use crate::event::{Disposition, Event, SignalResult};
@@ -56,7 +56,7 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
         let mut finding = Finding::new(verdict)
             .proven()
             .about(ids.iter().copied())
-            .not("an OOM kill", "a process sent the signal, not the kernel")
+            .not(OOM_KILL, "a process sent the signal, not the kernel")
             .not(
                 "the end of a grace period",
                 "procjail did not send it, and no stop signal from the same sender came before",
@@ -153,7 +153,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
         let mut finding = Finding::new(verdict)
             .proven()
             .about(ids.iter().copied())
-            .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
+            .not(OOM_KILL, "a process of the jail sent the signal, not the kernel")
             .not("a kill from outside", "the sender is in the jail");
         if let Some(pid1) = stopped_by(case, attempt.as_ref(), killer, first) {
             finding = finding.about([pid1]);
@@ -205,14 +205,18 @@ pub(super) fn aborted(case: &Case) -> Vec<Finding> {
                 case.between(event, exit),
                 render::duration(event.time_ns.saturating_sub(case.born_ns(child)))
             );
+            let mut finding = Finding::new(fact);
+            if event.task.in_jail {
+                finding = finding.not("a kill from outside", "its parent is in the jail");
+            }
             Some(
-                Finding::new(fact)
+                finding
                     .proven()
                     .about([child])
                     .shown_by(event, format!("SIGABRT from {}", case.name(parent)))
                     .shown_by(exit, format!("{} {}", case.name(child), case.did_end(&ended.status)))
                     .not("an abort of its own", "its parent sent the signal")
-                    .not("an OOM kill", "a process of the jail sent the signal, not the kernel")
+                    .not(OOM_KILL, "a process of the jail sent the signal, not the kernel")
                     .relies_on_all(&["oom-kill"])
                     .remedy(
                         "Look at what the child was doing: managers abort a worker that does not answer in time. Raise \
@@ -285,7 +289,7 @@ pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
                     "a kill(2) of each",
                     "the sender was writing to a file, not in kill(2)",
                 )
-                .not("an OOM kill", "a process sent the signal, not the kernel")
+                .not(OOM_KILL, "a process sent the signal, not the kernel")
                 .not("procjail itself", "the sender is another process")
                 .relies_on_all(&["oom-kill"])
                 .remedy("Find out what the sender is: a runtime or service manager that removes the cgroup, or a script.");
@@ -392,7 +396,7 @@ fn in_one_go(case: &Case, burst: &[&Death<'_>]) -> Finding {
         .about(ids.iter().copied());
     shown(case, finding, burst, ", from within kill(2)")
         .not("a write to cgroup.kill", "the sender was in kill(2)")
-        .not("an OOM kill", "a process sent the signals, not the kernel")
+        .not(OOM_KILL, "a process sent the signals, not the kernel")
         .relies_on_all(&["oom-kill"])
         .remedy(
             "Look at the sender's code for kill with -1, 0 or a negative PID: a variable that is empty or was never \
@@ -444,7 +448,7 @@ fn past_their_parent(case: &Case, burst: &[&Death<'_>]) -> Option<Finding> {
         .or("one kill(2) for each of them");
     Some(
         shown(case, finding, &workers, &format!(", from {who}"))
-            .not("an OOM kill", "a process sent the signals, not the kernel")
+            .not(OOM_KILL, "a process sent the signals, not the kernel")
             .relies_on_all(&["oom-kill"])
             .remedy(
                 "Signal the main process only (dumb-init --single-child, tini without -g), or let the workers ignore \

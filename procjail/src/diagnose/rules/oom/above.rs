@@ -133,11 +133,15 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
         render::bytes(level.usage_bytes),
         render::bytes(limit)
     ));
-    if let Some(own) = own {
-        finding = finding.not(
+    finding = finding
+        .not(
+            "a machine without memory",
+            "the limit was full, and that alone makes the kernel kill",
+        )
+        .not(
             "the jail's own limit",
-            match own.limit_bytes {
-                Some(limit) => format!(
+            match own.and_then(|own| Some((own, own.limit_bytes?))) {
+                Some((own, limit)) => format!(
                     "it had used {} of {}",
                     render::bytes(own.usage_bytes),
                     render::bytes(limit)
@@ -145,7 +149,6 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
                 None => "it has none".to_owned(),
             },
         );
-    }
     Some(
         finding
             .confidence(match group.iter().all(|kill| kill.certain) {

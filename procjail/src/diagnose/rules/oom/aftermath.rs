@@ -123,6 +123,7 @@ fn invisible(look: &Look<'_>, pid1: ProcessId) -> Option<Finding> {
             ))
             .shown_by(kill.event, format!("{} dies", kill.name(case)))
             .not("the end of the jail", "PID 1 was not the victim")
+            .fact_alone()
             .proven()
             .remedy(format!(
                 "Let PID 1 end, or alert, when a worker dies{}. Watch the growth of oom_kill in {}.",

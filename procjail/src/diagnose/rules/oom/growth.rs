@@ -221,6 +221,7 @@ fn spiked(by: u64, took_ns: u64, limit: u64, who: Option<String>) -> Finding {
         who.map_or_else(String::new, |who| format!("; {who}"))
     ))
     .proven()
+    .not("page cache that fills up", "it is left out of these numbers")
     .remedy(
         "Bound the request or the allocation that does it. A monitor that samples every 15 s cannot see it.",
     )

@@ -18,6 +18,10 @@ pub(super) fn analyse(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>)
         .or_else(|| other(case, kill, makeup))
 }
 
+/// What the kind that was last asked for could stand for.
+pub(super) const ANOTHER_KIND: &str =
+    "kernel memory of another kind, of which this was only the last bit";
+
 fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option<Finding> {
     let usage = kill.usage_bytes();
     let memory = &kill.oom.memory;
@@ -52,7 +56,7 @@ fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Opt
              for memory that they share.",
         ),
     };
-    Some(finding.proven().shown_by(
+    Some(finding.proven().fact_alone().shown_by(
         kill.event,
         format!("the victim had {} of page tables", render::bytes(own)),
     ))
@@ -138,7 +142,7 @@ fn other(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Tagged> {
     let likely = |finding: Finding, cause: &str, remedy: String| {
         finding
             .cause(cause, Confidence::Likely)
-            .or("kernel memory of another kind, of which this was only the last bit")
+            .or(ANOTHER_KIND)
             .remedy(remedy)
     };
     Some(match purpose {
@@ -176,7 +180,7 @@ fn other(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Tagged> {
         ),
         _ => (
             "oom-kernel-memory",
-            finding.remedy(
+            finding.fact_alone().remedy(
                 "Use fewer threads, mappings, files or connections: each costs the kernel memory that counts \
                  against the jail. If none of them grows, look for a leak in the kernel.",
             ),

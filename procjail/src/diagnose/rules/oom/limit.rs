@@ -11,6 +11,9 @@ use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::What;
 use crate::render;
 
+/// What an OOM kill of the machine could be as well.
+pub(super) const ROOM: &str = "a limit that was hit and had room again a moment later";
+
 /// Most victims that a sentence names.
 const NAMED: usize = 4;
 /// From here on a kind of memory is what the limit was full of, percent.
@@ -332,7 +335,7 @@ fn global(look: &Look<'_>) -> Option<Finding> {
              oom_score_adj only makes another process die.",
         );
     Some(match sure {
-        true => finding,
+        true => finding.not(ROOM, "the kernel log names no limit"),
         false => finding
             .cause(
                 format!("{} was used up.", capital(&machine)),
@@ -341,7 +344,7 @@ fn global(look: &Look<'_>) -> Option<Finding> {
                     _ => Confidence::ConsistentWith,
                 },
             )
-            .or("a limit that was hit and had room again a moment later"),
+            .or(ROOM),
     })
 }
 

@@ -28,37 +28,37 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-own-limit",
             about: "an OOM kill because the jail's own memory limit was hit",
-            alternatives: &[],
+            alternatives: &["a limit above the jail", "a machine without memory"],
         },
         Rule {
             id: "oom-ancestor-limit",
             about: "an OOM kill because a group above the jail hit its limit",
-            alternatives: &[],
+            alternatives: &["the jail's own limit", "a machine without memory"],
         },
         Rule {
             id: "oom-global",
             about: "an OOM kill because the machine had no memory left",
-            alternatives: &["a limit that was hit and had room again a moment later"],
+            alternatives: &["a memory limit", limit::ROOM],
         },
         Rule {
             id: "oom-cpuset-mempolicy",
             about: "memory was free, but not on the NUMA nodes that the jail may use",
-            alternatives: &[],
+            alternatives: &["a memory limit"],
         },
         Rule {
             id: "oom-group-kill",
             about: "one process ran out of memory, and memory.oom.group killed all",
-            alternatives: &[],
+            alternatives: &["one OOM kill after another"],
         },
         Rule {
             id: "oom-shared-mm-collateral",
             about: "a process was killed because it shares the memory of an OOM victim",
-            alternatives: &[],
+            alternatives: &["an OOM victim of its own"],
         },
         Rule {
             id: "oom-child-invisible",
             about: "a child was OOM-killed, and PID 1 went on, or waits for what it will not give",
-            alternatives: &["it had nothing to do"],
+            alternatives: &["the end of the jail", "it had nothing to do"],
         },
         Rule {
             id: "oom-fork-bomb",
@@ -68,7 +68,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-repeat-loop",
             about: "the same program is OOM-killed and started again and again",
-            alternatives: &[],
+            alternatives: &["memory that a kill does not free"],
         },
         Rule {
             id: "oom-at-start",
@@ -78,7 +78,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-earlier-not-cause",
             about: "there was an OOM kill, but the jail ended later and for another reason",
-            alternatives: &[],
+            alternatives: &["an end by the OOM kill"],
         },
         Rule {
             id: "oom-innocent-victim",
@@ -96,12 +96,15 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-page-cache-unreclaimable",
             about: "cached files that could not be dropped filled the limit",
-            alternatives: &["files that are charged to another cgroup"],
+            alternatives: &[
+                "page cache that merely counts against the limit",
+                "files that are charged to another cgroup",
+            ],
         },
         Rule {
             id: "oom-kernel-memory",
             about: "the kernel's own memory for the jail filled the limit",
-            alternatives: &["kernel memory of another kind"],
+            alternatives: &[kernel::ANOTHER_KIND],
         },
         Rule {
             id: "oom-socket-buffers",
@@ -111,12 +114,12 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-swap-capped",
             about: "the jail had used all the swap that it may",
-            alternatives: &[],
+            alternatives: &["a limit of another group"],
         },
         Rule {
             id: "mem-growth-spike",
             about: "memory usage spiked within a second before the OOM kill",
-            alternatives: &[],
+            alternatives: &["page cache that fills up"],
         },
         Rule {
             id: "mem-growth-leak",
@@ -130,17 +133,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-victim-stuck",
             about: "the victim of an OOM kill could not die",
-            alternatives: &[],
+            alternatives: &["a victim that waits for its parent to collect it"],
         },
         Rule {
             id: "oom-no-eligible-victim",
             about: "the limit was hit, and every process is protected from the OOM killer",
-            alternatives: &[],
+            alternatives: &["an OOM killer that is switched off"],
         },
         Rule {
             id: "oom-disabled-v1-hang",
             about: "the OOM killer is switched off, so processes sleep at the limit",
-            alternatives: &[],
+            alternatives: &["a wait for a disk"],
         },
         Rule {
             id: "oom-runtime-heap-exceeds-limit",

@@ -106,7 +106,7 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
                         Confidence::Likely,
                     )
                     .or(format!("{name} was ending already")),
-                false => finding,
+                false => finding.fact_alone(),
             }
             .remedy("Correct oom_score_adj, so that the process with the memory is chosen, or limit that one.")
         }
@@ -122,10 +122,12 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
                 makeup.percent(bytes)
             ))
             .proven()
+            .fact_alone()
             .remedy("Look for what the memory is made of; the victim is not the cause.")
         }
         (None, None) => Finding::new(format!("{start}."))
             .proven()
+            .fact_alone()
             .remedy("Look at the other processes, at files in tmpfs and at the kernel's memory."),
     };
     let finding = finding.shown_by(
@@ -197,6 +199,7 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
             "{amount}; one process had {} of it mapped.{stayed}",
             render::bytes(mapped)
         ))
+        .fact_alone()
         .remedy(match after {
             Some(_) => format!(
                 "What stays after its last user is a file in tmpfs or a SysV segment: delete the file ({places}), or \
@@ -373,6 +376,10 @@ fn page_cache(makeup: &Makeup<'_>) -> Option<Finding> {
                 "clean cache is dropped before anything is killed; this is not clean",
             )
             .proven()
+            .not(
+                "files that are charged to another cgroup",
+                "the kernel counts these against this one",
+            )
             .remedy(remedy),
     )
 }
@@ -416,6 +423,10 @@ fn swap(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
         finding =
             finding.fact("cgroup v1 limits memory and swap together (memory.memsw.limit_in_bytes)");
     }
+    finding = finding.not(
+        "a limit of another group",
+        "the group is the one whose limit was hit",
+    );
     Some(finding.proven().remedy(
         "Raise --swap, or accept it: a jail that swaps is slow, one that may not is killed.",
     ))

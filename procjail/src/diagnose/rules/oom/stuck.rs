@@ -75,7 +75,11 @@ fn victim(look: &Look<'_>) -> Vec<Finding> {
             "The OOM victim {} {died}{place}; {memory}.",
             kill.name(case)
         ))
-        .shown_by(kill.event, "it was chosen and sent SIGKILL");
+        .shown_by(kill.event, "it was chosen and sent SIGKILL")
+        .not(
+            "a victim that waits for its parent to collect it",
+            "the time is that until its exit, which comes before that",
+        );
         for (event, reap) in reaped.iter().take(4) {
             finding = finding.shown_by(
                 event,

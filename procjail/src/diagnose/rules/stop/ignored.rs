@@ -148,6 +148,10 @@ fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> 
                     shown,
                     format!("{text} already: a {name} came, and had no effect"),
                 )
+                .not(
+                    "the program's own choice",
+                    "it was ignored before its program started",
+                )
                 .proven(),
             None if parent.is_some() => finding.fact("its parent ignores the signal as well"),
             None => finding.consistent(),
@@ -186,7 +190,11 @@ fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> 
     } else if let Some((event, _)) = changed {
         finding = finding
             .proven()
-            .shown_by(event, "the same program did not ignore it before");
+            .shown_by(event, "the same program did not ignore it before")
+            .not(
+                "an inherited disposition",
+                "the same program did not ignore it before",
+            );
     }
     let finding = ends(case, attempt, finding).remedy(format!(
         "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail \

@@ -33,12 +33,12 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-ignored-pid1-default",
             about: "PID 1 has no handler for the stop signal, so the kernel drops it: only SIGKILL ends it",
-            alternatives: &[],
+            alternatives: &["an ignored signal", "a handler that came too late"],
         },
         Rule {
             id: "term-stuck-in-shell",
             about: "PID 1 is a shell that neither ended nor passed the stop signal on to the program it waits for",
-            alternatives: &[],
+            alternatives: &["a shell that became the program", "a trap that waits"],
         },
         Rule {
             id: "term-shell-trap-deferred",
@@ -113,17 +113,17 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-slow-shutdown",
             about: "the shutdown made progress, but needed more time than it was given",
-            alternatives: &[],
+            alternatives: &["a program that does not react"],
         },
         Rule {
             id: "term-shutdown-cpu-throttled",
             about: "the CPU limit held the shutdown back most of the time that it was given",
-            alternatives: &[],
+            alternatives: &["waiting for a disk, a lock or the network"],
         },
         Rule {
             id: "term-wrapper-not-forwarding",
             about: "a wrapper such as npm got the stop signal and did not pass it on",
-            alternatives: &[],
+            alternatives: &["a program that ignores the signal"],
         },
         Rule {
             id: "term-wrapper-exits-first",
@@ -133,12 +133,12 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "stop-signal-mismatch",
             about: "the stop signal is not the one that the program reacts to",
-            alternatives: &[],
+            alternatives: &["a program without any handler"],
         },
         Rule {
             id: "term-pending-stopped",
             about: "the process is stopped (SIGSTOP and the like), so its handler waits for SIGCONT",
-            alternatives: &[],
+            alternatives: &["a blocked signal"],
         },
         Rule {
             id: "term-held-by-tracer",
@@ -148,22 +148,22 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "term-pending-frozen",
             about: "the cgroup is frozen, so signals wait for its thaw",
-            alternatives: &[],
+            alternatives: &["a process that hangs in the kernel"],
         },
         Rule {
             id: "term-pending-uninterruptible",
             about: "the process is in uninterruptible sleep, so the signal waits behind that",
-            alternatives: &[],
+            alternatives: &["a frozen cgroup", "a blocked signal"],
         },
         Rule {
             id: "term-wrong-target",
             about: "the stop signal went to another process than the one that should stop",
-            alternatives: &[],
+            alternatives: &["a program that ignores the signal"],
         },
         Rule {
             id: "term-not-sent",
             about: "SIGKILL came without a stop signal before it, or without time to obey one",
-            alternatives: &[],
+            alternatives: &["an OOM kill"],
         },
     ],
     rank: Rank::Problem,

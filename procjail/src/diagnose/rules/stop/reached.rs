@@ -364,11 +364,11 @@ pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
                 "a mask of its own",
                 "it was blocked when its program started",
             ),
-        Some(Source::Itself(start)) => finding.shown_by(
+        Some(Source::Itself(start)) => finding.fact_alone().shown_by(
             start,
             format!("when its program started, {name} was not blocked"),
         ),
-        None => finding,
+        None => finding.fact_alone(),
     };
     let finding = ends(case, attempt, finding)
         .not("an ignored signal", "a blocked signal is queued, not dropped")

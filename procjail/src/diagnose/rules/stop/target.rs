@@ -90,6 +90,7 @@ pub(super) fn wrong(case: &Case) -> Option<Tagged> {
         .proven()
         .in_order()
         .fact(format!("{} got no stop signal", case.pid1_name()))
+        .not("a program that ignores the signal", "it was never sent to it")
         .relies_on_all(SIGNALS)
         .remedy("Send the stop signal to the main process: look at the PID file, or at what the script takes for its PID.");
     Some(("term-wrong-target", finding))
@@ -151,6 +152,7 @@ pub(super) fn not_sent(case: &Case) -> Vec<Finding> {
                 case.who(&kill.task)
             ),
         )
+        .not("an OOM kill", "a process sent the SIGKILL, not the kernel")
         .relies_on_all(&["signal-generated"])
         .remedy(fix);
     vec![match attempt {

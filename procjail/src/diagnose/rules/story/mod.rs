@@ -10,7 +10,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "ended-on-request",
             about: "PID 1 was asked to stop, and did",
-            alternatives: &["an end for another reason"],
+            alternatives: &["a kill at the end of the grace period"],
         },
         Rule {
             id: "exited-by-itself",

@@ -31,22 +31,25 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "zombie-leader-live-threads",
             about: "a process's main thread ended, its other threads go on",
-            alternatives: &[],
+            alternatives: &["a zombie that its parent neglects"],
         },
         Rule {
             id: "zombie-traced",
             about: "a debugger has not collected the process that it traces",
-            alternatives: &[],
+            alternatives: &["a parent that does not wait"],
         },
         Rule {
             id: "zombie-outside-parent",
             about: "a process that entered the jail from outside is not collected by its parent there",
-            alternatives: &[],
+            alternatives: &["PID 1's neglect"],
         },
         Rule {
             id: "zombie-jail-init-unreaped",
             about: "PID 1 is dead, and its parent has not collected it",
-            alternatives: &[],
+            alternatives: &[
+                "processes that are left in the jail",
+                "memory that took long to free",
+            ],
         },
     ],
     rank: Rank::Problem,
@@ -259,7 +262,7 @@ fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], finding: Finding) 
         })
     });
     if !merged || case.process(parent).collected.is_empty() {
-        return finding;
+        return finding.fact_alone();
     }
     let finding = finding
         .cause(
