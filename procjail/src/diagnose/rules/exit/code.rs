@@ -96,10 +96,10 @@ fn is_library(path: &str) -> bool {
     name.ends_with(".so") || name.contains(".so.")
 }
 
-/// The loader returns 127 when it does not find a library: the exec has succeeded by then.
 /// What 127 could be as well.
 pub(super) const OF_ITS_OWN: &str = "a program that returns 127 for a reason of its own";
 
+/// The loader returns 127 when it does not find a library: the exec has succeeded by then.
 pub(super) fn loader(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
