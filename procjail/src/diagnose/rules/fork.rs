@@ -216,7 +216,11 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     });
     let fact = match (&level, failed.is_empty()) {
         (Some((.., count)), _) => {
-            format!("{} of the jail were refused with EAGAIN.", forks(*count))
+            format!(
+                "{} of the jail {} refused with EAGAIN.",
+                forks(*count),
+                if *count == 1 { "was" } else { "were" }
+            )
         }
         (None, false) => format!("{} with EAGAIN.", who_failed(case, &failed)),
         (None, true) if log.is_some() => "The kernel refused the jail a fork.".to_owned(),

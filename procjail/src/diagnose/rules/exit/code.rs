@@ -96,10 +96,10 @@ fn is_library(path: &str) -> bool {
     name.ends_with(".so") || name.contains(".so.")
 }
 
-/// The loader returns 127 when it does not find a library: the exec has succeeded by then.
 /// What 127 could be as well.
 pub(super) const OF_ITS_OWN: &str = "a program that returns 127 for a reason of its own";
 
+/// The loader returns 127 when it does not find a library: the exec has succeeded by then.
 pub(super) fn loader(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
@@ -139,18 +139,21 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
         let finding = match missing {
             Some((event, path)) => {
                 let library = crate::diagnose::program_of(path);
-                base(format!(
+                let finding = base(format!(
                     "{} could not start: the shared library {} is missing, so the loader gave up with 127.",
                     case.name(id),
                     render::escape(library),
                 ))
                 .proven()
                 .shown_by(event, format!("last looked for as {}: ENOENT", render::escape(path)))
-                .not("a command that was not found", "its execve(2) succeeded")
-                .not(
-                    OF_ITS_OWN,
-                    format!("{} after its start it had looked for that library in vain", render::duration(age)),
-                )
+                .not("a command that was not found", "its execve(2) succeeded");
+                // The loader looks in vain for those that it then finds elsewhere, too.
+                match case.stderr(id).filter(|(_, tail)| tail.text.contains(library)) {
+                    Some((event, _)) => finding
+                        .shown_by(event, "the last of its stderr names that library")
+                        .not(OF_ITS_OWN, "the last that it wrote to stderr names that library"),
+                    None => finding,
+                }
             }
             None if !runs_others(&case.process(id).task.comm) => base(format!(
                 "{} returned 127 within {} of its start: a shared library is missing, as far as can be told \

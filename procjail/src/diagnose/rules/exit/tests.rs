@@ -226,6 +226,12 @@ fn a_missing_library_is_named_where_the_calls_are_known() {
     );
     let failed = failed_call("openat", libc::ENOENT, Some("/usr/lib/libssl.so.3"), &[]);
     scene.failed_calls(4, &app, vec![failed]);
+    // Which it may have found elsewhere: its own words tell.
+    assert_eq!(
+        scene.verdict("exit-127-loader").confidence,
+        Confidence::Likely
+    );
+    scene.stderr(4, &app, "app: error while loading libssl.so.3\n");
     let found = scene.verdict("exit-127-loader");
     assert_eq!(found.confidence, Confidence::Proven);
     assert!(found.verdict().contains("libssl.so.3"));
