@@ -32,22 +32,64 @@ fn a_code_is_the_childs_where_it_was_passed_on() {
     assert!(!has(&scene, "exit-own-code") && !has(&scene, "exit-status-laundered"));
     scene.stderr(5, inside(2, "worker"), "worker: no such table\n");
     let found = scene.verdict("exit-own-code");
-    assert!(
-        found.fact.starts_with(
-            "worker (PID 2) exited with 3; the last it wrote to stderr: `worker: no such table`"
-        ),
-        "{}",
-        found.fact
-    );
-    assert!(
-        found
-            .fact
-            .contains("wrapper (PID 1), which had waited for it, exited with the same code,"),
-        "{}",
-        found.fact
-    );
+    assert_eq!(found.fact, "wrapper (PID 1) exited with 3.");
+    assert_eq!(found.confidence, Confidence::Proven);
+    assert_eq!(found.sure(), Confidence::Likely);
     assert_eq!(found.pids.len(), 2);
-    assert_eq!(found.cause, None);
+    let cause = found.cause.expect("a cause");
+    assert_eq!(
+        cause.text,
+        "Its child worker (PID 2) had exited with 3 1.0 ms before; the last it wrote to stderr: `worker: no such \
+         table`."
+    );
+    assert!(
+        cause
+            .alternatives
+            .contains(&"a reason of its own".to_owned())
+    );
+}
+
+/// The wrapper says that after its worker, a linker, had failed.
+fn wrapper_that_says(text: &str, after_ms: u64) -> crate::diagnose::Diagnosis {
+    let mut scene = wrapper(0x100, after_ms, 0x100);
+    scene
+        .exec(2, inside(2, "gold"), &["/usr/bin/gold", "-lfoo"])
+        .stderr(5, inside(2, "gold"), "gold: cannot find -lfoo\n")
+        .stderr(5 + after_ms, inside(1, "wrapper"), text);
+    scene.verdict("exit-own-code")
+}
+
+#[test]
+fn what_a_program_says_itself_after_a_childs_end_is_its_story() {
+    let error = "ImportError: no library foo";
+    for (after_ms, cause) in [(1, Some(Confidence::ConsistentWith)), (500, None)] {
+        let found = wrapper_that_says(error, after_ms);
+        assert_eq!(
+            found.fact,
+            "wrapper (PID 1) exited with 1; the last it wrote to stderr: `ImportError: no library foo`."
+        );
+        assert_eq!(found.confidence, Confidence::Proven);
+        assert_eq!(found.cause.map(|cause| cause.confidence), cause);
+    }
+    // It says that the child is the reason.
+    for text in ["make: *** [all] Error 1", "Command 'gold -lfoo' failed"] {
+        let found = wrapper_that_says(text, 500);
+        let cause = found.cause.expect("a cause");
+        assert_eq!(cause.confidence, Confidence::Likely);
+        assert!(cause.text.contains("cannot find -lfoo"), "{}", cause.text);
+    }
+    // A word that tells of no failure changes nothing.
+    let found = wrapper_that_says("bye", 1);
+    assert_eq!(found.sure(), Confidence::Likely);
+}
+
+#[test]
+fn a_program_that_fails_by_itself_after_a_childs_crash_is_taken_at_its_word() {
+    let mut scene = wrapper(libc::SIGKILL, 5, 0x100);
+    scene.stderr(10, inside(1, "wrapper"), "ImportError: no library foo");
+    let found = scene.verdict("exit-status-laundered");
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    assert!(found.verdict().contains("no library foo"), "{found:?}");
 }
 
 #[test]
@@ -93,7 +135,11 @@ fn an_equal_code_of_an_earlier_child_means_nothing() {
         scene.stderr(u64::from(pid) * 10 + 5, inside(pid, "cmd"), text);
     }
     let found = scene.verdict("exit-own-code");
-    assert!(found.fact.contains("`third: failed`"), "{}", found.fact);
+    assert!(
+        found.verdict().contains("`third: failed`"),
+        "{}",
+        found.verdict()
+    );
     assert!(found.fact.contains("exited with 1"), "{}", found.fact);
     assert_eq!(
         scene.verdict("exit-status-laundered").sure(),
@@ -208,6 +254,66 @@ fn a_code_of_minus_one_is_255() {
     let found = scene.verdict("exit-wrapped");
     assert!(found.verdict().contains("exit(-1)") && found.verdict().contains("is 255"));
     assert!(!has(&scene, "exit-own-code"));
+    assert_eq!(scene.ids(), ["exit-wrapped"]);
+    // Where the reason is known, how its code was cut is a note.
+    scene.stderr(5, &pid1, "can't bind to port 80: Permission denied\n");
+    assert_eq!(scene.ids(), ["exit-own-code", "exit-wrapped"]);
+}
+
+#[test]
+fn a_failure_that_is_told_as_a_success_comes_first() {
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .exit_with(5, &pid1, launcher(), 0, |exit| exit.argument = Some(256))
+        .stderr(5, &pid1, "256 errors\n");
+    assert_eq!(scene.ids(), ["exit-wrapped"]);
+}
+
+#[test]
+fn an_init_of_procjails_own_changes_only_the_names() {
+    let (init, app) = (inside(1, "procjail-init"), inside(2, "app"));
+    let mut scene = Scene::bare();
+    scene.header.jail.plan.push(crate::jail::INIT.to_owned());
+    scene
+        .fork(0, &init, &app)
+        .exec(1, &app, &["/bin/app"])
+        .exit_to(11, &app, &init, 4 << 8)
+        .reap(11, &init, &app)
+        .end(12, &init, 4 << 8);
+    let story = scene.verdict("exited-by-itself");
+    assert!(
+        story.fact.starts_with("app (PID 2) exited with 4 after"),
+        "{}",
+        story.fact
+    );
+    scene.stderr(11, &app, "app: no such table\n");
+    let found = scene.verdict("exit-own-code");
+    assert_eq!(
+        found.fact,
+        "app (PID 2) exited with 4; the last it wrote to stderr: `app: no such table`."
+    );
+}
+
+#[test]
+fn a_client_that_ends_its_server_is_no_daemon() {
+    let (server, client) = (inside(1, "redis-server"), inside(2, "redis-cli"));
+    let mut scene = Scene::new(&["/bin/sh"]);
+    scene
+        .fork(1, &server, &client)
+        .exec(2, &server, &["redis-server"])
+        .exec(500, &client, &["redis-cli", "shutdown"])
+        .exit_with(1_000, &server, launcher(), 0, |exit| exit.session = 4131)
+        .exit_with(1_001, &client, &server, 9, |exit| exit.session = 4132)
+        .jail_exited(1_002, 0);
+    let (confidence, story) = scene.expect("exited-by-itself");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(
+        story
+            .contains("redis-cli (PID 2) was still running, and was killed with the PID namespace"),
+        "{story}"
+    );
+    assert!(!has(&scene, "exit-daemonized"));
 }
 
 #[test]
@@ -235,16 +341,31 @@ fn a_missing_library_is_named_where_the_calls_are_known() {
 #[test]
 fn a_daemon_is_left_at_once_or_not_at_all() {
     let (pid1, daemon) = (inside(1, "nginx"), inside(2, "nginx"));
-    let scene = |ms| {
+    let scene = |ms, session| {
         let mut scene = Scene::new(&["/bin/nginx"]);
         scene
             .fork(1, &pid1, &daemon)
-            .end(ms, &pid1, 0)
-            .exit_to(ms + 1, &daemon, &pid1, 9);
-        has(&scene, "exit-daemonized")
+            .exit_with(ms, &pid1, launcher(), 0, |exit| exit.session = 4131)
+            .exit_with(ms + 1, &daemon, &pid1, 9, |exit| exit.session = session)
+            .jail_exited(ms + 2, 0);
+        scene
     };
-    assert!(scene(50));
-    assert!(!scene(60_000));
+    let found = scene(50, 4132).verdict("exit-daemonized");
+    assert_eq!(found.sure(), Confidence::Proven);
+    assert!(
+        found.fact.contains("killed nginx (PID 2)"),
+        "{}",
+        found.fact
+    );
+    assert!(!has(&scene(60_000, 4132), "exit-daemonized"));
+    assert!(!has(&scene(5_000, 4132), "exit-daemonized"));
+    // One that is left in the session of PID 1 is none.
+    let story = scene(50, 4131).verdict("exited-by-itself");
+    assert!(
+        story.fact.contains("nginx (PID 2) was still running"),
+        "{}",
+        story.fact
+    );
 }
 
 /// A child that somebody else collects, and PID 1's wait for it, which fails.
@@ -510,17 +631,12 @@ fn manager(ends_other: bool) -> Scene {
 #[test]
 fn a_manager_that_ends_the_others_does_so_for_the_first_that_failed() {
     let found = manager(true).verdict("exit-own-code");
+    assert_eq!(found.fact, "honcho (PID 1) exited with 1.");
+    let cause = found.cause.expect("a cause");
     assert!(
-        found.fact.starts_with("python3 (PID 2) exited with 3"),
+        cause.text.contains("python3 (PID 2) had exited with 3"),
         "{}",
-        found.fact
-    );
-    assert!(
-        found
-            .fact
-            .contains("honcho (PID 1), which had made it, exited with 1"),
-        "{}",
-        found.fact
+        cause.text
     );
     assert!(!has(&manager(false), "exit-own-code"));
 }
