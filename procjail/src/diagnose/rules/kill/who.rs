@@ -58,7 +58,7 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
             .about(ids.iter().copied())
             .not("an OOM kill", "a process sent the signal, not the kernel")
             .not(
-                "the end of a stop window",
+                "the end of a grace period",
                 "procjail did not send it, and no stop signal from the same sender came before",
             );
         finding = shown(
