@@ -13,14 +13,14 @@ mod tests;
 use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
 use chain::Chain;
 pub(super) use chain::{main, started};
-pub(super) use children::asked_ns;
+pub(super) use children::{asked_ns, left};
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "exit-own-code",
             about: "the program itself returned its exit code, and there is evidence of the reason",
-            alternatives: &[own::HANDLED],
+            alternatives: &[own::HANDLED, passed::OWN],
         },
         Rule {
             id: "exit-128n-by-program",

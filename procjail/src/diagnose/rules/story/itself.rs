@@ -13,8 +13,9 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     let code = exit.status.code?;
     let name = case.name(main);
     let after = render::duration(event.time_ns.saturating_sub(case.gate_ns()));
+    let left = left(case, main);
     let mut finding = Finding::new(format!(
-        "{name} exited with {code} after {after}{}{}.",
+        "{name} exited with {code} after {after}{}{}.{left}",
         signals(case, main, event.time_ns),
         last_child(case, main, code)
     ))
@@ -27,6 +28,11 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     if case.stop_request().is_none() {
         finding = finding.not("a stop", "procjail was not asked to stop the jail");
     }
+    if code == 0 && !left.is_empty() {
+        finding = finding.remedy(
+            "If what was left was to go on, have PID 1 wait for it: a jail ends with its PID 1.",
+        );
+    }
     if code != 0 {
         finding = finding.remedy(format!(
             "Look up code {code} in the manual of the program or in the script that returned it: no failed system call \
@@ -34,6 +40,22 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
         ));
     }
     Some(finding)
+}
+
+/// What was still running then, in words.
+fn left(case: &Case, main: ProcessId) -> String {
+    match exit::left(case, main).as_slice() {
+        [] => String::new(),
+        [one] => format!(
+            " {} was still running, and was killed with the PID namespace.",
+            case.name(*one)
+        ),
+        many => format!(
+            " {} processes were still running, and were killed with the PID namespace: {}.",
+            render::count(many.len() as u64),
+            case.names(many)
+        ),
+    }
 }
 
 /// Whether a signal can have had to do with it, in words.
