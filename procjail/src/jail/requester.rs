@@ -17,6 +17,9 @@ const ARGUMENTS: u64 = 4096;
 /// Ancestors of a process that are told: a `kill` is gone soon, who started it is not.
 const PARENTS: usize = 4;
 
+/// Processes of the jail that are looked at for a number.
+const MEMBERS: usize = 4096;
+
 /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h: the PID namespace of the host.
 const HOST_NAMESPACE: u64 = 0xEFFF_FFFC;
 
@@ -38,6 +41,34 @@ pub(super) fn of(signal: i32, code: i32, pid: u32, uid: u32) -> Option<Requester
         look(pid)
     };
     Some(Requester { uid, ..known })
+}
+
+/// One of these processes has that number in a PID namespace of its own. The kernel numbers a sender as the
+/// sender's namespace does (`prepare_kill_siginfo()` in kernel/signal.c), so the signal may be that process's: who
+/// has the number on the host is then not known to have sent anything.
+pub(super) fn numbered_inside(pids: &[u32], number: u32) -> bool {
+    pids.iter().take(MEMBERS).any(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| own_number(&status) == Some(number))
+    })
+}
+
+/// The innermost number of a process that is in a nested PID namespace.
+fn own_number(status: &str) -> Option<u32> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    let mut numbers = line.split_whitespace();
+    numbers.next()?;
+    numbers.next_back()?.parse().ok()
+}
+
+/// Somebody of that user.
+pub(super) fn unknown(uid: u32) -> Requester {
+    Requester {
+        uid,
+        ..Requester::default()
+    }
 }
 
 /// A process as it is now.
@@ -130,6 +161,14 @@ fn placed(memberships: &str) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_inside_is_the_innermost_of_a_nested_namespace() {
+        assert_eq!(own_number("Name:\tsh\nNSpid:\t4131\t2\t1\n"), Some(1));
+        assert_eq!(own_number("NSpid:\t4131\n"), None, "it is in none");
+        assert_eq!(own_number(""), None);
+        assert!(!numbered_inside(&[std::process::id()], std::process::id()));
+    }
 
     #[test]
     fn a_key_is_told_from_a_process_and_from_the_kernel() {

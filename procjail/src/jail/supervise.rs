@@ -4,6 +4,7 @@
 //! clone of a program with threads would be unsafe.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
@@ -12,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use super::forward::{Forwarder, Target, forwardable};
 use super::outcome::{Observer, Outcome};
 use super::signals::{Received, named};
-use super::{Jail, pidfd, proc, teardown, terminal};
+use super::{Jail, pidfd, proc, requester, teardown, terminal};
 use crate::clock;
 use crate::event;
 
@@ -96,7 +97,12 @@ async fn watch(
                 if let Ok(mut guard) = guard {
                     guard.clear_ready();
                 }
-                for received in jail.signals.read() {
+                for mut received in jail.signals.read() {
+                    if received.sender_pid != 0
+                        && requester::numbered_inside(&jail.cgroups.pids(), received.sender_pid)
+                    {
+                        received.by = received.by.map(|by| Arc::new(requester::unknown(by.uid)));
+                    }
                     if let Some(reason) = window.receive(received) {
                         return Some(reason);
                     }

@@ -146,8 +146,13 @@ fn outlives(case: &Case, entered: &[Entry]) -> Vec<Finding> {
                     .not("a child that ends with its parent", "the kernel gave it another parent")
                     .proven();
             }
-            // Where none of them was cut short, or all were meant to go with the jail, nothing went wrong.
-            if detached || !ids.iter().any(|id| killed_at_the_end(case, *id)) {
+            // Where none of them was cut short, all were meant to go with the jail, or its program was done and
+            // says so, nothing went wrong.
+            let done = case
+                .pid1()
+                .and_then(|pid1| case.status(pid1)?.code)
+                .is_some_and(|code| code == 0);
+            if detached || done || !ids.iter().any(|id| killed_at_the_end(case, *id)) {
                 finding = finding.note();
             }
             Some(finding)

@@ -276,3 +276,41 @@ fn a_wrapper_that_kills_what_it_was_to_stop_tells_how_the_stop_went() {
         first.fact
     );
 }
+
+#[test]
+fn a_manager_that_ends_the_group_of_its_child_is_no_broadcast() {
+    let mut scene = Scene::new(&["honcho"]);
+    let (manager, sh, sleep) = (inside(1, "honcho"), inside(2, "sh"), inside(3, "sleep"));
+    scene.fork(10, manager.clone(), sh.clone());
+    scene.fork(11, sh.clone(), sleep.clone());
+    burst(&mut scene, &manager, &[&sleep, &sh], libc::SIGTERM);
+    scene.expect_no("kill-broadcast");
+}
+
+#[test]
+fn a_worker_that_its_parent_aborts_is_told_of_whatever_it_returns() {
+    let mut scene = Scene::new(&["gunicorn"]);
+    let app = inside(1, "gunicorn");
+    scene.fork(10, app.clone(), worker());
+    let abort = SignalGenerated {
+        disposition: Disposition::Handler,
+        ..sent(libc::SIGABRT, &worker())
+    };
+    scene.send(1100, app, abort);
+    scene.exit(1110, worker(), 1, 0);
+    let (_, text) = scene.expect("kill-internal");
+    assert!(
+        text.contains("gunicorn (PID 1) sent SIGABRT to its child worker (PID 2)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_jail_whose_program_never_ran_was_not_stopped() {
+    let mut scene = Scene::bare();
+    let pid1 = inside(1, "procjail");
+    scene.signal(100, outside(4100, "procjail"), pid1.clone(), KILL, 0);
+    scene.exit(101, pid1, -KILL, 0);
+    scene.expect_no("term-not-sent");
+    scene.expect_no("exit-137-not-oom");
+}

@@ -197,18 +197,28 @@ fn ended_otherwise(case: &Case, id: ProcessId, learnt: &Event) -> bool {
     })
 }
 
-/// Its exit code is that of another child, which ended for a reason of its own.
+/// Its exit code is that of another child, which ended for a reason of its own. A helper that was started
+/// afterwards, returned a code and printed nothing is no such reason: managers look around (pgrep, kill) before they
+/// give up.
 fn blames_another(
     case: &Case,
     id: ProcessId,
     child: ProcessId,
     known: &HashSet<ProcessId>,
 ) -> bool {
+    let silent_helper = |other: ProcessId| {
+        let after = case.born_ns(other) > case.ended_ns(child);
+        let killed = case
+            .status(other)
+            .is_some_and(|status| status.signal.is_some());
+        after && !killed && case.stderr(other).is_none() && case.stderr(id).is_some()
+    };
     case.passed_on(id).is_some_and(|passed| {
         passed.how != Passing::Changed
             && passed.child != child
             && !known.contains(&passed.child)
             && !killed_by(case, passed.child, id)
+            && !silent_helper(passed.child)
     })
 }
 

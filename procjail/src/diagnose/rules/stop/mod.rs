@@ -20,6 +20,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod unfinished;
+mod waits;
 
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::render;

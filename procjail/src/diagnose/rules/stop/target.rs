@@ -128,7 +128,7 @@ pub(super) fn not_sent(case: &Case) -> Vec<Finding> {
             ),
             (Some(request), Some(_)) if request.timeout_ns == 0 => (
                 format!(
-                    "{who} got {} and no time to obey: the grace period is 0.",
+                    "{who} got {}, and SIGKILL at once: the grace period is 0.",
                     render::escape(&request.stop_signal.name)
                 ),
                 "Give it time: procjail --stop-timeout.",

@@ -1,14 +1,12 @@
 //! The stop signal was taken, and the process had not ended in the end: did it go on as before, was it stuck, or
 //! did it need more time? The looks at it before and after the signal tell, as far as they do.
 
-use super::activity::{
-    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, Place, SLEEPS, Sockets, call_of, is_in, time_limit,
-    waits_for_events,
-};
+use super::activity::{Activity, Place, Sockets, call_of, time_limit, waits_for_events};
 use super::attempt::Attempt;
-use super::fate::{Fate, Holdout, survivors, was_asked};
+use super::fate::{Fate, Holdout, survivors};
 use super::handled::{passes_on, taken};
 use super::repeats::restarted;
+use super::waits::{LONGER, State, remedy};
 use super::{ends, until};
 use crate::diagnose::errno::{self, Weight};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
@@ -34,16 +32,16 @@ pub(super) const TIMED: &str = "a wait with a time limit";
 pub(super) const RELEASED: &str = "a lock that another process releases";
 
 /// All that there is to know of it.
-struct Facts<'a, 'b> {
-    case: &'a Case,
-    attempt: &'b Attempt<'a>,
-    holdout: &'b Holdout<'a>,
-    activity: Activity<'a>,
-    sockets: Option<Sockets<'a>>,
+pub(super) struct Facts<'a, 'b> {
+    pub case: &'a Case,
+    pub attempt: &'b Attempt<'a>,
+    pub holdout: &'b Holdout<'a>,
+    pub activity: Activity<'a>,
+    pub sockets: Option<Sockets<'a>>,
     /// Processes below it that were left in the end.
-    left: Vec<ProcessId>,
+    pub left: Vec<ProcessId>,
     /// What ended since the signal came.
-    steps: &'b [&'a Event],
+    pub steps: &'b [&'a Event],
 }
 
 /// Why the process had not ended.
@@ -108,7 +106,7 @@ impl Facts<'_, '_> {
             .relies_on_all(&["exit"])
     }
 
-    fn alone(&self) -> bool {
+    pub(super) fn alone(&self) -> bool {
         let threads = self
             .activity
             .last
@@ -117,7 +115,7 @@ impl Facts<'_, '_> {
         threads == 1 && self.left.is_empty()
     }
 
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         let sockets = self.sockets.as_ref();
         sockets.map_or(0, |sockets| {
             sockets.connected.iter().map(|(_, peers)| peers.len()).sum()
@@ -138,6 +136,8 @@ impl Facts<'_, '_> {
         // What it ended or told to end is a shutdown.
         if !self.steps.is_empty()
             || passes_on(self.case, self.attempt, self.holdout.process)
+            // It may wait for what is below it.
+            || !self.left.is_empty()
             || !self.activity.same_calls()?
             || self.working_for_a_client()
             || self.sockets.as_ref().is_some_and(closed)
@@ -162,9 +162,6 @@ impl Facts<'_, '_> {
             return same_limit.then(|| {
                 format!("it waits in {call} with the same time limit as before the signal")
             });
-        }
-        if !self.left.is_empty() {
-            return None;
         }
         if call == "running" {
             let before = self
@@ -194,7 +191,7 @@ impl Facts<'_, '_> {
     }
 
     /// It is not waiting for events, and has a connection: that is a request in flight.
-    fn working_for_a_client(&self) -> bool {
+    pub(super) fn working_for_a_client(&self) -> bool {
         let connected = |sockets: &Sockets<'_>| {
             sockets
                 .connected
@@ -206,6 +203,13 @@ impl Facts<'_, '_> {
                 .activity
                 .main()
                 .is_some_and(|main| !waits_for_events(main))
+    }
+
+    /// A process below it that has a connection, and to whom.
+    pub(super) fn child_with_a_client(&self) -> Option<(ProcessId, &[String])> {
+        let mut connected = self.sockets.iter().flat_map(|sockets| &sockets.connected);
+        let (id, peers) = connected.find(|(id, _)| *id != self.holdout.process)?;
+        Some((*id, peers))
     }
 
     /// The handler ran, and nothing came of it.
@@ -232,10 +236,11 @@ impl Facts<'_, '_> {
             }
         };
         let remedy = "Let the handler end the main loop: set a flag that the loop looks at, and wake the loop.";
-        finding = match self.because_refused(finding) {
-            Ok(finding) => return Some(("term-handler-no-exit", self.finish(finding))),
-            Err(finding) => finding.cause(text, Confidence::Proven).remedy(remedy),
-        };
+        if let Some((event, call)) = self.refused() {
+            let finding = self.because_refused(finding, event, call);
+            return Some(("term-handler-no-exit", self.finish(finding)));
+        }
+        finding = finding.cause(text, Confidence::Proven).remedy(remedy);
         if self.alone() {
             finding = finding.not(ELSEWHERE, "it has one thread and no child");
         }
@@ -262,11 +267,8 @@ impl Facts<'_, '_> {
             .map(|(_, call)| (event, call))
     }
 
-    /// The cause is a call that failed since the signal, if there is one.
-    fn because_refused(&self, finding: Finding) -> Result<Finding, Finding> {
-        let Some((event, call)) = self.refused() else {
-            return Err(finding);
-        };
+    /// The cause is a call that failed since the signal.
+    fn because_refused(&self, finding: Finding, event: &Event, call: &FailedCall) -> Finding {
         let what = format!(
             "{}{} failed with {}",
             render::escape(&call.syscall.name),
@@ -279,7 +281,7 @@ impl Facts<'_, '_> {
             "Look at why that call fails: the program may refuse to end without it.",
             |meaning| meaning.remedy,
         );
-        Ok(finding
+        finding
             .shown_by(
                 event,
                 format!(
@@ -292,7 +294,7 @@ impl Facts<'_, '_> {
                 Confidence::Likely,
             )
             .or(NO_END)
-            .remedy(remedy))
+            .remedy(remedy)
     }
 
     /// Where a thread is, as evidence.
@@ -381,10 +383,10 @@ impl Facts<'_, '_> {
         if self.activity.before.is_none() {
             finding = finding.fact("the trace has no look at the program before the signal");
         }
-        finding = match self.because_refused(finding) {
-            Ok(finding) => return ("term-shutdown-unfinished", self.finish(finding)),
-            Err(finding) => finding,
-        };
+        if let Some((event, call)) = self.refused() {
+            let finding = self.because_refused(finding, event, call);
+            return ("term-shutdown-unfinished", self.finish(finding));
+        }
         let candidates = self.candidates();
         let chosen = candidates
             .iter()
@@ -392,7 +394,17 @@ impl Facts<'_, '_> {
         finding = match chosen.and_then(|at| candidates.get(at)) {
             Some(one) => finding.cause(one.text(), Confidence::Likely),
             None => finding.cause(
-                "Its shutdown was not complete; what it waited for is not in the trace.",
+                match self.left.last() {
+                    Some(last) => format!(
+                        "It may wait for {} below it, which {}; what for is not in the trace.",
+                        self.case.names(&self.left),
+                        self.told(*last)
+                    ),
+                    None => {
+                        "Its shutdown was not complete; what it waited for is not in the trace."
+                            .to_owned()
+                    }
+                },
                 Confidence::ConsistentWith,
             ),
         };
@@ -442,277 +454,5 @@ impl Facts<'_, '_> {
             );
         }
         text
-    }
-
-    /// What it may wait for, in the order in which it is looked for.
-    fn candidates(&self) -> Vec<Candidate> {
-        vec![
-            self.drain(),
-            self.child(),
-            self.files(),
-            self.sleep(),
-            self.computing(),
-            self.lock(),
-            self.no_end(),
-        ]
-    }
-
-    fn drain(&self) -> Candidate {
-        let state = match &self.sockets {
-            None => State::Open,
-            Some(sockets) => match sockets.connected.first() {
-                None => State::excluded("neither it nor a process below it has a connection"),
-                Some((id, peers)) if !sockets.closed.is_empty() => State::Seen(format!(
-                    "It drains: it no longer listens on {}, and {} still has {} open.",
-                    render::escape(&sockets.closed.join(", ")),
-                    self.case.name(*id),
-                    connections(peers)
-                )),
-                Some((id, peers)) if self.working_for_a_client() => State::Seen(format!(
-                    "It finishes a request: {} has {} open and is not waiting for events.",
-                    self.case.name(*id),
-                    connections(peers)
-                )),
-                Some(_) => State::Open,
-            },
-        };
-        Candidate { what: DRAIN, state }
-    }
-
-    fn child(&self) -> Candidate {
-        let main = self.activity.main();
-        let waits = main.is_some_and(|main| is_in(main, CHILD_WAITS));
-        let state = match self.left.last() {
-            None => State::excluded("no process below it was left"),
-            Some(last) => {
-                let busiest = self
-                    .left
-                    .iter()
-                    .filter_map(|id| {
-                        let cpu = Activity::of_process(self.case, self.attempt, *id).cpu_ns()?;
-                        Some((cpu, *id))
-                    })
-                    .filter(|(cpu, _)| *cpu * 10 > self.activity.span_ns())
-                    .max();
-                match (waits, busiest) {
-                    (_, Some((cpu, child))) => State::Seen(format!(
-                        "It waits for {}, which is busy ({} of CPU time in {}) and {}.",
-                        self.case.name(child),
-                        render::duration(cpu),
-                        render::duration(self.activity.span_ns()),
-                        self.told(child)
-                    )),
-                    (true, None) => State::Seen(format!(
-                        "It waits for {}, which {}.",
-                        self.case.names(&self.left),
-                        self.told(*last)
-                    )),
-                    // It stops what is below it, and some of that is left.
-                    (false, None)
-                        if !self.steps.is_empty()
-                            || passes_on(self.case, self.attempt, self.holdout.process) =>
-                    {
-                        State::Seen(format!(
-                            "What it stops has not all ended: {} was left, which {}.",
-                            self.case.names(&self.left),
-                            self.told(*last)
-                        ))
-                    }
-                    (false, None) => State::Open,
-                }
-            }
-        };
-        Candidate { what: CHILD, state }
-    }
-
-    /// Whether a child was told to end.
-    fn told(&self, child: ProcessId) -> &'static str {
-        match was_asked(self.case, self.attempt, child) {
-            true => "got a signal and has not ended",
-            false => "never got a signal",
-        }
-    }
-
-    fn files(&self) -> Candidate {
-        let in_call = self
-            .activity
-            .main()
-            .filter(|main| is_in(main, FILE_CALLS) || main.state == "D");
-        let state = match (self.activity.written(), in_call) {
-            (Some(bytes), _) if bytes > 0 => State::Seen(format!(
-                "It writes: {} in the last {}.",
-                render::bytes(bytes),
-                render::duration(self.activity.span_ns())
-            )),
-            (_, Some(main)) => {
-                State::Seen(format!("It waits in {}.", render::escape(call_of(main))))
-            }
-            (Some(_), None) => State::excluded("it wrote nothing between the last two looks"),
-            (None, None) => State::Open,
-        };
-        Candidate { what: FILES, state }
-    }
-
-    fn sleep(&self) -> Candidate {
-        let state = match self.activity.main() {
-            Some(main) if is_in(main, SLEEPS) => State::Seen(format!(
-                "It sleeps ({}){}.",
-                render::escape(call_of(main)),
-                match self.activity.place() {
-                    Some(Place::Deeper) =>
-                        ", with a deeper stack than before the signal: in the handler or what it called",
-                    Some(Place::OtherCall) => ", which it did not before the signal",
-                    _ => "",
-                }
-            )),
-            Some(main) if time_limit(main) == Some(None) && self.alone() => {
-                State::excluded("its only thread waits without a time limit")
-            }
-            _ => State::Open,
-        };
-        Candidate { what: SLEEP, state }
-    }
-
-    fn computing(&self) -> Candidate {
-        let state = match self.activity.cpu_percent() {
-            Some(percent @ 20..) => State::Seen(format!(
-                "It computes: it used {percent} % of a CPU between the last two looks."
-            )),
-            Some(percent) => State::Excluded(format!(
-                "it used {percent} % of a CPU between the last two looks"
-            )),
-            None if self.activity.main().is_some_and(|main| main.state == "R") => {
-                State::Seen("It computes: its main thread runs.".to_owned())
-            }
-            None => State::Open,
-        };
-        Candidate {
-            what: COMPUTING,
-            state,
-        }
-    }
-
-    fn lock(&self) -> Candidate {
-        let main = self.activity.main();
-        let state = match main {
-            Some(main) if is_in(main, LOCKS) => {
-                let others = self.activity.last.iter().flat_map(|look| &look.threads);
-                let other = others
-                    .filter(|thread| thread.task.tid != thread.task.pid)
-                    .find(|thread| !is_in(thread, LOCKS));
-                State::Seen(match other {
-                    Some(other) => format!(
-                        "Its main thread waits for a lock or another thread; its thread {} is in {}.",
-                        render::escape(&other.task.comm),
-                        render::escape(call_of(other))
-                    ),
-                    None => "Its main thread waits for a lock, a condition or another thread."
-                        .to_owned(),
-                })
-            }
-            Some(main) if main.syscall.is_some() => State::Excluded(format!(
-                "its main thread waits in {}",
-                render::escape(call_of(main))
-            )),
-            _ => State::Open,
-        };
-        Candidate { what: LOCK, state }
-    }
-
-    fn no_end(&self) -> Candidate {
-        let main = self.activity.main().filter(|main| waits_for_events(main));
-        let state = match (self.activity.place(), main) {
-            (Some(Place::Deeper), _) => State::excluded(
-                "its stack is deeper than before the signal: the handler has not returned",
-            ),
-            (Some(Place::OtherCall), None) => {
-                State::excluded("it waits in another call than before the signal")
-            }
-            (Some(Place::Same), Some(main)) if self.alone() => State::Seen(format!(
-                "It waits for events ({}) with the same stack as before the signal: the handler may have set a flag that \
-                 its loop does not look at.",
-                render::escape(call_of(main))
-            )),
-            _ => State::Open,
-        };
-        Candidate {
-            what: NO_END,
-            state,
-        }
-    }
-}
-
-/// Something that a shutdown may wait for.
-struct Candidate {
-    what: &'static str,
-    state: State,
-}
-
-impl Candidate {
-    fn text(&self) -> &str {
-        match &self.state {
-            State::Seen(text) => text,
-            _ => self.what,
-        }
-    }
-}
-
-/// What the trace has on it.
-enum State {
-    /// It looks like it: the sentence that says so.
-    Seen(String),
-    /// Nothing tells.
-    Open,
-    /// It is not, because.
-    Excluded(String),
-}
-
-impl State {
-    fn excluded(because: &str) -> Self {
-        Self::Excluded(because.to_owned())
-    }
-}
-
-fn connections(peers: &[String]) -> String {
-    let first = peers
-        .first()
-        .map_or(String::new(), |peer| format!(" ({})", render::escape(peer)));
-    match peers.len() {
-        1 => format!("a connection{first}"),
-        count => format!("{count} connections"),
-    }
-}
-
-const LONGER: &str = "Give it a longer grace period (procjail --stop-timeout, docker stop -t, \
-     terminationGracePeriodSeconds), or make its shutdown shorter: log what it waits for.";
-
-/// What to do about each.
-fn remedy(what: &str) -> &'static str {
-    match what {
-        DRAIN => {
-            "Give it a grace period longer than its longest request (procjail --stop-timeout), or give its drain a \
-             deadline that is shorter than the grace period."
-        }
-        CHILD => {
-            "Pass the signal on to the child, and end it by force before the grace period expires; or give it a longer \
-             grace period (procjail --stop-timeout)."
-        }
-        FILES => {
-            "Give it a longer grace period (procjail --stop-timeout), or let it write less when it stops: save more \
-             often before."
-        }
-        SLEEP => {
-            "Give it a grace period longer than what its shutdown sleeps (procjail --stop-timeout), or let it sleep \
-             less."
-        }
-        COMPUTING => {
-            "Give it a longer grace period (procjail --stop-timeout), or let it break off its work when it is asked to \
-             stop."
-        }
-        LOCK => {
-            "Look at what its main thread waits for (a join, a lock, a pool): give that a deadline shorter than the \
-             grace period."
-        }
-        _ => LONGER,
     }
 }

@@ -96,6 +96,33 @@ fn the_code_of_another_child_is_not_the_kills() {
 }
 
 #[test]
+fn a_silent_helper_of_a_manager_that_gives_up_is_no_other_reason() {
+    let mut scene = Scene::new(&["pool"]);
+    let (manager, helper) = (inside(1, "pool"), inside(4, "pgrep"));
+    scene
+        .fork(10, &manager, worker())
+        .at(
+            1000,
+            worker(),
+            What::OomKill(kill(worker(), mib(60), full())),
+        )
+        .exit_to(1005, worker(), &manager, libc::SIGKILL)
+        .reap(1006, &manager, worker())
+        .fork(1010, &manager, &helper)
+        .exit_to(1020, &helper, &manager, 1 << 8)
+        .reap(1021, &manager, &helper)
+        .end(1100, &manager, 1 << 8)
+        .stderr(
+            1101,
+            &manager,
+            "TerminatedWorkerError: a worker was terminated\n",
+        );
+    assert!(scene.verdict("oom-own-limit").pids.contains(&manager.pid));
+    scene.expect_no("oom-earlier-not-cause");
+    assert_eq!(first(&scene), "oom-own-limit", "{:#?}", scene.ids());
+}
+
+#[test]
 fn a_shell_that_went_on_with_other_work_ended_for_another_reason() {
     let mut scene = Scene::new(&["sh"]);
     let (shell, other) = (inside(1, "sh"), inside(4, "build"));

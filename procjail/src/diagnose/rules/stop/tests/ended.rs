@@ -178,3 +178,30 @@ fn a_stop_that_procjail_held_says_so() {
     assert!(text.contains("PID 1 was bash and had no handler"), "{text}");
     assert!(text.contains("would have been lost"), "{text}");
 }
+
+#[test]
+fn a_helper_that_ignores_the_signal_is_not_left_behind() {
+    let (worker, tracker) = (inside(2, "worker"), inside(3, "tracker"));
+    let play = |ignores: bool| {
+        let pid1 = inside(1, "app");
+        let mut scene = Scene::new(&["app"]);
+        asked(&mut scene);
+        let thread = ThreadState {
+            ignored: ignores.then(|| Signal::new(TERM)).into_iter().collect(),
+            ..thread(tracker.clone(), "S", "read")
+        };
+        look(&mut scene, 101, Moment::StopRequested, vec![thread]);
+        send(&mut scene, 102, launcher(), sent(pid1.clone(), TERM));
+        handled(&mut scene, 103, pid1.clone(), TERM);
+        scene.fork(10, pid1.clone(), worker.clone());
+        scene.fork(11, pid1.clone(), tracker.clone());
+        send(&mut scene, 104, pid1.clone(), sent(worker.clone(), TERM));
+        scene.exit(110, worker.clone(), 0, 0);
+        scene.exit(150, pid1, 0, 0);
+        taken_along(&mut scene, 151, &tracker);
+        scene
+    };
+    play(true).expect("ended-on-request");
+    play(true).expect_no("term-wrapper-exits-first");
+    play(false).expect("term-wrapper-exits-first");
+}

@@ -1,6 +1,7 @@
 //! The signal was taken, and the program had not ended in the end.
 
 use super::*;
+use crate::diagnose::fixture::failed_call;
 
 /// PID 1 took SIGTERM and was killed; `before`, `middle` and `last` are the looks at its main thread.
 fn outlived(before: Option<ThreadState>, middle: ThreadState, last: ThreadState) -> Scene {
@@ -275,4 +276,79 @@ fn a_signal_that_came_before_the_exec_is_lost() {
     send(&mut scene, 300, outside(7, "kill"), dropped());
     scene.expect_no("term-lost-before-exec");
     scene.expect("term-ignored-pid1-default");
+}
+
+#[test]
+fn a_call_that_failed_after_the_signal_is_why_the_shutdown_did() {
+    let wait = || waits("epoll_wait", 100, 2);
+    let kept: &[&str] = &["0.0.0.0:6379"];
+    let play = |before_ns: u64| {
+        let mut scene = outlived(Some(wait()), wait(), wait());
+        activity(
+            &mut scene,
+            &app(),
+            [(0, kept, &[]), (0, kept, &[]), (0, kept, &[])],
+        );
+        let failed = FailedCall {
+            before_ns,
+            ..failed_call("write", libc::ENOSPC, Some("/mnt/dump.rdb"), &[])
+        };
+        scene.failed_calls(1103, app(), vec![failed]);
+        scene.verdict("term-handler-no-exit")
+    };
+    let text = play(900_000_000).verdict();
+    assert!(
+        text.contains("write /mnt/dump.rdb failed with ENOSPC"),
+        "{text}"
+    );
+    // Before the signal, at 102 ms.
+    let text = play(1_050_000_000).verdict();
+    assert!(!text.contains("ENOSPC"), "{text}");
+}
+
+#[test]
+fn a_program_below_which_things_end_does_not_go_on_as_before() {
+    let wait = || waits("pselect6", 100, 2);
+    let kept: &[&str] = &["unix:/run/db.sock"];
+    let (helper, backend) = (inside(2, "helper"), inside(3, "backend"));
+    let mut scene = outlived(Some(wait()), wait(), wait());
+    activity(
+        &mut scene,
+        &app(),
+        [(0, kept, &[]), (0, kept, &[]), (0, kept, &[])],
+    );
+    scene.fork(10, app(), helper.clone());
+    scene.fork(11, app(), backend.clone());
+    // Told over a pipe.
+    scene.exit(105, helper, 0, 0);
+    scene.expect_no("term-handler-no-exit");
+    assert!(why(&scene).starts_with("What it stops has not all ended: backend (PID 3)"));
+}
+
+#[test]
+fn a_child_that_serves_a_client_is_waited_for() {
+    let wait = || waits("pselect6", 100, 2);
+    let kept: &[&str] = &["unix:/run/db.sock"];
+    let backend = inside(2, "backend");
+    let mut scene = outlived(Some(wait()), wait(), wait());
+    scene.fork(11, app(), backend.clone());
+    scene.change(|_, what| {
+        if let What::Snapshot(snapshot) = what {
+            let thread = thread(backend.clone(), "S", "epoll_wait");
+            snapshot.threads.push(thread);
+        }
+    });
+    let looks = [(0, kept, &[] as &[&str]); 3];
+    activity(&mut scene, &app(), looks);
+    let open: &[&str] = &["unix:/run/db.sock"];
+    activity(
+        &mut scene,
+        &backend,
+        [(0, &[], open), (0, &[], open), (0, &[], open)],
+    );
+    scene.expect_no("term-handler-no-exit");
+    assert!(
+        why(&scene)
+            .starts_with("It waits for what is below it: backend (PID 2) still has a connection")
+    );
 }
