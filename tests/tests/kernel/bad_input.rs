@@ -127,6 +127,11 @@ fn a_set_up_that_fails_is_in_the_trace() {
         let root = scene.path("root");
         std::fs::create_dir_all(root.join("dev")).expect("a root");
         let root = root.display().to_string();
+        let closed = scene.path("closed");
+        std::fs::create_dir(&closed).expect("a directory");
+        std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("permissions");
+        let closed = closed.display().to_string();
         let cases: [(&[&str], &str, &str, u8, &str, &str); 4] = [
             (
                 &["--workdir", "/nodir"],
@@ -137,9 +142,9 @@ fn a_set_up_that_fails_is_in_the_trace() {
                 "--workdir",
             ),
             (
-                &["--user", "65534", "--workdir", "/root"],
+                &["--user", "65534", "--workdir", &closed],
                 "/bin/true",
-                "/root",
+                &closed,
                 125,
                 "EACCES",
                 "--workdir",

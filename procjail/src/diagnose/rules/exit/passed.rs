@@ -105,11 +105,11 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     let alone = case.passed_on(origin).is_none();
     alone.then(|| {
         base(format!(
-            "{code} is an exit code that {name} chose itself: neither it nor the last child it waited for was killed by \
+            "{name} returned {code} as an exit code: neither it nor the last child it waited for was killed by \
              {signal}.{after}"
         ))
         .fact_alone()
-        .remedy("Look up the code in the program's own documentation: it is not the kernel's.")
+        .remedy("Look up the code in the program's documentation; of a shell it may be the status of an earlier child.")
     })
 }
 
@@ -237,6 +237,8 @@ fn expired(case: &Case, id: ProcessId, time_ns: u64) -> Option<&crate::event::Ev
                 && taken.disposition == Disposition::Handler
                 && event.time_ns <= time_ns
                 && time_ns - event.time_ns <= TIMER_NS
+                // Anybody may send the signal of a timer.
+                && !matches!(taken.code.number, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE)
         })
         .map(|(event, _)| event)
 }

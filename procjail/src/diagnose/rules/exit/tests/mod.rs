@@ -132,15 +132,35 @@ fn a_command_may_be_cleaned_up_after() {
 #[test]
 fn a_timer_that_expired_is_named() {
     let (pid1, worker) = (inside(1, "wrapper"), inside(2, "worker"));
-    let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
-    scene
-        .deliver(4, &pid1, libc::SIGALRM, Disposition::Handler)
-        .send(4, &pid1, sent(libc::SIGTERM, &worker));
-    let found = scene.verdict("exit-status-laundered");
+    let told = |code: i32| {
+        let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
+        let mut alarm = sent(libc::SIGALRM, &pid1).code;
+        alarm.number = code;
+        let taken = SignalDelivered {
+            signal: Signal::new(libc::SIGALRM),
+            code: alarm,
+            disposition: Disposition::Handler,
+            fatal: None,
+            latency_ns: None,
+            generated_seq: None,
+        };
+        scene.at(4, &pid1, What::SignalDelivered(taken)).send(
+            4,
+            &pid1,
+            sent(libc::SIGTERM, &worker),
+        );
+        scene.verdict("exit-status-laundered").fact
+    };
+    let timer = told(libc::SI_KERNEL);
     assert!(
-        found.fact.starts_with("A timer of wrapper (PID 1) expired"),
-        "{}",
-        found.fact
+        timer.starts_with("A timer of wrapper (PID 1) expired"),
+        "{timer}"
+    );
+    // Anybody may send SIGALRM.
+    let kill = told(libc::SI_USER);
+    assert!(
+        kill.starts_with("wrapper (PID 1) killed its child"),
+        "{kill}"
     );
 }
 
@@ -177,7 +197,7 @@ fn codes_above_128_have_three_origins() {
     let mut alone = Scene::new(&["/bin/app"]);
     alone.end(9, inside(1, "app"), 137 << 8);
     let alone = alone.verdict("exit-128n-by-program");
-    assert!(alone.verdict().contains("chose itself"));
+    assert!(alone.verdict().contains("as an exit code"));
 
     // A signal is a signal.
     let mut killed = Scene::new(&["/bin/app"]);
