@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::host;
 use crate::clock;
 use crate::event::Task;
-use crate::evidence::procfs;
 
 /// Those of one jail that are told.
 const TOLD: usize = 16;
@@ -27,8 +26,8 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// Looks through all processes of the host. `cgroup` is the path of the jail's on the default hierarchy.
-    pub fn look(&mut self, pid_1: u32, cgroup: &str) {
+    /// Looks through all processes of the host. `members` lists those in the jail's cgroup and below.
+    pub fn look(&mut self, pid_1: u32, members: impl Fn() -> Vec<u32>) {
         let start = Instant::now();
         if self.rested.is_some_and(|rested| start < rested) {
             return;
@@ -38,7 +37,7 @@ impl Entered {
             let there = host::pids()
                 .into_iter()
                 .filter(|pid| host::namespace(*pid, "pid") == Some(namespace));
-            let outside: Vec<u32> = there.filter(|pid| is_outside(*pid, cgroup)).collect();
+            let outside = outside(&there.collect::<Vec<u32>>(), pid_1, &members());
             for pid in &outside {
                 self.add(host::task(*pid), start);
             }
@@ -74,22 +73,18 @@ impl Entered {
     }
 }
 
-/// It runs a program, and is neither in the cgroup nor in one below.
-fn is_outside(pid: u32, cgroup: &str) -> bool {
+/// Those that run a program and are neither in the cgroup nor in one below. What is a member is asked of the
+/// cgroup itself: a path depends on who reads it, and from which cgroup namespace.
+fn outside(there: &[u32], pid_1: u32, members: &[u32]) -> Vec<u32> {
+    // Without PID 1 the list is not the jail's, or it could not be read.
+    if !members.contains(&pid_1) {
+        return Vec::new();
+    }
+    let strangers = there.iter().copied().filter(|pid| !members.contains(pid));
     // One that has ended is in no cgroup.
-    let alive = || host::link(&format!("/proc/{pid}/exe")).is_some();
-    let table = procfs::read(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    alive() && own_path(&table).is_some_and(|own| !is_below(own, cgroup)) && alive()
-}
-
-/// The path on the default hierarchy in `/proc/PID/cgroup`.
-fn own_path(table: &str) -> Option<&str> {
-    table.lines().find_map(|line| line.strip_prefix("0::"))
-}
-
-fn is_below(path: &str, cgroup: &str) -> bool {
-    path.strip_prefix(cgroup)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    strangers
+        .filter(|pid| host::link(&format!("/proc/{pid}/exe")).is_some())
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cgroups_below_the_jails_are_the_jails() {
-        let table = "2:cpu:/\n0::/procjail/web/init\n";
-        let own = own_path(table).expect("a path");
-        assert!(is_below(own, "/procjail/web"));
-        assert!(is_below("/procjail/web", "/procjail/web"));
-        assert!(!is_below("/procjail/web2", "/procjail/web"));
-        assert!(!is_below("/", "/procjail/web"));
-        assert_eq!(own_path("2:cpu:/\n"), None);
+    fn who_is_a_member_of_the_cgroup_is_never_outside() {
+        let own = std::process::id();
+        assert_eq!(outside(&[own], 7, &[7]), [own]);
+        assert_eq!(outside(&[own], own, &[own]), [0; 0]);
+        // The list could not be read.
+        assert_eq!(outside(&[own], 7, &[]), [0; 0]);
+        // It has ended.
+        assert_eq!(outside(&[u32::MAX], 7, &[7]), [0; 0]);
     }
 
     #[test]

@@ -333,12 +333,9 @@ impl Thread {
         seen.look(&pids, || self.pids());
         self.seen = seen;
         self.waits.look(&pids);
-        let cgroup = self
-            .view
-            .unified()
-            .and_then(|unified| unified.levels.first());
-        if let Some(cgroup) = cgroup.filter(|_| pids.first() == Some(&self.pid_1)) {
-            self.entered.look(self.pid_1, &cgroup.path);
+        if pids.first() == Some(&self.pid_1) {
+            let view = &self.view;
+            self.entered.look(self.pid_1, || view.pids());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
-use crate::event::Event;
+use crate::event::{Event, Task};
 use crate::render;
 
 const OWN: &str = "a process that the jail's PID 1 started";
@@ -251,8 +251,14 @@ fn running(case: &Case, entries: &[ProcessId]) -> Option<Finding> {
 /// Probes go by the cgroup.
 fn unwatched(case: &Case) -> Option<Finding> {
     let (event, check) = case.leak_check()?;
-    let first = check.entered.first()?;
-    let more = match check.entered.len() as u64 - 1 {
+    // What the probes saw in the jail was watched, whatever the look at /proc took it for.
+    let watched = |task: &Task| {
+        let known = case.process_of(task);
+        known.is_some_and(|id| case.process(id).in_jail())
+    };
+    let entered: Vec<&Task> = check.entered.iter().filter(|task| !watched(task)).collect();
+    let first = *entered.first()?;
+    let more = match entered.len() as u64 - 1 {
         0 => String::new(),
         more => format!(
             " and {}",

@@ -149,17 +149,23 @@ impl Cgroups {
     /// Out of descriptors, mostly.
     pub fn view(&self, host: &HostCgroups) -> Result<View, Errno> {
         let name = self.claim.name.to_string_lossy();
+        let above = host.parent.as_deref().unwrap_or(Path::new(""));
         let mut hierarchies = vec![Hierarchy {
             controllers: Vec::new(),
             own: true,
-            levels: own_levels(&name, &self.claim.dir, &self.claim.parent, &self.root)?,
+            levels: own_levels(
+                &name,
+                &self.claim.dir,
+                &self.claim.parent,
+                &self.root,
+                above,
+            )?,
         }];
         let memberships = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         for (controller, mount) in &host.v1 {
             let same = |hierarchy: &&mut Hierarchy| {
-                let root = hierarchy.levels.last();
-                !hierarchy.controllers.is_empty()
-                    && root.is_some_and(|root| root.dir.path() == mount.path)
+                let is_root = |level: &LevelDir| level.dir.path() == mount.path;
+                !hierarchy.controllers.is_empty() && hierarchy.levels.iter().any(is_root)
             };
             if let Some(known) = hierarchies.iter_mut().find(same) {
                 known.controllers.push(controller.clone());
@@ -167,7 +173,7 @@ impl Cgroups {
             }
             let own = self.v1.iter().find(|v1| v1.root.path() == mount.path);
             let levels = match own {
-                Some(v1) => own_levels(&name, &v1.dir, &v1.parent, &v1.root)?,
+                Some(v1) => own_levels(&name, &v1.dir, &v1.parent, &v1.root, above)?,
                 None => shared_levels(&mount.path, membership(&memberships, controller))?,
             };
             hierarchies.push(Hierarchy {
@@ -180,18 +186,32 @@ impl Cgroups {
     }
 }
 
-fn own_levels(name: &str, dir: &Dir, parent: &Dir, root: &Dir) -> Result<Vec<LevelDir>, Errno> {
-    let level = |path: String, dir: &Dir| {
-        Ok(LevelDir {
-            path,
-            dir: dir.try_clone()?,
-        })
+/// `root` is the cgroup `above` of the hierarchy, below which the jail is put (`--cgroup-parent`).
+fn own_levels(
+    name: &str,
+    dir: &Dir,
+    parent: &Dir,
+    root: &Dir,
+    above: &Path,
+) -> Result<Vec<LevelDir>, Errno> {
+    let whole = Path::new("/").join(above);
+    let level = |path: &Path, dir: Dir| LevelDir {
+        path: path.to_string_lossy().into_owned(),
+        dir,
     };
-    Ok(vec![
-        level(format!("/{PARENT}/{name}"), dir)?,
-        level(format!("/{PARENT}"), parent)?,
-        level("/".to_owned(), root)?,
-    ])
+    let parent_path = whole.join(PARENT);
+    let mut levels = vec![
+        level(&parent_path.join(name), dir.try_clone()?),
+        level(&parent_path, parent.try_clone()?),
+        level(&whole, root.try_clone()?),
+    ];
+    // Limits further up hold for the jail as well.
+    let mut below = root.try_clone()?;
+    for path in whole.ancestors().skip(1) {
+        below = below.open_dir(OsStr::new(".."))?;
+        levels.push(level(path, below.try_clone()?));
+    }
+    Ok(levels)
 }
 
 /// The launcher's cgroup in a hierarchy, and those above it.
@@ -233,6 +253,39 @@ fn membership<'a>(text: &'a str, controller: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_named_from_the_root_of_the_hierarchy() {
+        let root = std::env::temp_dir().join(format!("procjail-view-{}", std::process::id()));
+        let jail = root.join("pod/a/procjail/web");
+        std::fs::create_dir_all(&jail).expect("directories");
+        let open = |path: &Path| Dir::open(path).expect("a directory");
+        let (parent, above) = (root.join("pod/a/procjail"), root.join("pod/a"));
+        let levels = own_levels(
+            "web",
+            &open(&jail),
+            &open(&parent),
+            &open(&above),
+            Path::new("pod/a"),
+        );
+        let levels = levels.expect("levels");
+        let paths: Vec<&str> = levels.iter().map(|level| level.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/pod/a/procjail/web",
+                "/pod/a/procjail",
+                "/pod/a",
+                "/pod",
+                "/"
+            ]
+        );
+        assert_eq!(
+            levels.last().and_then(|level| level.dir.id().ok()),
+            open(&root).id().ok()
+        );
+        let _ = std::fs::remove_dir_all(&root);
+    }
 
     #[test]
     fn a_membership_is_found_by_any_of_its_controllers() {

@@ -22,9 +22,9 @@ pub(super) fn namespace_end(case: &Case) -> Vec<Finding> {
     };
     let how = case
         .status(pid1)
-        .map_or_else(|| "ended".to_owned(), |status| case.ended(status));
+        .map_or_else(|| "ended".to_owned(), |status| case.did_end(status));
     let verdict = format!(
-        "{} {} not killed for anything of {} own: {} {how}, and the kernel kills all that are left in the PID \
+        "{} {} not killed for anything of {} own: {} {how}; the kernel kills all that are left in the PID \
          namespace then.",
         case.names(&ids),
         was(ids.len()),

@@ -166,10 +166,7 @@ impl Makeup<'_> {
         };
         let shared = self.shared_anon();
         let shared = match holders.len() > 1 && self.percent(shared) >= LARGE {
-            true => format!(
-                ", of which they share at least {} (pages that a fork has left to both)",
-                render::bytes(shared)
-            ),
+            true => format!(", of which they share at least {}", render::bytes(shared)),
             false => String::new(),
         };
         Some(format!("The largest processes: {all}{shared}."))
