@@ -163,6 +163,9 @@ fn probe_of(kind: &str) -> Option<&'static str> {
     })
 }
 
+/// A failure this soon after an OOM kill may be its consequence, nanoseconds.
+const AFTERMATH_NS: u64 = 10_000_000_000;
+
 /// Puts what follows under what it follows from; those that lead to PID 1's end come first.
 fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
     let parents = parents(&found);
@@ -193,10 +196,22 @@ fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
         .pid1()
         .and_then(|pid1| case.status(pid1)?.code)
         .is_some_and(|code| code != 0);
+    let killed = case
+        .pid1()
+        .and_then(|pid1| case.exit(pid1))
+        .is_some_and(|(end, _)| {
+            let kills = case.processes().filter_map(|(_, process)| process.oom_kill);
+            kills.map(|kill| case.event(kill)).any(|kill| {
+                kill.seq < end.seq && end.time_ns.saturating_sub(kill.time_ns) <= AFTERMATH_NS
+            })
+        });
     roots.sort_by_key(|at| {
         let one = &found[*at];
         let rank = match one.rank {
-            Rank::Story if failed && leads[*at] => Rank::Problem,
+            // What nobody can explain does not come before an OOM kill that may have led to it.
+            Rank::Story if failed && leads[*at] && !(killed && one.finding.cause.is_none()) => {
+                Rank::Problem
+            }
             rank => rank,
         };
         (rank, !leads[*at], one.finding.time_ns)

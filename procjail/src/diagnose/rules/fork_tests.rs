@@ -67,6 +67,38 @@ fn a_limit_above_is_named() {
 }
 
 #[test]
+fn the_counter_of_the_jail_may_tell_of_a_limit_above() {
+    let with = |children: u32, above: &[(&str, u64)]| {
+        let mut scene = scene(children, REFUSED);
+        limit(&mut scene, "pids.max", 100);
+        let own: &[(&str, u64)] = &[("pids.events:max", 1), ("pids.max", 100)];
+        scene.counters(600, &[("/pod/procjail/web", own), ("/pod", above)]);
+        scene.verdict("fork-eagain-pids-max")
+    };
+    // PID 1 and five more fill the one above, not the jail.
+    let found = with(5, &[("pids.max", 6)]);
+    let verdict = found.verdict();
+    assert!(
+        verdict.contains("/pod above the jail had reached its limit of 6"),
+        "{verdict}"
+    );
+    assert!(
+        verdict.contains("1 fork of the jail was refused"),
+        "{verdict}"
+    );
+    assert_eq!(found.sure(), Confidence::Proven);
+    // Neither was seen full.
+    let found = with(3, &[("pids.max", 6)]);
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(
+        found.verdict().contains("made inside the jail"),
+        "{}",
+        found.verdict()
+    );
+    assert_eq!(with(3, &[]).sure(), Confidence::Likely);
+}
+
+#[test]
 fn zombies_count_until_they_are_collected() {
     let mut scene = Scene::new(&["app"]);
     for pid in 2..7 {

@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "fork-eagain-pids-max",
             about: "a fork was refused because the limit of processes (pids.max) was reached",
-            alternatives: &[USER, MACHINE],
+            alternatives: &[USER, MACHINE, ABOVE, INSIDE],
         },
         Rule {
             id: "fork-eagain-nproc",
@@ -70,6 +70,10 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     found.extend(bomb::bomb(case).into_iter().map(|one| ("fork-bomb", one)));
     found
 }
+
+/// Whose limit of processes it may be instead.
+const ABOVE: &str = "the limit of another cgroup above the jail";
+const INSIDE: &str = "the limit of a cgroup made inside the jail";
 
 /// What may refuse a fork.
 const JAIL: &str = "the jail's own limit (pids.max)";
@@ -182,29 +186,62 @@ fn pids_limit(case: &Case) -> Option<u64> {
     case.header.jail.limits.get("pids.max")?.parse().ok()
 }
 
+/// The level with the lowest limit of processes, which is the first to be reached, and that limit. `counted` is the
+/// level whose counter rose; its own limit or one above it was hit.
+fn tightest(case: &Case, counted: usize) -> Option<(usize, u64)> {
+    let (_, last) = case
+        .each(|what| match what {
+            What::Counters(counters) => Some(counters),
+            _ => None,
+        })
+        .last()?;
+    let limit = |index: usize| {
+        let own = (index == 0).then(|| pids_limit(case)).flatten();
+        own.or_else(|| case.counter(index, "pids.max"))
+    };
+    (counted..last.levels.len())
+        .filter_map(|index| Some((index, limit(index)?)))
+        .min_by_key(|(index, limit)| (*limit, *index))
+}
+
+/// The path of a level's cgroup.
+fn path(case: &Case, index: usize) -> String {
+    case.each(|what| match what {
+        What::Counters(counters) => counters.levels.get(index),
+        _ => None,
+    })
+    .last()
+    .map_or_else(String::new, |(_, level)| render::escape(&level.path))
+}
+
 fn pids_max(case: &Case) -> Vec<Finding> {
     let level = refusing_level(case);
     let log = logged(case);
     let failed = refused(case, libc::EAGAIN);
-    let limit = pids_limit(case);
-    let peak = limit.and_then(|limit| peak(case, limit));
     let counted = level.is_some() || log.is_some();
+    let hit = match &level {
+        Some((_, index, ..)) => tightest(case, *index),
+        None => pids_limit(case).map(|limit| (0, limit)),
+    };
+    let limit = hit.map(|(_, limit)| limit);
+    let peak = limit.and_then(|limit| peak(case, limit));
     let unmoved = case.counter_growth(0, "pids.events:max") == Some(0);
     if !counted && (limit.is_none() || peak.is_none() || (unmoved && failed.is_empty())) {
         return Vec::new();
     }
     // Without a counter: full is not refused, unless a fork is known to have failed.
+    // Whose limit it was is seen only where the jail alone had as many processes as that allows: the counter may
+    // be that of the cgroup that forked, whichever limit above it was reached.
+    let full = counted && peak.is_some();
     let confidence = match (counted, failed.is_empty()) {
-        (true, _) => Confidence::Proven,
-        (false, false) => Confidence::Likely,
+        (true, _) if full => Confidence::Proven,
+        (true, _) | (false, false) => Confidence::Likely,
         (false, true) => Confidence::ConsistentWith,
     };
-    let (whose, limit) = match (&level, limit) {
-        (Some((_, index, path, _)), _) if *index > 0 => (
-            format!("the cgroup {path} above the jail"),
-            case.counter(*index, "pids.max"),
-        ),
-        (_, limit) => ("the jail".to_owned(), limit),
+    let whose = match hit {
+        Some((0, _)) => "the jail".to_owned(),
+        Some((index, _)) => format!("the cgroup {} above the jail", path(case, index)),
+        None => "a cgroup above the jail, or one made inside it,".to_owned(),
     };
     let limit_words = limit.map_or_else(
         || "its limit of processes".to_owned(),
@@ -265,6 +302,11 @@ fn pids_max(case: &Case) -> Vec<Finding> {
             .not(USER, "the counter of the cgroup rose")
             .not(MACHINE, "the counter of the cgroup rose"),
         false => finding.or(USER).or(MACHINE),
+    };
+    let held = "the jail alone had as many processes as this limit allows";
+    finding = match full {
+        true => finding.not(ABOVE, held).not(INSIDE, held),
+        false => finding.or(ABOVE).or(INSIDE),
     };
     vec![
         of(case, finding, &failed)

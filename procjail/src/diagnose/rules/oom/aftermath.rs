@@ -146,7 +146,7 @@ fn earlier(case: &Case, pid1: ProcessId, last: &Kill<'_>) -> Option<Finding> {
     Some(
         last.qualify(
             Finding::new(format!(
-                "The jail ended at {}, {} after the OOM kill of {}, for another reason: {reason}.",
+                "The jail ended at {}, {} after the OOM kill of {}: {reason}.",
                 case.at(end),
                 case.between(last.event, end),
                 last.name(case),
@@ -154,13 +154,11 @@ fn earlier(case: &Case, pid1: ProcessId, last: &Kill<'_>) -> Option<Finding> {
             .shown_by(last.event, "the last OOM kill")
             .shown_by(event, "what led to the end")
             .shown_by(end, format!("PID 1 {}", ended(&exit.status)))
-            .not(
-                "an end by the OOM kill",
-                format!(
-                    "PID 1 lived on for {} and was not the victim",
-                    case.between(last.event, end)
-                ),
+            .cause(
+                "What ended it did not come from the kill.",
+                Confidence::Likely,
             )
+            .or("a consequence of the kill, such as output of the victim that was missing")
             .relies_on_all(&["oom-kill"])
             .proven()
             .remedy(

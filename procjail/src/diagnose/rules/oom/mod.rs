@@ -78,7 +78,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "oom-earlier-not-cause",
             about: "there was an OOM kill, but the jail ended later and for another reason",
-            alternatives: &["an end by the OOM kill"],
+            alternatives: &["a consequence of the kill"],
         },
         Rule {
             id: "oom-innocent-victim",

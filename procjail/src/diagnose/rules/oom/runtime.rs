@@ -1,6 +1,7 @@
 //! Language runtimes and caches, which have a limit of memory of their own that knows nothing of the jail's, or
 //! did not fit it.
 
+use super::super::fork;
 use super::Look;
 use super::ceiling::{Bound, Ceiling, ceiling, explicit};
 use super::kill::{Kill, Limit, ended, own, percent};
@@ -192,14 +193,21 @@ fn gave_up(case: &Case) -> Option<Finding> {
     let machine = case.header.host.memory_bytes;
     let says = |id: ProcessId| {
         case.stderr(id)
-            .is_some_and(|(_, tail)| SAID.iter().any(|words| tail.text.contains(words)))
+            .is_some_and(|(_, tail)| ends_with_memory(&tail.text))
     };
     let found = case.deaths().into_iter().find_map(|id| {
         let (exit_event, exit) = case.exit(id).filter(|(_, exit)| is_bad(&exit.status))?;
         let (event, argv) = command(case, id)?;
+        // Runtimes call a thread that was refused out of memory, too.
+        if fork::refused_to(case, id) {
+            return None;
+        }
         if says(id) {
             let heap = ceiling(argv, |name| variable(case, id, name), machine)?;
-            return Some((id, event, argv, exit_event, exit, heap));
+            let near = heap
+                .bytes
+                .is_some_and(|bytes| exit.max_rss_bytes >= bytes / 10 * 6);
+            return (heap.explicit || near).then_some((id, event, argv, exit_event, exit, heap));
         }
         let heap = explicit(argv, |name| variable(case, id, name), machine)?;
         let bytes = heap.bytes?;
@@ -256,19 +264,25 @@ fn gave_up(case: &Case) -> Option<Finding> {
         .relies_on_all(&["oom-kill", "signal-generated"])
         .cause(
             "It reached its own limit of memory and gave up.",
-            match says {
-                true => Confidence::Proven,
-                false => Confidence::Likely,
-            },
+            Confidence::Likely,
         )
         .remedy("Raise the runtime's own limit (and the jail's with it, if need be), or have the program use less.");
     Some(match says {
-        true => finding.not(
-            "an abort for another reason",
-            "its last words are of memory",
-        ),
+        true => finding
+            .or("an error that it had caught, and an end for another reason")
+            .or("words of memory that it only quotes"),
         false => finding.or("an abort for another reason"),
     })
+}
+
+/// The last failure that is told is one of memory. Lines of a stack trace are indented.
+fn ends_with_memory(text: &str) -> bool {
+    const ERRORS: &[&str] = &["Error", "Exception", "error:", "ERROR"];
+    const OTHERS: &[&str] = &["native thread", "Requested array size"];
+    let has = |line: &str, words: &[&str]| words.iter().any(|word| line.contains(word));
+    text.lines()
+        .rfind(|line| !line.starts_with([' ', '\t']) && (has(line, ERRORS) || has(line, SAID)))
+        .is_some_and(|line| has(line, SAID) && !has(line, OTHERS))
 }
 
 /// The jail's memory limit, bytes.
