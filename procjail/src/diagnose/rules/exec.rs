@@ -51,6 +51,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .map(|one| ("exit-127-not-found", one)),
     );
     found.extend(
+        exit::said_not_found(case)
+            .into_iter()
+            .map(|one| ("exit-127-not-found", one)),
+    );
+    found.extend(
         of(case, Kind::Interpreter)
             .into_iter()
             .map(|one| ("exec-interpreter-missing", one)),
@@ -95,6 +100,7 @@ pub(super) fn all(case: &Case) -> Vec<Finding> {
     ]
     .into_iter()
     .flat_map(|kind| of(case, kind))
+    .chain(exit::said_not_found(case))
     .collect()
 }
 

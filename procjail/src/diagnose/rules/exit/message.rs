@@ -72,6 +72,11 @@ impl<'a> Message<'a> {
         lines.filter(|line| !line.trim().is_empty()).collect()
     }
 
+    /// The last line that has anything in it.
+    pub(super) fn last_line(self) -> Option<&'a str> {
+        self.lines().last().copied()
+    }
+
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
