@@ -117,7 +117,8 @@ impl<'a> Message<'a> {
     pub(super) fn quoted(self) -> Option<(String, bool)> {
         let lines = self.lines();
         let at = Self::telling(&lines);
-        let line = lines.get(at)?.trim();
+        let line = without_escapes(lines.get(at)?);
+        let line = line.trim();
         let mut quoted: String = line.chars().take(QUOTED).collect();
         if quoted.len() < line.len() {
             quoted.push('…');
@@ -158,6 +159,20 @@ impl<'a> Message<'a> {
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))
     }
+}
+
+/// A line without the escape sequences that set colours and move the cursor: ESC, `[`, and all up to a final byte.
+fn without_escapes(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            chars.by_ref().find(|char| ('@'..='~').contains(char));
+        } else {
+            text.push(char);
+        }
+    }
+    text
 }
 
 /// The greatest error number.
@@ -236,6 +251,16 @@ mod tests {
         assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
         assert_eq!(quoted("ready\nbye\n"), "bye");
         assert_eq!(quoted(" \n"), "");
+    }
+
+    #[test]
+    fn colours_are_left_out() {
+        assert_eq!(
+            quoted("\u{1b}[1;31mError:\u{1b}[0m no host\n"),
+            "Error: no host"
+        );
+        assert_eq!(quoted("error: \u{1b}[31"), "error:");
+        assert_eq!(quoted("error: \u{1b}x"), "error: \u{1b}x");
     }
 
     #[test]

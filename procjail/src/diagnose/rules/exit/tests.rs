@@ -375,7 +375,7 @@ fn what_every_program_looks_for_is_no_reason() {
     assert_eq!(confidence, Confidence::Proven);
     assert_eq!(
         story,
-        "app (PID 1) exited with 4 after 11 ms. No signal was sent to it."
+        "app (PID 1) exited with 4 after 11 ms. No signal that could end it was sent to it."
     );
 }
 
