@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use procjail::diagnose::{Case, Diagnosis, Explanation, explain};
+use procjail::diagnose::{Case, Confidence, Diagnosis, Explanation, explain, rules};
 use procjail::lab;
 use procjail::render::{Detail, Look, explanation};
 use procjail::trace;
@@ -62,4 +62,47 @@ fn each_is_found_and_its_look_alikes_are_not() {
         seen += 1;
     });
     assert!(seen > 0, "no traces");
+}
+
+/// Rules whose list is of a cause that some of their findings do not give.
+const FACT_ALONE: &[&str] = &[
+    "abrt-self",
+    "exit-128n-by-program",
+    "exit-own-code",
+    "exit-status-laundered",
+    "hang-coredump",
+    "hang-d-state-fuse",
+    "hang-d-state-nfs",
+    "kill-after-grace",
+    "oom-child-invisible",
+    "oom-innocent-victim",
+    "oom-kernel-memory",
+    "oom-shmem-tmpfs",
+    "term-blocked",
+    "zombie-parent-not-reaping",
+    "zombie-pid1-not-reaping",
+];
+
+#[test]
+fn what_is_proven_excludes_all_of_its_rules_alternatives() {
+    insta::glob!("traces/*.jsonl.zst", |path| {
+        let explanation = explained(path);
+        for one in explanation.all() {
+            let alone = one.cause.is_none() && FACT_ALONE.contains(&one.id.as_str());
+            let Some(rule) = rules::find(&one.id) else {
+                continue;
+            };
+            if one.sure() != Confidence::Proven || alone {
+                continue;
+            }
+            for what in rule.alternatives {
+                assert!(
+                    one.ruled_out.iter().any(|out| out.what == *what),
+                    "{}: {} does not exclude {what}",
+                    path.display(),
+                    one.id
+                );
+            }
+        }
+    });
 }

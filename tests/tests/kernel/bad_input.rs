@@ -120,6 +120,9 @@ fn app_not_executable() {
     });
 }
 
+/// Options, program; path that failed, exit code, error, and a word of the remedy.
+type SetUp<'a> = (&'a [&'a str], &'a str, &'a str, u8, &'a str, &'a str);
+
 /// What can only fail inside: the trace says which step, on what and why, and its verdict what to do.
 #[test]
 fn a_set_up_that_fails_is_in_the_trace() {
@@ -127,7 +130,12 @@ fn a_set_up_that_fails_is_in_the_trace() {
         let root = scene.path("root");
         std::fs::create_dir_all(root.join("dev")).expect("a root");
         let root = root.display().to_string();
-        let cases: [(&[&str], &str, &str, u8, &str, &str); 4] = [
+        let closed = scene.path("closed");
+        std::fs::create_dir(&closed).expect("a directory");
+        std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("permissions");
+        let closed = closed.display().to_string();
+        let cases: [SetUp<'_>; 4] = [
             (
                 &["--workdir", "/nodir"],
                 "/bin/true",
@@ -137,9 +145,9 @@ fn a_set_up_that_fails_is_in_the_trace() {
                 "--workdir",
             ),
             (
-                &["--user", "65534", "--workdir", "/root"],
+                &["--user", "65534", "--workdir", &closed],
                 "/bin/true",
-                "/root",
+                &closed,
                 125,
                 "EACCES",
                 "--workdir",

@@ -194,6 +194,7 @@ scenarios! {
     exec_wrong_arch = "exec-wrong-arch",
     exit_127_loader = "exit-127-loader",
     exit_own_code = "exit-own-code",
+    exited_by_itself = "exited-by-itself",
     exit_128n_by_program = "exit-128n-by-program",
     exit_status_laundered = "exit-status-laundered",
     exit_zero_but_worker_died = "exit-zero-but-worker-died",

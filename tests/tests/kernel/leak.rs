@@ -250,6 +250,8 @@ fn a_namespace_in_use_and_output_held_are_told() {
             });
         }
         let mut holder = holder.spawn().expect("a holder");
+        // Where namespaces have no ID, a holder is told if a look saw it beside the jail: one is taken every 250 ms.
+        std::thread::sleep(std::time::Duration::from_millis(400));
         running.signal(libc::SIGTERM);
         let finished = running.finish().expect_code(0);
         holder.kill().expect("killed");

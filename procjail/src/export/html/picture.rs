@@ -102,7 +102,7 @@ pub(super) fn spans(case: &Case, clock: Clock) -> Vec<Span> {
             from_ns: clock.since_gate(event.time_ns),
             to_ns: clock.since_gate(over.min(case.end_ns())),
             class: "stop",
-            text: format!("stop window of {}", duration(stop.timeout_ns)),
+            text: format!("grace period of {}", duration(stop.timeout_ns)),
         });
     }
     let steps = case.each(|what| match what {

@@ -403,7 +403,7 @@ impl Spans {
         self.over.push(span);
     }
 
-    /// The stop window is over, if it was open.
+    /// The grace period is over, if it had begun.
     fn stopped(&mut self, end_ns: u64, clock: &Clock) {
         if let Some(start_ns) = self.stop_ns.take() {
             self.part("stop", self.stops, (start_ns, end_ns), clock);

@@ -244,7 +244,7 @@ impl<'a> Jail<'a> {
                 let window = Mark::of(
                     CATEGORY,
                     &format!(
-                        "stop window: {} and {}",
+                        "grace period: {} and {}",
                         stop.stop_signal.name,
                         duration(stop.timeout_ns)
                     ),

@@ -1,7 +1,7 @@
 //! The trace as the Perfetto viewer reads it (<https://ui.perfetto.dev>): tracks, slices, arrows, counters.
 //!
 //! ```text
-//! jail NAME                 set-up | run ( stop window ) | teardown
+//! jail NAME                 set-up | run ( grace period ) | teardown
 //!   verdicts, teardown steps, losses, cgroups, kernel log, snapshots, leaks
 //!   memory                  a counter for each kind, and the limit
 //! python3 (PID 7) 4143      life ( program ( signals, OOM kills, mounts, … ) ) | zombie

@@ -338,7 +338,7 @@ fn the_stop_window_lies_in_the_run_and_an_ignored_signal_ends_at_its_target() {
         [
             ("set-up", 1),
             ("run", 1),
-            ("stop window", 2),
+            ("grace period", 2),
             ("teardown", 1)
         ]
     );

@@ -21,7 +21,7 @@ const STOP: Scenario = Scenario {
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "term-ignored-pid1-default",
-        about: "PID 1 has no handler for SIGTERM; it is killed when the stop window is over",
+        about: "PID 1 has no handler for SIGTERM; it is killed when the grace period expires",
         app: &["sleep"],
         never: &[
             "term-ignored-by-choice",
@@ -119,7 +119,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "term-slow-shutdown",
-        about: "workers are ended one after the other, which takes longer than the stop window",
+        about: "workers are ended one after the other, which takes longer than the grace period",
         app: &["stop-slowly", "12", "100"],
         never: &["term-handler-no-exit", "term-wrong-target"],
         ..STOP

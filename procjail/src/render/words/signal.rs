@@ -65,7 +65,7 @@ fn fate(signal: &SignalGenerated) -> (Tone, &'static str) {
     match signal.result {
         SignalResult::Ignored if signal.exiting => (Tone::Dim, "too late, it is ending already"),
         SignalResult::Ignored if signal.disposition == Disposition::Ignore => {
-            (Tone::Warning, "ignored, it asked for that (SIG_IGN)")
+            (Tone::Warning, "ignored, its action is SIG_IGN")
         }
         SignalResult::Ignored if ignored_by_default(number) => (Tone::Dim, "ignored by default"),
         SignalResult::Ignored if signal.unkillable => match number {
@@ -349,7 +349,7 @@ mod tests {
             ignored(0, 0x40, 9),
             "ignored, PID 1 takes none from its own namespace"
         );
-        assert_eq!(ignored(1, 0x40, 15), "ignored, it asked for that (SIG_IGN)");
+        assert_eq!(ignored(1, 0x40, 15), "ignored, its action is SIG_IGN");
         assert_eq!(ignored(0, 0x44, 9), "too late, it is ending already");
         assert_eq!(ignored(0, 0, 28), "ignored by default");
         let blocked = Raw {

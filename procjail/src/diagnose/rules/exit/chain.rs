@@ -1,5 +1,6 @@
 //! From PID 1's exit code down to the process that it stems from.
 
+use super::message::Message;
 use super::{children, reason};
 use crate::diagnose::{Case, PassedOn, Passing, ProcessId};
 use crate::render;
@@ -9,18 +10,7 @@ const STOP_NS: u64 = 60_000_000_000;
 
 /// The process whose exit code is the run's: PID 1, or the child of procjail's own init.
 pub(in crate::diagnose::rules) fn main(case: &Case) -> Option<ProcessId> {
-    let pid1 = case.pid1()?;
-    let init = case
-        .header
-        .jail
-        .plan
-        .iter()
-        .any(|step| step.starts_with("become procjail-init"));
-    let child = || case.process(pid1).children.first().copied();
-    match init {
-        true => child().or(Some(pid1)),
-        false => Some(pid1),
-    }
+    case.main_process().or(case.pid1())
 }
 
 /// It is the program, not the launcher's own code on its way to it.
@@ -106,36 +96,41 @@ impl<'a> Chain<'a> {
             .last()
     }
 
-    /// What the wrappers did after the origin, in words: `; sh (PID 1), which had waited for it, exited with the same
-    /// code 0.4 ms later`. Empty where there is only one process.
-    pub fn afterwards(&self, case: &Case) -> String {
-        let mut words = String::new();
-        for (link, above) in self.links.iter().zip(&self.wrappers).rev() {
-            let code = match (link.how, case.status(*above).and_then(|status| status.code)) {
-                (Passing::Code, _) => "the same code".to_owned(),
-                (_, Some(code)) => format!("{code}"),
-                (_, None) => "another status".to_owned(),
-            };
-            let made = case.process(link.child).creator == Some(*above);
-            let relation = match (link.collected, made) {
-                (true, _) => "which had waited for it",
-                (false, true) => "which had made it",
-                (false, false) => "which had ended the others",
-            };
-            words += &format!(
-                "; {}, {relation}, exited with {code}, {} later",
-                case.name(*above),
-                render::duration(link.after_ns())
-            );
-            if link.others > 0 {
-                words += &format!(
-                    " ({} other children of it had returned that too)",
-                    link.others
-                );
-            }
-        }
-        words
+    /// The process whose story it is: the one nearest to PID 1 that wrote of a failure after its child had ended, or
+    /// else the origin. What a program says itself tells more of its end than what a child of its said.
+    pub fn speaker(&self, case: &Case) -> usize {
+        self.wrappers
+            .iter()
+            .zip(&self.links)
+            .position(|(above, link)| speaks_after(case, *above, link.child))
+            .unwrap_or(self.links.len())
     }
+
+    /// What the wrappers above a process did after its end, in words, of which none says that it was for that:
+    /// ` sh (PID 1) exited with 1 0.4 ms later.` Empty where there is none.
+    pub fn above(&self, case: &Case, id: ProcessId) -> String {
+        let at = self.wrappers.iter().position(|wrapper| *wrapper == id);
+        let above = self.wrappers.get(..at.unwrap_or(0)).unwrap_or_default();
+        let words = above.iter().rev().filter_map(|above| {
+            let later = case.ended_ns(*above).saturating_sub(case.ended_ns(id));
+            Some(format!(
+                " {} {} {} later.",
+                case.name(*above),
+                case.did_end(case.status(*above)?),
+                render::duration(later)
+            ))
+        });
+        words.collect()
+    }
+}
+
+/// A process wrote of a failure after a child of its had ended: that is a story of its own.
+pub(super) fn speaks_after(case: &Case, id: ProcessId, child: ProcessId) -> bool {
+    let wrote = case
+        .stderr(id)
+        .map(|(event, tail)| event.time_ns.saturating_sub(tail.before_ns));
+    wrote.is_some_and(|wrote| wrote >= case.ended_ns(child))
+        && reason::message(case, id).is_some_and(Message::is_failure)
 }
 
 /// A child's code leads to its parent's: it is the same one right after, or the child said what was wrong.

@@ -9,8 +9,8 @@ use crate::render;
 
 /// A main command that returns within this time only started a daemon, nanoseconds.
 const DAEMON_NS: u64 = 10_000_000_000;
-/// The same for what it left in the background of its own session.
-const BACKGROUND_NS: u64 = 2_000_000_000;
+/// It returns so soon after the last process that it leaves was made, nanoseconds.
+const READY_NS: u64 = 1_000_000_000;
 /// A daemon's launcher returns so soon after it was made, nanoseconds.
 const AT_ONCE_NS: u64 = 500_000_000;
 /// The kernel releases a process that nobody needs to collect within this time, nanoseconds.
@@ -204,61 +204,79 @@ pub(super) fn discarded(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// The main command started something in the background and returned, and the rest went with it.
+/// Processes that were still running when the main command ended: the kernel killed them with the namespace.
+pub(in crate::diagnose::rules) fn left(case: &Case, main: ProcessId) -> Vec<ProcessId> {
+    let end_ns = case.ended_ns(main);
+    let killed = |id: &ProcessId| {
+        case.status(*id)
+            .and_then(|status| status.signal.as_ref())
+            .is_some_and(|signal| signal.number == libc::SIGKILL)
+    };
+    case.descendants(main)
+        .into_iter()
+        .filter(|id| case.process(*id).in_jail() && case.ended_ns(*id) > end_ns)
+        .filter(|id| case.exit(*id).is_none() || killed(id))
+        .collect()
+}
+
+/// The main command put something in the background, as a daemon does, and returned, and the rest went with it.
 pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
     let (exit, ended) = case.exit(main)?;
     let lived = exit.time_ns.saturating_sub(case.gate_ns());
-    if ended.status.code != Some(0) || !case.from_the_start() || asked_ns(case, main).is_some() {
+    if ended.status.code != Some(0)
+        || !case.from_the_start()
+        || asked_ns(case, main).is_some()
+        || lived > DAEMON_NS
+    {
         return None;
     }
-    // Those that would have gone on: the kernel killed them with the namespace.
-    let left: Vec<ProcessId> = case
-        .descendants(main)
-        .into_iter()
-        .filter(|id| case.process(*id).in_jail() && case.ended_ns(*id) > exit.time_ns)
-        .filter(|id| {
-            case.status(*id).is_none_or(|status| {
-                status
-                    .signal
-                    .as_ref()
-                    .is_some_and(|signal| signal.number == libc::SIGKILL)
-            })
-        })
-        .collect();
+    let left = left(case, main);
     let session = |id: ProcessId| case.exit(id).map_or(0, |(_, exit)| exit.session);
     let own = session(main);
-    // Who made other children after it, and went on, had work of its own: what is left is a helper.
     let last_made = case
         .process(main)
         .children
         .iter()
         .map(|child| case.born_ns(*child))
         .max();
+    // Who made other children after it or became another program, and went on, had work of its own: what is left is a
+    // helper.
     let helper = |id: ProcessId| {
         let born = case.born_ns(id);
-        last_made.is_some_and(|last| last > born) && exit.time_ns.saturating_sub(born) > AT_ONCE_NS
+        let became = case.execs(main).any(|(event, _)| event.time_ns > born);
+        let made = last_made.is_some_and(|last| last > born);
+        became || (made && exit.time_ns.saturating_sub(born) > AT_ONCE_NS)
     };
-    let detached = left
-        .iter()
-        .copied()
-        .find(|id| own != 0 && session(*id) != 0 && session(*id) != own && !helper(*id));
-    if detached.is_none() && left.iter().all(|id| helper(*id)) {
-        return None;
-    }
-    let first = detached.or(left.first().copied())?;
-    let (most, how) = match detached {
-        Some(_) => (DAEMON_NS, "in a session of its own (setsid), as a daemon"),
-        None => (BACKGROUND_NS, "in the background"),
+    // A session of its own, or a maker that ended first: what setsid and a double fork do.
+    let apart = |id: ProcessId| {
+        let session = session(id);
+        let creator = case.process(id).creator.filter(|creator| *creator != main);
+        (own != 0 && session != 0 && session != own)
+            || creator.is_some_and(|creator| case.ended_ns(creator) <= exit.time_ns)
     };
-    if lived > most {
+    let daemon = left.iter().copied().find(|id| apart(*id) && !helper(*id))?;
+    // It returns as soon as the daemon and its workers are there.
+    let ready = left.iter().map(|id| case.born_ns(*id)).max()?;
+    if exit.time_ns.saturating_sub(ready) > READY_NS {
         return None;
     }
     let name = case.name(main);
+    let detached = own != 0 && session(daemon) != own;
     let mut finding = Finding::new(format!(
-        "{name} exited with 0 after {}, while {} was still running {how}: the jail ended with it, and the kernel killed \
-         what was left. Nothing failed.",
+        "{name} exited with 0 after {}, {} after it had put {} in the background{}. The jail ended with it: the kernel \
+         killed {}, which {} still running, with the PID namespace.",
         render::duration(lived),
-        names(case, &left),
+        render::duration(exit.time_ns.saturating_sub(case.born_ns(daemon))),
+        case.name(daemon),
+        match detached {
+            true => ", in a session of its own (setsid)",
+            false => "",
+        },
+        case.names(&left),
+        match left.len() {
+            1 => "was",
+            _ => "were",
+        }
     ))
     .about(case.pid1())
     .about([main])
@@ -270,22 +288,12 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
         "Run the program in the foreground (its option is often --foreground, -F, --nodaemon or \
          \"daemon off\"), or have PID 1 wait for what it started.",
     );
-    if let Some((event, _)) = case.exit(first) {
-        finding = finding
-            .shown_by(
-                event,
-                format!(
-                    "{} ended only after that, with the namespace",
-                    case.name(first)
-                ),
-            )
-            .proven();
-    }
-    if detached.is_some() {
-        finding = finding.fact(format!(
-            "{} is in a session of its own (setsid)",
-            case.name(first)
-        ));
+    if let Some((event, _)) = case.exit(daemon) {
+        let words = format!(
+            "{} ended only after that, with the namespace",
+            case.name(daemon)
+        );
+        finding = finding.shown_by(event, words).proven();
     }
     Some(finding)
 }

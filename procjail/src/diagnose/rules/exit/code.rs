@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::reason;
+use super::{children, own, reason};
 use crate::diagnose::rules::crash::names;
-use crate::diagnose::{Case, Confidence, Finding, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::render;
 
 /// A loader gives up within this time, nanoseconds.
@@ -52,7 +52,15 @@ pub(super) fn wrapped(case: &Case) -> Vec<Finding> {
                 0 => ": a failure that looks like a success",
                 _ => "",
             };
-            Some(
+            // A code that still tells of a failure matters less than the reason for it.
+            let known = |id: &ProcessId| {
+                own::is_explained(case, *id)
+                    || reason::quoted(case, *id).is_some()
+                    || reason::reason(case, *id).is_some()
+                    || children::asked_ns(case, *id).is_some()
+            };
+            let minor = code != 0 && ids.iter().any(known);
+            let finding =
                 Finding::new(format!(
                     "{} called exit({argument}), of which the kernel keeps the low eight bits: the exit code \
                      is {code}{hides}.",
@@ -63,8 +71,11 @@ pub(super) fn wrapped(case: &Case) -> Vec<Finding> {
                 .about(case.code_to(&ids))
                 .shown_by(exit, format!("exit_group({argument}), status {code}"))
                 .not("a code that the runtime made up", "it is the kernel's own status of that call")
-                .remedy("Return codes from 0 to 255: 1 for any failure is enough; never a count or a negative number."),
-            )
+                .remedy("Return codes from 0 to 255: 1 for any failure is enough; never a count or a negative number.");
+            Some(match minor {
+                true => finding.follows(Follows::Rule("exit-own-code")).note(),
+                false => finding,
+            })
         })
         .collect()
 }

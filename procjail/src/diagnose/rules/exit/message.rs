@@ -155,6 +155,26 @@ impl<'a> Message<'a> {
             .any(|line| names_error(line, number) && names_object(line, object))
     }
 
+    /// The lines of the last message that are no part of a stack.
+    fn outer(self) -> impl Iterator<Item = &'a str> {
+        self.last().filter(|line| !line.starts_with([' ', '\t']))
+    }
+
+    /// The last message has the name of this program.
+    pub(super) fn names_program(self, name: &str) -> bool {
+        name.len() > 2 && self.outer().any(|line| has_word(line, name))
+    }
+
+    /// The last message has this exit code of another process: `Error 2`, `exit status 2`.
+    pub(super) fn names_code(self, code: i32) -> bool {
+        self.outer().any(|line| {
+            let line = line.to_lowercase();
+            ["code", "status", "error", "exited with", "returned"]
+                .iter()
+                .any(|word| has_word(&line, &format!("{word} {code}")))
+        })
+    }
+
     /// The last message speaks of any error of the kernel's.
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))

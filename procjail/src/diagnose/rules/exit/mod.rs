@@ -13,7 +13,7 @@ mod tests;
 use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
 use chain::Chain;
 pub(super) use chain::{main, started};
-pub(super) use children::asked_ns;
+pub(super) use children::{asked_ns, left};
 pub(super) use code::said_not_found;
 
 pub(super) const FAMILY: Family = Family {
@@ -21,7 +21,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "exit-own-code",
             about: "the program itself returned its exit code, and there is evidence of the reason",
-            alternatives: &[own::HANDLED],
+            alternatives: &[own::HANDLED, passed::OWN],
         },
         Rule {
             id: "exit-128n-by-program",

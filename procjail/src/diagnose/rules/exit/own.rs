@@ -3,49 +3,43 @@
 use super::chain::Chain;
 use super::children;
 use super::message::Message;
+use super::passed::OWN;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
-use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId, program_of};
 use crate::event::Errno;
 use crate::render;
+
+/// What a child's failure leads to follows within this time, nanoseconds.
+const AT_ONCE_NS: u64 = 100_000_000;
 
 /// What a failed call may be other than the reason.
 pub(super) const HANDLED: &str =
     "an error that it handled, before a reason that it did not write to stderr";
 
-/// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs.
+/// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs. The fact is
+/// about the main command; what a process below it has to do with that is at most likely.
 pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
-    let origin = chain.origin();
-    let (exit, ended) = case.exit(origin)?;
+    let main = *chain.wrappers.first()?;
+    let (exit, ended) = case.exit(main)?;
     let code = ended.status.code.filter(|code| *code != 0)?;
+    let at = chain.speaker(case);
+    let speaker = *chain.wrappers.get(at)?;
     // What a program says when it was asked to end is no reason.
-    if chain.killed.is_some() || chain.was_asked(case) || is_explained(case, origin) {
+    if chain.killed.is_some()
+        || chain.was_asked(case)
+        || is_explained(case, chain.origin())
+        || is_explained(case, speaker)
+    {
         return None;
     }
-    let message = reason::quoted(case, origin);
-    let reason = reason::reason(case, origin);
-    let name = case.name(origin);
-    let said = match (&message, &reason) {
-        (Some((line, true)), _) => {
-            format!("; the last it wrote to stderr: `{}`", render::escape(line))
-        }
-        (Some((line, false)), _) => {
-            format!(
-                "; among the last it wrote to stderr: `{}`",
-                render::escape(line)
-            )
-        }
-        (None, Some(reason)) => format!(
-            ", {} after {}",
-            render::duration(reason.failed.call.before_ns),
-            words(case, &reason.failed.call)
-        ),
-        (None, None) => return None,
-    };
+    let own = said(case, main);
+    let told = said(case, speaker)?;
+    let name = case.name(main);
     let mut finding = Finding::new(format!(
-        "{name} exited with {code}{said}{}.",
-        chain.afterwards(case)
+        "{name} exited with {code}{}.",
+        own.unwrap_or_default()
     ))
     .proven()
     .about(chain.subjects(case))
@@ -53,41 +47,140 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     .not("a signal", "the kernel's status of it is an exit code")
     .fact_alone()
     .relies_on_all(&["reap"])
-    .remedy(
-        match (
-            &message,
-            reason::message(case, origin).is_some_and(Message::is_failure),
-        ) {
-            (Some((_, true)), true) => {
-                "Start with that message: it says what the program could not do."
-            }
-            (Some(_), true) => "Read all that it wrote to stderr last, and start with that line.",
-            _ => "Look at the program's own log and at what its manual says of that code.",
-        },
-    );
-    if let Some(reason) = &reason {
-        finding = because(case, finding, reason);
-    } else if let Some(number) = reason::message(case, origin).and_then(Message::error) {
-        finding = by_message(case, finding, number);
+    .remedy(advice(case, speaker));
+    let failed = reason::reason(case, speaker);
+    let error = reason::message(case, speaker).and_then(Message::error);
+    if speaker != main {
+        finding = child(case, finding, chain, speaker, &told).or(OWN);
     }
-    if let Some((event, _)) = case.stderr(origin) {
-        finding = finding.shown_by(event, "the last of its stderr");
+    if let Some(failed) = &failed {
+        finding = because(case, finding, failed);
+    } else if let Some(number) = error {
+        finding = by_message(case, finding, number);
+    } else if speaker == main {
+        finding = helped(case, finding, chain);
+    }
+    for id in &chain.wrappers {
+        if let Some((event, exit)) = case.exit(*id).filter(|_| *id != main) {
+            let words = format!("{} {}", case.name(*id), case.did_end(&exit.status));
+            finding = finding.shown_by(event, words);
+        }
+        if let Some((event, tail)) = case.stderr(*id) {
+            finding = finding.shown_by(event, stderr(case, *id, &tail.text));
+        }
     }
     if seccomp::refused(case)
         .iter()
-        .any(|refused| refused.subjects.contains(&origin))
+        .any(|refused| refused.subjects.contains(&speaker))
     {
         finding = finding.follows(Follows::Rule("seccomp-errno"));
     }
-    for above in chain.wrappers.iter().rev().skip(1) {
-        if let Some((event, exit)) = case.exit(*above) {
-            finding = finding.shown_by(
-                event,
-                format!("{} {}", case.name(*above), case.did_end(&exit.status)),
-            );
+    Some(finding.in_order().at(exit.time_ns))
+}
+
+/// What to do about what a process said.
+fn advice(case: &Case, speaker: ProcessId) -> &'static str {
+    let failure = reason::message(case, speaker).is_some_and(Message::is_failure);
+    match reason::quoted(case, speaker) {
+        Some((_, true)) if failure => {
+            "Start with that message: it says what the program could not do."
         }
+        Some(_) if failure => "Read all that it wrote to stderr last, and start with that line.",
+        _ => "Look at the program's own log and at what its manual says of that code.",
     }
-    Some(finding.at(exit.time_ns))
+}
+
+/// The end of a process's stderr, as evidence.
+fn stderr(case: &Case, id: ProcessId, text: &str) -> String {
+    match Message::new(text).and_then(Message::quoted) {
+        Some((line, _)) => format!(
+            "the last of the stderr of {}: `{}`",
+            case.name(id),
+            render::escape(&line)
+        ),
+        None => format!("the last of the stderr of {}", case.name(id)),
+    }
+}
+
+/// What there is to say of the end of a process: what it wrote, or else what failed just before. None if there is
+/// neither.
+fn said(case: &Case, id: ProcessId) -> Option<String> {
+    Some(match (reason::quoted(case, id), reason::reason(case, id)) {
+        (Some((line, true)), _) => {
+            format!("; the last it wrote to stderr: `{}`", render::escape(&line))
+        }
+        (Some((line, false)), _) => format!(
+            "; among the last it wrote to stderr: `{}`",
+            render::escape(&line)
+        ),
+        (None, Some(reason)) => format!(
+            ", {} after {}",
+            render::duration(reason.failed.call.before_ns),
+            words(case, &reason.failed.call)
+        ),
+        (None, None) => return None,
+    })
+}
+
+/// The finding with the end of a process below the main command as its cause.
+fn child(case: &Case, finding: Finding, chain: &Chain<'_>, id: ProcessId, told: &str) -> Finding {
+    let main = chain.wrappers.first().copied();
+    let relation = match main == case.process(id).creator {
+        true => "Its child",
+        false => "Below it,",
+    };
+    let before = main.map_or(0, |main| {
+        case.ended_ns(main).saturating_sub(case.ended_ns(id))
+    });
+    let ended = case
+        .status(id)
+        .map_or_else(String::new, |status| format!("had {}", case.ended(status)));
+    let several = chain.links.iter().any(|link| link.others > 0);
+    finding.cause(
+        format!(
+            "{relation} {} {ended} {} before{told}.",
+            case.name(id),
+            render::duration(before)
+        ),
+        match several {
+            true => Confidence::ConsistentWith,
+            false => Confidence::Likely,
+        },
+    )
+}
+
+/// The main command told a failure of its own, and one of its children had failed before: it may be why, the more so
+/// if the message speaks of it.
+fn helped(case: &Case, finding: Finding, chain: &Chain<'_>) -> Finding {
+    let origin = chain.origin();
+    let main = chain.wrappers.first().copied();
+    let Some(main) = main.filter(|main| *main != origin) else {
+        return finding;
+    };
+    let (Some(message), Some(told)) = (reason::message(case, main), said(case, origin)) else {
+        return finding;
+    };
+    let below = chain.wrappers.iter().skip(1);
+    let speaks = below.copied().any(|id| {
+        let code = case.status(id).and_then(|status| status.code);
+        let argv = case.execs(id).flat_map(|(_, exec)| &exec.argv);
+        code.is_some_and(|code| message.names_code(code))
+            || argv
+                .filter(|word| !word.starts_with('-'))
+                .any(|word| message.names_program(program_of(word)))
+    });
+    let late = case.ended_ns(main).saturating_sub(case.ended_ns(origin));
+    match (speaks, late <= AT_ONCE_NS) {
+        (true, _) => child(case, finding, chain, origin, &told).or(OWN),
+        (false, true) => {
+            let mut finding = child(case, finding, chain, origin, &told);
+            if let Some(cause) = &mut finding.cause {
+                cause.confidence = Confidence::ConsistentWith;
+            }
+            finding.or("a failure of its own that the child has nothing to do with")
+        }
+        (false, false) => finding,
+    }
 }
 
 /// The finding with a failed call as its cause.
@@ -100,12 +193,18 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         (None, _) => String::new(),
     };
     let failed = words(case, call);
-    // The fact has the call already where there is no message.
-    let text = match finding.fact.contains(&failed) && !means.is_empty() {
+    let told = |text: &str| text.contains(&failed) && !means.is_empty();
+    // The fact or the cause has the call already where there is no message.
+    let text = match told(&finding.fact)
+        || finding
+            .cause
+            .as_ref()
+            .is_some_and(|cause| told(&cause.text))
+    {
         true => format!("That is why it gave up{means}."),
         false => format!("{failed}{means}."),
     };
-    let mut finding = finding.cause(text, reason.confidence).or(HANDLED).shown_by(
+    let mut finding = further(finding, text, reason.confidence).shown_by(
         reason.failed.event,
         match reason.count {
             0 | 1 => format!(
@@ -130,18 +229,29 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
     finding
 }
 
+/// The finding with that as its cause, after what it has already.
+fn further(finding: Finding, text: String, confidence: Confidence) -> Finding {
+    let (text, confidence) = match &finding.cause {
+        Some(cause) => (
+            format!("{} {text}", cause.text),
+            cause.confidence.min(confidence),
+        ),
+        None => (text, confidence),
+    };
+    finding.cause(text, confidence).or(HANDLED)
+}
+
 /// The finding with an error as its cause that only the message has: of a call that did not fail at once, or of another
 /// process.
 fn by_message(case: &Case, finding: Finding, number: i32) -> Finding {
     let error = case.error(&Errno::new(number));
     match errno::of_message(number) {
-        Some(meaning) => finding
-            .cause(
-                format!("The message speaks of {error}: {}.", meaning.means),
-                Confidence::Likely,
-            )
-            .or(HANDLED)
-            .remedy(meaning.remedy),
+        Some(meaning) => further(
+            finding,
+            format!("The message speaks of {error}: {}.", meaning.means),
+            Confidence::Likely,
+        )
+        .remedy(meaning.remedy),
         None => finding,
     }
 }
@@ -152,7 +262,6 @@ pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
         exec::all(case),
         limit::failures(case),
         said_by_loader(case),
-        super::code::wrapped(case),
         children::stolen(case),
         children::discarded(case),
     ];

@@ -1,8 +1,9 @@
 //! Codes that stem from a child's end.
 
-use super::chain::Chain;
+use super::chain::{Chain, speaks_after};
 use super::children;
 use super::own;
+use super::reason;
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Passing, ProcessId, is_bad};
 use crate::event::{Disposition, ExitStatus, Signal};
@@ -49,16 +50,16 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             )
             .relies_on_all(&["reap"])
     };
-    let after = chain.afterwards(case);
+    let after = chain.above(case, origin);
     if let Some(passed) = &chain.killed {
         return (passed.how == Passing::Signal).then(|| {
             let child = case.name(passed.child);
             let finding = base(format!(
                 "{code} is an exit code that {name} returned, not a signal to it: its child {child} was killed by \
-                 {signal}{after}."
+                 {signal}."
             ))
             .cause(
-                format!("128 and the signal's number ({number}) is what shells return for such a child."),
+                format!("128 and the signal's number ({number}) is what shells return for such a child.{after}"),
                 Confidence::Likely,
             )
             .or(OWN)
@@ -86,9 +87,13 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         // That it ended on request is the story of the run.
         return Some(
             base(format!(
-                "{code} is an exit code that {name} returned after its handler took {signal}{after}: programs such as \
-                 the JVM report the signal that they ended on by their code."
+                "{code} is an exit code that {name} returned after its handler took {signal}.{after}"
             ))
+            .cause(
+                "Programs such as the JVM report the signal that they ended on by their code.",
+                Confidence::Likely,
+            )
+            .or(OWN)
             .shown_by(event, format!("its handler took {signal}"))
             .fact_alone()
             .remedy(format!(
@@ -100,11 +105,11 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     let alone = case.passed_on(origin).is_none();
     alone.then(|| {
         base(format!(
-            "{code} is an exit code that {name} chose itself{after}: neither it nor the last child it waited for was \
-             killed by {signal}."
+            "{name} returned {code} as an exit code: neither it nor the last child it waited for was killed by \
+             {signal}.{after}"
         ))
         .fact_alone()
-        .remedy("Look up the code in the program's own documentation: it is not the kernel's.")
+        .remedy("Look up the code in the program's documentation; of a shell it may be the status of an earlier child.")
     })
 }
 
@@ -148,7 +153,7 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         ),
     };
     let died = case.exit(passed.child)?.0;
-    let mut finding = Finding::new(format!("{fact}{}.", above(case, chain, wrapper)))
+    let mut finding = Finding::new(format!("{fact}."))
         .proven()
         .about(chain.subjects(case).filter(|id| *id != passed.child))
         .follows(Follows::Process(passed.child))
@@ -168,6 +173,12 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     if let Some((event, signal)) = own {
         finding = finding.shown_by(event, format!("{name} sent {} itself", signal.signal.name));
     }
+    for above in chain.wrappers.iter().take_while(|id| **id != wrapper) {
+        if let Some((event, exit)) = case.exit(*above) {
+            let words = format!("{} {}", case.name(*above), case.did_end(&exit.status));
+            finding = finding.shown_by(event, words);
+        }
+    }
     if let Some(event) = timer {
         finding = finding.shown_by(event, "its timer's SIGALRM");
         return Some(finding.fact_alone().remedy(
@@ -182,49 +193,40 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
                 .remedy("Look at why it killed its child: that is its own decision."),
         );
     }
-    let signal = status.signal.is_some();
-    let finding = finding
-            .cause(
-                match passed.between {
-                    0 => format!("The end of its child made {name} give up; its code says nothing of what happened."),
-                    _ => format!(
-                        "The end of that child made {name} give up, after {} had run; its code says nothing of what \
-                         happened.",
-                        match passed.between {
-                            1 => "another command".to_owned(),
-                            count => format!("{count} other commands"),
-                        }
-                    ),
-                },
-                match signal {
-                    true => Confidence::Likely,
-                    false => Confidence::ConsistentWith,
-                },
-            )
-            .or(OWN)
-            .remedy(
-                "Look at the child's end for the reason. To see it at once, have the wrapper pass the status on (exec \
-                 the program, or return 128 and the signal's number; set -o pipefail for pipelines).",
-            );
+    let commands = match passed.between {
+        0 => String::new(),
+        1 => ", after another command had run".to_owned(),
+        count => format!(", after {count} other commands had run"),
+    };
+    // Who tells of a failure of its own afterwards may have failed at that.
+    let message = speaks_after(case, wrapper, passed.child)
+        .then(|| reason::quoted(case, wrapper))
+        .flatten();
+    let mut finding = finding.cause(
+        format!(
+            "The end of its child made {name} give up{commands}; its code says nothing of what happened.{}",
+            chain.above(case, wrapper)
+        ),
+        match status.signal.is_some() && message.is_none() {
+            true => Confidence::Likely,
+            false => Confidence::ConsistentWith,
+        },
+    );
+    finding = match message {
+        Some((line, _)) => finding.or(format!(
+            "what it wrote to stderr itself: `{}`",
+            render::escape(&line)
+        )),
+        None => finding.or(OWN),
+    };
+    let finding = finding.remedy(
+        "Look at the child's end for the reason. To see it at once, have the wrapper pass the status on (exec the \
+         program, or return 128 and the signal's number; set -o pipefail for pipelines).",
+    );
     Some(match case.is_grave(passed.child) {
         true => finding,
         false => on_request(case, chain, finding),
     })
-}
-
-/// What became of the code above that wrapper.
-fn above(case: &Case, chain: &Chain<'_>, wrapper: ProcessId) -> String {
-    let at = chain
-        .wrappers
-        .iter()
-        .position(|id| *id == wrapper)
-        .unwrap_or(0);
-    Chain {
-        wrappers: chain.wrappers.get(..=at).unwrap_or_default().to_vec(),
-        links: chain.links.get(..at).unwrap_or_default().to_vec(),
-        killed: None,
-    }
-    .afterwards(case)
 }
 
 /// The timer's signal that a process took just before that time.
@@ -235,6 +237,8 @@ fn expired(case: &Case, id: ProcessId, time_ns: u64) -> Option<&crate::event::Ev
                 && taken.disposition == Disposition::Handler
                 && event.time_ns <= time_ns
                 && time_ns - event.time_ns <= TIMER_NS
+                // Anybody may send the signal of a timer.
+                && !matches!(taken.code.number, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE)
         })
         .map(|(event, _)| event)
 }

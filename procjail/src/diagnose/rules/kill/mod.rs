@@ -22,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kill-after-grace",
             about: "stopped: a stop signal, then SIGKILL when the grace period expired",
-            alternatives: &[OOM_KILL, "somebody else, who asked at the same moment"],
+            alternatives: &[OOM_KILL, stopped::ANOTHER],
         },
         Rule {
             id: "kill-external",

@@ -6,6 +6,9 @@ use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
 use crate::event::{Event, SignalGenerated, What};
 use crate::render;
 
+/// Who a second request could be from as well.
+pub(super) const ANOTHER: &str = "somebody else, who asked at the same moment";
+
 /// A stop signal, then SIGKILL. Why the stop took so long is another verdict, from which this follows.
 pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     let Some(attempt) = Attempt::of(case) else {
@@ -82,9 +85,12 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
                 format!("{who} sent {name} to its process group, which procjail is in: that was the second request."),
                 Confidence::Likely,
             )
-            .or("somebody else, who asked at the same moment");
+            .or(ANOTHER);
     }
     if let Some((event, kill)) = attempt.kill {
+        if kill.reason != "second-signal" {
+            finding = finding.not(ANOTHER, "procjail did not kill it at a second request");
+        }
         finding = finding.shown_by(
             event,
             format!(

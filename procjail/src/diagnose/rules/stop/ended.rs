@@ -156,10 +156,14 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
         .cause(
             match kind {
                 Kind::Shell => "The trap interrupts the shell's wait, and the script goes on to its end.",
-                _ => "It does not wait for what runs below it.",
+                _ => "It does not wait for all that runs below it.",
             },
-            Confidence::Proven,
+            Confidence::Likely,
         )
+        .or(match kind {
+            Kind::Shell => "a trap that ends the script on purpose",
+            _ => "it waited for its own child, and that one left the rest behind",
+        })
         .not("the end of the grace period", "PID 1 ended by itself, before that")
         .not(
             "an OOM kill of the rest",

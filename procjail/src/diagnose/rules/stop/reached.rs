@@ -87,7 +87,7 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
         None => {
             look?;
             format!(
-                "{name} came before {was} (PID 1) had a handler for it, and the kernel dropped it; it has one since.{}",
+                "{name} came while {was} (PID 1) had no handler for it, and the kernel dropped it; it has one since.{}",
                 until(case, attempt, 1)
             )
         }
@@ -101,8 +101,14 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     }
     finding = finding.cause(
         "The signal was lost: it came before the program that handles it was ready.",
-        Confidence::Proven,
+        match executed.is_some() {
+            true => Confidence::Proven,
+            false => Confidence::Likely,
+        },
     );
+    if executed.is_none() {
+        finding = finding.or("a handler that the program had taken off for a while");
+    }
     if let Some((event, _)) = look {
         finding = finding
             .shown_by(event, format!("PID 1 has a handler for {name}"))

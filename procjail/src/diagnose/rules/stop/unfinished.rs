@@ -344,8 +344,9 @@ impl Facts<'_, '_> {
             .cause(
                 "A deadlock: every thread waits for a lock or a condition that another thread would have to release, as \
                  when a handler takes a lock that the interrupted code holds.",
-                Confidence::Proven,
-            );
+                Confidence::Likely,
+            )
+            .or("a wait that a timer or a later signal would have ended");
         if last
             .threads
             .iter()

@@ -13,8 +13,9 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     let code = exit.status.code?;
     let name = case.name(main);
     let after = render::duration(event.time_ns.saturating_sub(case.gate_ns()));
+    let left = left(case, main);
     let mut finding = Finding::new(format!(
-        "{name} exited with {code} after {after}{}{}.",
+        "{name} exited with {code} after {after}{}{}.{left}",
         signals(case, main, event.time_ns),
         last_child(case, main, code)
     ))
@@ -27,6 +28,11 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     if case.stop_request().is_none() {
         finding = finding.not("a stop", "procjail was not asked to stop the jail");
     }
+    if code == 0 && !left.is_empty() {
+        finding = finding.remedy(
+            "If what was left was to go on, have PID 1 wait for it: a jail ends with its PID 1.",
+        );
+    }
     if code != 0 {
         finding = finding.remedy(format!(
             "Look up code {code} in the manual of the program or in the script that returned it: no failed system call \
@@ -36,7 +42,24 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     Some(finding)
 }
 
-/// Whether a signal can have had to do with it, in words.
+/// What was still running then, in words.
+fn left(case: &Case, main: ProcessId) -> String {
+    match exit::left(case, main).as_slice() {
+        [] => String::new(),
+        [one] => format!(
+            " {} was still running, and was killed with the PID namespace.",
+            case.name(*one)
+        ),
+        many => format!(
+            " {} processes were still running, and were killed with the PID namespace: {}.",
+            render::count(many.len() as u64),
+            case.names(many)
+        ),
+    }
+}
+
+/// How long after a signal that it took, in words. That there was none is not said: the kernel side leaves out
+/// some, and what the kernel drops was sent all the same.
 fn signals(case: &Case, main: ProcessId, end_ns: u64) -> String {
     if let Some(asked) = exit::asked_ns(case, main) {
         return format!(
@@ -44,11 +67,7 @@ fn signals(case: &Case, main: ProcessId, end_ns: u64) -> String {
             render::duration(end_ns.saturating_sub(asked))
         );
     }
-    match case.received(main).next() {
-        Some(_) => ". No signal had asked it to end".to_owned(),
-        // Signals that are dropped by default (SIGCHLD, SIGWINCH, SIGURG) may not be in the trace.
-        None => ". No signal that could end it was sent to it".to_owned(),
-    }
+    String::new()
 }
 
 /// The last child that it had waited for, where that had failed just before.

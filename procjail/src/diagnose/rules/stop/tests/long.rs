@@ -117,7 +117,7 @@ fn a_sleep_at_another_place_is_the_shutdowns() {
 fn a_deadlock_needs_every_thread_in_a_lock_and_none_that_runs() {
     let before = || Some(waits("clock_nanosleep", 100, 2));
     let stuck = outlived(before(), locked(50, 5), locked(50, 5));
-    assert_eq!(stuck.expect("term-deadlock").0, Confidence::Proven);
+    assert_eq!(stuck.expect("term-deadlock").0, Confidence::Likely);
     outlived(before(), locked(50, 5), locked(50, 6)).expect_no("term-deadlock");
     // It waited in a lock all along.
     outlived(Some(locked(50, 5)), locked(50, 5), locked(50, 5)).expect_no("term-deadlock");

@@ -1,5 +1,8 @@
 //! No more processes: refused forks, and too many of them.
 
+mod bomb;
+mod memory;
+
 use std::collections::BTreeMap;
 
 use super::exit::reason::times;
@@ -59,8 +62,12 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .into_iter()
             .map(|one| ("fork-eagain-system", one)),
     );
-    found.extend(no_memory(case).into_iter().map(|one| ("fork-enomem", one)));
-    found.extend(bomb(case).into_iter().map(|one| ("fork-bomb", one)));
+    found.extend(
+        memory::no_memory(case)
+            .into_iter()
+            .map(|one| ("fork-enomem", one)),
+    );
+    found.extend(bomb::bomb(case).into_iter().map(|one| ("fork-bomb", one)));
     found
 }
 
@@ -216,7 +223,11 @@ fn pids_max(case: &Case) -> Vec<Finding> {
     });
     let fact = match (&level, failed.is_empty()) {
         (Some((.., count)), _) => {
-            format!("{} of the jail were refused with EAGAIN.", forks(*count))
+            format!(
+                "{} of the jail {} refused with EAGAIN.",
+                forks(*count),
+                if *count == 1 { "was" } else { "were" }
+            )
         }
         (None, false) => format!("{} with EAGAIN.", who_failed(case, &failed)),
         (None, true) if log.is_some() => "The kernel refused the jail a fork.".to_owned(),
@@ -448,185 +459,4 @@ fn system(case: &Case) -> Vec<Finding> {
              pids.events of the groups above.",
         );
     vec![of(case, finding, &failed)]
-}
-
-/// The PID namespace that a process makes its children in, if it made or entered one itself: the call, and the
-/// first of its children in it, which is PID 1 there.
-fn own_namespace(case: &Case, id: ProcessId, before_ns: u64) -> Option<(&Event, ProcessId)> {
-    let (event, _) = case
-        .each(|what| match what {
-            What::Mount(call) if call.call == "unshare" && call.error.is_none() => Some(call),
-            _ => None,
-        })
-        .filter(|(event, call)| {
-            call.flags & libc::CLONE_NEWPID as u64 != 0
-                && event.time_ns <= before_ns
-                && case.process_of(&event.task) == Some(id)
-        })
-        .last()?;
-    let first = case
-        .process(id)
-        .children
-        .iter()
-        .copied()
-        .filter(|child| case.born_ns(*child) > event.time_ns)
-        .min_by_key(|child| case.born_ns(*child))?;
-    Some((event, first))
-}
-
-fn no_memory(case: &Case) -> Vec<Finding> {
-    let failed = refused(case, libc::ENOMEM);
-    let Some(first) = failed.first() else {
-        return Vec::new();
-    };
-    let time_ns = first.event.time_ns.saturating_sub(first.call.before_ns);
-    let ended_before = |id: ProcessId| case.exit(id).filter(|(end, _)| end.time_ns <= time_ns);
-    let finding = Finding::new(format!("{} with ENOMEM.", who_failed(case, &failed))).proven();
-    let own = own_namespace(case, first.id, time_ns)
-        .and_then(|(made, init)| Some((made, init, ended_before(init)?.0)));
-    let jail = case
-        .pid1()
-        .filter(|pid1| *pid1 != first.id)
-        .and_then(|pid1| Some(ended_before(pid1)?.0));
-    let finding = match (own, jail) {
-        (Some((made, init, end)), _) => finding
-            .cause(
-                format!(
-                    "The PID namespace that {} had made for its children (unshare) ended with its first process, {}: no \
-                     process can be made in it any more. Memory has nothing to do with it.",
-                    case.name(first.id),
-                    case.name(init)
-                ),
-                Confidence::Proven,
-            )
-            .not(MEMORY, "the namespace's first process had ended, after which every fork fails so")
-            .shown_by(made, "unshare with CLONE_NEWPID")
-            .shown_by(end, format!("{} ended, PID 1 in there", case.name(init)))
-            .remedy("Use unshare --pid --fork, or have a process that stays as the first one in the namespace."),
-        (None, Some(end)) => finding
-            .cause(
-                "PID 1 of the jail had ended: nothing new begins in a PID namespace without it.",
-                Confidence::Likely,
-            )
-            .or(MEMORY)
-            .shown_by(end, "PID 1 had ended")
-            .remedy("Do not enter a jail that is ending; keep its PID 1 alive as long as others need it."),
-        (None, None) => finding
-            .cause(
-                "Memory for a process was refused, by the rules of vm.overcommit_memory or by a memory limit.",
-                Confidence::ConsistentWith,
-            )
-            .or("a PID namespace whose first process has ended")
-            .remedy("Give the jail more memory, or fork from a smaller process; see vm.overcommit_memory."),
-    };
-    vec![of(case, finding, &failed)]
-}
-
-/// So many processes made within [`BURST_NS`] are a burst.
-const BURST: usize = 24;
-const BURST_NS: u64 = 1_000_000_000;
-/// So many generations, each made by the one before, are no pool of workers.
-const GENERATIONS: usize = 4;
-
-fn bomb(case: &Case) -> Vec<Finding> {
-    let mut births: Vec<(u64, ProcessId)> = case
-        .processes()
-        .filter(|(_, process)| process.in_jail() && process.forked.is_some())
-        .map(|(id, _)| (case.born_ns(id), id))
-        .collect();
-    births.sort();
-    let mut depths: BTreeMap<ProcessId, usize> = BTreeMap::new();
-    let mut makers: BTreeMap<ProcessId, usize> = BTreeMap::new();
-    for (_, id) in &births {
-        let process = case.process(*id);
-        // One that executed another program is not the bomb's: a shell that starts commands is none.
-        let same = process
-            .creator
-            .is_some_and(|creator| case.process(creator).task.comm == process.task.comm);
-        let depth = process
-            .creator
-            .filter(|_| same)
-            .map_or(0, |creator| depths.get(&creator).copied().unwrap_or(0) + 1);
-        depths.insert(*id, depth);
-        if let Some(creator) = process.creator.filter(|_| same) {
-            *makers.entry(creator).or_default() += 1;
-        }
-    }
-    // The busiest second.
-    let mut from = 0;
-    let mut burst: Option<(usize, usize)> = None;
-    for to in 0..births.len() {
-        while births
-            .get(from)
-            .zip(births.get(to))
-            .is_some_and(|((early, _), (late, _))| early + BURST_NS < *late)
-        {
-            from += 1;
-        }
-        if burst.is_none_or(|(first, last)| last - first < to - from) {
-            burst = Some((from, to));
-        }
-    }
-    let Some(those) = burst.and_then(|(first, last)| births.get(first..=last)) else {
-        return Vec::new();
-    };
-    let deepest = those
-        .iter()
-        .max_by_key(|(_, id)| depths.get(id).copied().unwrap_or(0));
-    let Some((_, deepest)) = deepest else {
-        return Vec::new();
-    };
-    let depth = depths.get(deepest).copied().unwrap_or(0);
-    let branching = those
-        .iter()
-        .filter(|(_, id)| makers.contains_key(id))
-        .count();
-    // Subshells are many generations too, but each ends before the next begins.
-    let until = those.last().map_or(0, |(born, _)| *born);
-    let living = those
-        .iter()
-        .filter(|(_, id)| case.alive_at(*id, until))
-        .count();
-    if those.len() < BURST
-        || depth < GENERATIONS
-        || branching < those.len() / 8
-        || living < those.len() / 2
-    {
-        return Vec::new();
-    }
-    let (Some((start, first)), Some((end, last))) = (those.first(), those.last()) else {
-        return Vec::new();
-    };
-    let took = end.saturating_sub(*start);
-    // From one process to all of them, in doublings.
-    let doublings = (those.len() as f64).log2().max(1.0);
-    let doubled = (took as f64 / doublings) as u64;
-    let program = render::escape(&case.process(*deepest).task.comm);
-    let mut finding = Finding::new(format!(
-        "A fork bomb: {program} made {} processes within {}, over {depth} generations; their number doubled \
-         about every {}.",
-        those.len(),
-        render::duration(took),
-        render::duration(doubled)
-    ));
-    for (id, shows) in [(first, "one of the first"), (last, "the last")] {
-        if let Some(forked) = case.process(*id).forked {
-            finding = finding.shown_by(case.event(forked), shows);
-        }
-    }
-    vec![
-        finding
-            .not(
-                "a pool of workers",
-                format!("{branching} of them made processes in turn"),
-            )
-            .not(
-                "a shell that starts commands",
-                format!("{living} of them were alive at the end of it"),
-            )
-            .proven()
-            .remedy(
-                "Limit the jail's processes (--pids), and end what makes them without a bound.",
-            ),
-    ]
 }

@@ -1,5 +1,7 @@
 //! Exit codes that no scenario plays, and what only looks like them.
 
+mod reasons;
+
 use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, failed_call, fault, inside, launcher, sent, thread};
 use crate::event::*;
@@ -32,22 +34,21 @@ fn a_code_is_the_childs_where_it_was_passed_on() {
     assert!(!has(&scene, "exit-own-code") && !has(&scene, "exit-status-laundered"));
     scene.stderr(5, inside(2, "worker"), "worker: no such table\n");
     let found = scene.verdict("exit-own-code");
-    assert!(
-        found.fact.starts_with(
-            "worker (PID 2) exited with 3; the last it wrote to stderr: `worker: no such table`"
-        ),
-        "{}",
-        found.fact
-    );
-    assert!(
-        found
-            .fact
-            .contains("wrapper (PID 1), which had waited for it, exited with the same code,"),
-        "{}",
-        found.fact
-    );
+    assert_eq!(found.fact, "wrapper (PID 1) exited with 3.");
+    assert_eq!(found.confidence, Confidence::Proven);
+    assert_eq!(found.sure(), Confidence::Likely);
     assert_eq!(found.pids.len(), 2);
-    assert_eq!(found.cause, None);
+    let cause = found.cause.expect("a cause");
+    assert_eq!(
+        cause.text,
+        "Its child worker (PID 2) had exited with 3 1.0 ms before; the last it wrote to stderr: `worker: no such \
+         table`."
+    );
+    assert!(
+        cause
+            .alternatives
+            .contains(&"a reason of its own".to_owned())
+    );
 }
 
 #[test]
@@ -93,7 +94,11 @@ fn an_equal_code_of_an_earlier_child_means_nothing() {
         scene.stderr(u64::from(pid) * 10 + 5, inside(pid, "cmd"), text);
     }
     let found = scene.verdict("exit-own-code");
-    assert!(found.fact.contains("`third: failed`"), "{}", found.fact);
+    assert!(
+        found.verdict().contains("`third: failed`"),
+        "{}",
+        found.verdict()
+    );
     assert!(found.fact.contains("exited with 1"), "{}", found.fact);
     assert_eq!(
         scene.verdict("exit-status-laundered").sure(),
@@ -127,15 +132,35 @@ fn a_command_may_be_cleaned_up_after() {
 #[test]
 fn a_timer_that_expired_is_named() {
     let (pid1, worker) = (inside(1, "wrapper"), inside(2, "worker"));
-    let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
-    scene
-        .deliver(4, &pid1, libc::SIGALRM, Disposition::Handler)
-        .send(4, &pid1, sent(libc::SIGTERM, &worker));
-    let found = scene.verdict("exit-status-laundered");
+    let told = |code: i32| {
+        let mut scene = wrapper(libc::SIGTERM, 1, 124 << 8);
+        let mut alarm = sent(libc::SIGALRM, &pid1).code;
+        alarm.number = code;
+        let taken = SignalDelivered {
+            signal: Signal::new(libc::SIGALRM),
+            code: alarm,
+            disposition: Disposition::Handler,
+            fatal: None,
+            latency_ns: None,
+            generated_seq: None,
+        };
+        scene.at(4, &pid1, What::SignalDelivered(taken)).send(
+            4,
+            &pid1,
+            sent(libc::SIGTERM, &worker),
+        );
+        scene.verdict("exit-status-laundered").fact
+    };
+    let timer = told(libc::SI_KERNEL);
     assert!(
-        found.fact.starts_with("A timer of wrapper (PID 1) expired"),
-        "{}",
-        found.fact
+        timer.starts_with("A timer of wrapper (PID 1) expired"),
+        "{timer}"
+    );
+    // Anybody may send SIGALRM.
+    let kill = told(libc::SI_USER);
+    assert!(
+        kill.starts_with("wrapper (PID 1) killed its child"),
+        "{kill}"
     );
 }
 
@@ -172,7 +197,7 @@ fn codes_above_128_have_three_origins() {
     let mut alone = Scene::new(&["/bin/app"]);
     alone.end(9, inside(1, "app"), 137 << 8);
     let alone = alone.verdict("exit-128n-by-program");
-    assert!(alone.verdict().contains("chose itself"));
+    assert!(alone.verdict().contains("as an exit code"));
 
     // A signal is a signal.
     let mut killed = Scene::new(&["/bin/app"]);
@@ -208,6 +233,66 @@ fn a_code_of_minus_one_is_255() {
     let found = scene.verdict("exit-wrapped");
     assert!(found.verdict().contains("exit(-1)") && found.verdict().contains("is 255"));
     assert!(!has(&scene, "exit-own-code"));
+    assert_eq!(scene.ids(), ["exit-wrapped"]);
+    // Where the reason is known, how its code was cut is a note.
+    scene.stderr(5, &pid1, "can't bind to port 80: Permission denied\n");
+    assert_eq!(scene.ids(), ["exit-own-code", "exit-wrapped"]);
+}
+
+#[test]
+fn a_failure_that_is_told_as_a_success_comes_first() {
+    let pid1 = inside(1, "app");
+    let mut scene = Scene::new(&["/bin/app"]);
+    scene
+        .exit_with(5, &pid1, launcher(), 0, |exit| exit.argument = Some(256))
+        .stderr(5, &pid1, "256 errors\n");
+    assert_eq!(scene.ids(), ["exit-wrapped"]);
+}
+
+#[test]
+fn an_init_of_procjails_own_changes_only_the_names() {
+    let (init, app) = (inside(1, "procjail-init"), inside(2, "app"));
+    let mut scene = Scene::bare();
+    scene.header.jail.plan.push(crate::jail::INIT.to_owned());
+    scene
+        .fork(0, &init, &app)
+        .exec(1, &app, &["/bin/app"])
+        .exit_to(11, &app, &init, 4 << 8)
+        .reap(11, &init, &app)
+        .end(12, &init, 4 << 8);
+    let story = scene.verdict("exited-by-itself");
+    assert!(
+        story.fact.starts_with("app (PID 2) exited with 4 after"),
+        "{}",
+        story.fact
+    );
+    scene.stderr(11, &app, "app: no such table\n");
+    let found = scene.verdict("exit-own-code");
+    assert_eq!(
+        found.fact,
+        "app (PID 2) exited with 4; the last it wrote to stderr: `app: no such table`."
+    );
+}
+
+#[test]
+fn a_client_that_ends_its_server_is_no_daemon() {
+    let (server, client) = (inside(1, "redis-server"), inside(2, "redis-cli"));
+    let mut scene = Scene::new(&["/bin/sh"]);
+    scene
+        .fork(1, &server, &client)
+        .exec(2, &server, &["redis-server"])
+        .exec(500, &client, &["redis-cli", "shutdown"])
+        .exit_with(1_000, &server, launcher(), 0, |exit| exit.session = 4131)
+        .exit_with(1_001, &client, &server, 9, |exit| exit.session = 4132)
+        .jail_exited(1_002, 0);
+    let (confidence, story) = scene.expect("exited-by-itself");
+    assert_eq!(confidence, Confidence::Proven);
+    assert!(
+        story
+            .contains("redis-cli (PID 2) was still running, and was killed with the PID namespace"),
+        "{story}"
+    );
+    assert!(!has(&scene, "exit-daemonized"));
 }
 
 /// A program of a shell that returned 127, what it looked for in vain last, and what it wrote to stderr.
@@ -270,16 +355,31 @@ fn a_shell_that_looked_by_stat_says_what_it_did_not_find() {
 #[test]
 fn a_daemon_is_left_at_once_or_not_at_all() {
     let (pid1, daemon) = (inside(1, "nginx"), inside(2, "nginx"));
-    let scene = |ms| {
+    let scene = |ms, session| {
         let mut scene = Scene::new(&["/bin/nginx"]);
         scene
             .fork(1, &pid1, &daemon)
-            .end(ms, &pid1, 0)
-            .exit_to(ms + 1, &daemon, &pid1, 9);
-        has(&scene, "exit-daemonized")
+            .exit_with(ms, &pid1, launcher(), 0, |exit| exit.session = 4131)
+            .exit_with(ms + 1, &daemon, &pid1, 9, |exit| exit.session = session)
+            .jail_exited(ms + 2, 0);
+        scene
     };
-    assert!(scene(50));
-    assert!(!scene(60_000));
+    let found = scene(50, 4132).verdict("exit-daemonized");
+    assert_eq!(found.sure(), Confidence::Proven);
+    assert!(
+        found.fact.contains("killed nginx (PID 2)"),
+        "{}",
+        found.fact
+    );
+    assert!(!has(&scene(60_000, 4132), "exit-daemonized"));
+    assert!(!has(&scene(5_000, 4132), "exit-daemonized"));
+    // One that is left in the session of PID 1 is none.
+    let story = scene(50, 4131).verdict("exited-by-itself");
+    assert!(
+        story.fact.contains("nginx (PID 2) was still running"),
+        "{}",
+        story.fact
+    );
 }
 
 /// A child that somebody else collects, and PID 1's wait for it, which fails.
@@ -341,164 +441,6 @@ fn children_are_discarded_where_nobody_collects_them_and_nothing_is_said() {
     assert!(!has(&zombie, "sigchld-ignored-autoreap"));
 }
 
-/// PID 1 returned a code after these calls, and wrote that to stderr.
-fn failing(calls: Vec<FailedCall>, stderr: &str) -> Scene {
-    let app = inside(1, "app");
-    let mut scene = Scene::new(&["/bin/app"]);
-    scene.end(11, &app, 4 << 8).failed_calls(11, &app, calls);
-    if !stderr.is_empty() {
-        scene.stderr(11, &app, stderr);
-    }
-    scene
-}
-
-fn connect(error: i32, address: &str) -> FailedCall {
-    FailedCall {
-        address: Some(address.into()),
-        ..failed_call("connect", error, None, &[3])
-    }
-}
-
-#[test]
-fn what_every_program_looks_for_is_no_reason() {
-    let lookups = vec![
-        failed_call("access", libc::ENOENT, Some("/etc/ld.so.preload"), &[]),
-        failed_call("newfstatat", libc::ENOENT, Some("/usr/sbin/sh"), &[]),
-        failed_call("openat", libc::ENOENT, Some("/root/.bash_history"), &[]),
-        failed_call("fcntl", libc::EBADF, None, &[]),
-        failed_call("ioctl", libc::ENOTTY, None, &[]),
-        connect(libc::ENOENT, "unix:/var/run/nscd/socket"),
-    ];
-    let scene = failing(lookups, "");
-    assert!(!has(&scene, "exit-own-code"));
-    let (confidence, story) = scene.expect("exited-by-itself");
-    assert_eq!(confidence, Confidence::Proven);
-    assert_eq!(
-        story,
-        "app (PID 1) exited with 4 after 11 ms. No signal that could end it was sent to it."
-    );
-}
-
-#[test]
-fn the_message_decides_which_failed_call_it_was() {
-    let calls = || {
-        vec![
-            failed_call("openat", libc::ENOENT, Some("/etc/app.conf"), &[]),
-            connect(libc::ECONNREFUSED, "127.0.0.1:5432"),
-        ]
-    };
-    let cause = |stderr: &str| {
-        let found = failing(calls(), stderr).verdict("exit-own-code");
-        assert_eq!(found.confidence, Confidence::Proven);
-        let sure = found.cause.as_ref().map(|cause| cause.confidence);
-        assert!(sure < Some(Confidence::Proven), "{found:?}");
-        found.cause.map_or(String::new(), |cause| cause.text)
-    };
-    assert!(cause("port 5432 failed: Connection refused\n").contains("connect to 127.0.0.1:5432"));
-    assert!(
-        cause("app: /etc/app.conf: No such file or directory\n").contains("openat /etc/app.conf")
-    );
-    // It speaks of something else that failed.
-    assert_eq!(cause("app: /x: Permission denied\n"), "");
-    // It speaks of nothing that the kernel said.
-    assert!(cause("ready\n").contains("connect to"));
-    let silent = failing(calls(), "").verdict("exit-own-code");
-    assert!(
-        silent
-            .verdict()
-            .contains("nothing accepts connections there"),
-        "{silent:?}"
-    );
-}
-
-#[test]
-fn an_error_that_only_the_message_has_is_a_reason_too() {
-    let found = failing(
-        vec![],
-        "Error: connect ECONNREFUSED 127.0.0.1:9\n    at f {\n}\n",
-    )
-    .verdict("exit-own-code");
-    assert!(
-        found
-            .fact
-            .contains("among the last it wrote to stderr: `Error: connect"),
-        "{found:?}"
-    );
-    assert!(
-        found
-            .verdict()
-            .contains("The message speaks of ECONNREFUSED"),
-        "{found:?}"
-    );
-}
-
-#[test]
-fn a_message_that_the_program_lived_with_is_no_reason() {
-    let (shell, child) = (inside(1, "bash"), inside(2, "ls"));
-    let mut scene = Scene::new(&["/bin/bash"]);
-    scene
-        .stderr(900, &shell, "bash: no job control in this shell\n")
-        .fork(901, &shell, &child)
-        .end(950, &shell, 7 << 8);
-    assert!(!has(&scene, "exit-own-code"));
-    scene.expect("exited-by-itself");
-}
-
-#[test]
-fn an_error_long_before_or_before_other_work_is_no_reason() {
-    let mut early = connect(libc::ECONNREFUSED, "127.0.0.1:5432");
-    early.before_ns = 10_000_000_000;
-    let mut scene = Scene::new(&["/bin/app"]);
-    scene
-        .end(20_000, inside(1, "app"), 4 << 8)
-        .failed_calls(20_000, inside(1, "app"), vec![early]);
-    assert!(!has(&scene, "exit-own-code"));
-    let mut went_on = failing(vec![connect(libc::ECONNREFUSED, "127.0.0.1:5432")], "");
-    went_on.fork(11, inside(1, "app"), inside(2, "app"));
-    assert!(!has(&went_on, "exit-own-code"));
-}
-
-#[test]
-fn what_failed_before_the_program_was_executed_is_not_its_own() {
-    let mut scene = failing(
-        vec![failed_call("connect", libc::ECONNREFUSED, None, &[])],
-        "",
-    );
-    scene.exec(11, inside(1, "app"), &["/bin/late"]);
-    assert!(!has(&scene, "exit-own-code"));
-}
-
-#[test]
-fn what_a_program_says_when_it_was_asked_to_end_is_no_reason() {
-    let mut scene = failing(vec![], "Exiting normally, received signal 15: error 0.\n");
-    let mut signal = sent(libc::SIGTERM, &inside(1, "app"));
-    signal.result = SignalResult::Ignored;
-    scene.send(5, launcher(), signal.clone());
-    assert!(
-        has(&scene, "exit-own-code"),
-        "what is ignored asks for nothing"
-    );
-    signal.result = SignalResult::Delivered;
-    scene.send(6, launcher(), signal);
-    assert!(!has(&scene, "exit-own-code"));
-}
-
-#[test]
-fn a_child_that_was_never_collected_may_be_the_reason_too() {
-    let (git, index) = (inside(1, "git"), inside(2, "index-pack"));
-    let mut scene = Scene::new(&["/bin/git"]);
-    let full = failed_call("write", libc::ENOSPC, Some("pack/tmp"), &[3]);
-    scene
-        .fork(1, &git, &index)
-        .exit_to(50, &index, &git, 128 << 8)
-        .failed_calls(50, &index, vec![full])
-        .end(51, &git, 128 << 8)
-        .stderr(51, &git, "fatal: invalid index-pack output\n");
-    let found = scene.verdict("enospc");
-    assert_eq!(found.pids.len(), 2);
-    assert_eq!(scene.ids(), ["enospc"]);
-}
-
 #[test]
 fn a_helper_that_is_left_is_no_daemon() {
     let (browser, helper, tab) = (
@@ -515,49 +457,6 @@ fn a_helper_that_is_left_is_no_daemon() {
         .end(1_900, &browser, 0)
         .exit_with(1_901, &helper, &browser, 9, |exit| exit.session = 7);
     assert!(!has(&scene, "exit-daemonized"));
-}
-
-/// A manager of two, one of which fails; so many milliseconds later it ends the other, or nothing.
-fn manager(ends_other: bool) -> Scene {
-    let (manager, bad, good) = (
-        inside(1, "honcho"),
-        inside(2, "python3"),
-        inside(3, "sleep"),
-    );
-    let mut scene = Scene::new(&["/bin/honcho"]);
-    scene
-        .fork(1, &manager, &bad)
-        .fork(2, &manager, &good)
-        .exit_to(500, &bad, &manager, 0x300)
-        .stderr(500, &bad, "ModuleNotFoundError: No module named 'x'\n")
-        .fork(1_700, &manager, inside(4, "ps"))
-        .exec_failed(1_701, inside(4, "ps"), "/bin/ps", libc::ENOENT, None)
-        .exec(1_702, inside(4, "ps"), &["/usr/bin/ps"])
-        .exit_to(1_790, inside(4, "ps"), &manager, 0x100)
-        .reap(1_791, &manager, inside(4, "ps"))
-        .end(1_800, &manager, 0x100);
-    if ends_other {
-        scene.send(1_720, &manager, sent(libc::SIGTERM, &good));
-    }
-    scene
-}
-
-#[test]
-fn a_manager_that_ends_the_others_does_so_for_the_first_that_failed() {
-    let found = manager(true).verdict("exit-own-code");
-    assert!(
-        found.fact.starts_with("python3 (PID 2) exited with 3"),
-        "{}",
-        found.fact
-    );
-    assert!(
-        found
-            .fact
-            .contains("honcho (PID 1), which had made it, exited with 1"),
-        "{}",
-        found.fact
-    );
-    assert!(!has(&manager(false), "exit-own-code"));
 }
 
 #[test]
