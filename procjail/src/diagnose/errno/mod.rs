@@ -12,7 +12,7 @@ pub use capability::capability;
 pub use weight::{Weight, weight};
 
 use crate::event::FailedCall;
-use table::MEANINGS;
+use table::{MEANINGS, special};
 
 /// What kind of thing refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub const LOCKS: &[&str] = &["mlock", "mlock2", "mlockall"];
 
 /// What the call's error means; `None` where the number says it all.
 pub fn meaning(call: &FailedCall) -> Option<&'static Meaning> {
+    if let Some(row) = special(call) {
+        return Some(row);
+    }
     let name = call.syscall.name.as_str();
     let of_path = |error| matches!(error, libc::EACCES | libc::ENOENT | libc::ENOTDIR);
     MEANINGS.iter().find(|row| {
@@ -137,6 +140,24 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_call_was_about_decides_as_well() {
+        let about = |name, error, path: &str| {
+            let call = failed_call(name, error, Some(path), &[]);
+            meaning(&call).map_or("", |row| row.means)
+        };
+        let full = libc::ENOSPC;
+        assert!(about("write", full, "/sys/fs/cgroup/a/cgroup.procs").contains("cpuset"));
+        assert!(about("write", full, "/dev/full").contains("device"));
+        assert!(about("openat", full, "/tmp/a").contains("no inode"));
+        assert!(about("write", full, "/tmp/tasks").contains("file system was full"));
+        let mut bind = of("bind", libc::EADDRINUSE);
+        bind.address = Some("unix:/run/a.sock".into());
+        assert!(meaning(&bind).is_some_and(|row| row.means.contains("that name exists")));
+        bind.address = Some("unix:@a".into());
+        assert!(meaning(&bind).is_some_and(|row| row.means.contains("another socket")));
     }
 
     #[test]

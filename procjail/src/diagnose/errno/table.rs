@@ -1,6 +1,7 @@
 //! What an error of a call means, and what to do about it.
 
 use super::{FORKS, LOCKS, Meaning, Refusal};
+use crate::event::FailedCall;
 
 /// Calls on files, for which ENOTCONN means a dead FUSE daemon.
 const FILES: &[&str] = &[
@@ -47,6 +48,66 @@ const fn row(
         refusal,
         means,
         remedy,
+    }
+}
+
+/// Calls that make a file, which takes an inode.
+const MAKE: &[&str] = &[
+    "open",
+    "openat",
+    "openat2",
+    "creat",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "symlink",
+    "symlinkat",
+];
+
+static CPUSET: Meaning = row(
+    &[],
+    libc::ENOSPC,
+    Refusal::Other,
+    "the cgroup takes no processes: its cpuset has no CPUs or no memory nodes; no file system is full",
+    "Write cpuset.cpus and cpuset.mems of that cgroup first.",
+);
+static DEV_FULL: Meaning = row(
+    &[],
+    libc::ENOSPC,
+    Refusal::Other,
+    "/dev/full is a device that refuses every write so; no file system is full",
+    "Write to another file.",
+);
+static INODES: Meaning = row(
+    &[],
+    libc::ENOSPC,
+    Refusal::Space,
+    "the file system had no inode or no block left for a new file",
+    "Look at df -i first, then at df -h, and remove files or give it more.",
+);
+static SOCKET_FILE: Meaning = row(
+    &[],
+    libc::EADDRINUSE,
+    Refusal::Other,
+    "a file of that name exists, possibly of a socket that nobody uses any more",
+    "Remove the file if no process listens there (ss -lxp), or use another path.",
+);
+
+/// What an error means where the object of the call decides.
+pub(super) fn special(call: &FailedCall) -> Option<&'static Meaning> {
+    let path = call.path.as_deref().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let joins = name == "cgroup.procs"
+        || name == "cgroup.threads"
+        || (name == "tasks" && path.contains("/cgroup"));
+    let file = |address: &str| address.starts_with("unix:/");
+    match call.error.number {
+        libc::ENOSPC if joins => Some(&CPUSET),
+        libc::ENOSPC if path == "/dev/full" => Some(&DEV_FULL),
+        libc::ENOSPC if MAKE.contains(&call.syscall.name.as_str()) => Some(&INODES),
+        libc::EADDRINUSE if call.address.as_deref().is_some_and(file) => Some(&SOCKET_FILE),
+        _ => None,
     }
 }
 

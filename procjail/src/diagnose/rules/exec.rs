@@ -51,6 +51,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .map(|one| ("exit-127-not-found", one)),
     );
     found.extend(
+        exit::said_not_found(case)
+            .into_iter()
+            .map(|one| ("exit-127-not-found", one)),
+    );
+    found.extend(
         of(case, Kind::Interpreter)
             .into_iter()
             .map(|one| ("exec-interpreter-missing", one)),
@@ -95,6 +100,7 @@ pub(super) fn all(case: &Case) -> Vec<Finding> {
     ]
     .into_iter()
     .flat_map(|kind| of(case, kind))
+    .chain(exit::said_not_found(case))
     .collect()
 }
 
@@ -241,7 +247,10 @@ fn say(case: &Case, failure: &Failure<'_>, who: &str, returned: &str) -> Said {
 fn not_found(failure: &Failure<'_>, path: &str, who: &str, returned: &str) -> Said {
     let name = program_of(path);
     let verdict = match failure.tried {
-        1 => format!("{who} could not execute {path}: it does not exist; {returned}."),
+        1 => format!(
+            "{who} could not execute {path}: the kernel found no such file, or no interpreter or loader for it \
+             (ENOENT); {returned}."
+        ),
         count => format!(
             "{who} could not execute {name}: it is in none of the {} places tried (PATH); {returned}.",
             render::count(count as u64)
@@ -266,8 +275,15 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
     let returns = file.is_some_and(|file| file.carriage_return);
     let elf = file.is_some_and(|file| file.form == FileForm::Elf);
     let missing = file.and_then(|file| file.interpreter_exists) == Some(false);
+    let lacks = match (missing, elf) {
+        (true, true) => format!("its loader {name} does not exist here"),
+        (true, false) => format!("the interpreter of its first line, {name}, does not exist here"),
+        (false, _) => format!(
+            "the kernel found no interpreter or loader for it (ENOENT): {name}, or what {name} needs itself"
+        ),
+    };
     let mut facts = vec![format!("{path} itself is there")];
-    if missing {
+    if missing && !returns {
         facts.push(format!("{name} does not exist in the jail"));
     }
     let (verdict, fix) = if returns {
@@ -284,8 +300,7 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
     } else if elf {
         (
             format!(
-                "{who} could not execute {path}: it is a dynamically linked program, and its loader {name} does \
-                 not exist here; {returned}."
+                "{who} could not execute {path}: it is a dynamically linked program, and {lacks}; {returned}."
             ),
             format!(
                 "Use a build for this image's C library (glibc's loader is not in musl images such as Alpine, \
@@ -294,10 +309,7 @@ fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &st
         )
     } else {
         (
-            format!(
-                "{who} could not execute {path}: the interpreter of its first line, {name}, does not exist here; \
-                 {returned}."
-            ),
+            format!("{who} could not execute {path}: {lacks}; {returned}."),
             format!(
                 "Install {name} in the image, or name one that is there (#!/usr/bin/env finds it by PATH)."
             ),

@@ -152,3 +152,24 @@ fn an_optional_file_of_a_supervisor_is_a_note() {
         Some("exited-by-itself")
     );
 }
+
+#[test]
+fn what_was_not_looked_at_is_not_said_to_be_missing() {
+    let verdict = |file| {
+        shell(libc::ENOENT, file, 127)
+            .first()
+            .map_or(String::new(), Diagnosis::verdict)
+    };
+    for unknown in [
+        None,
+        Some(inspect(b"#!/app/run\n")),
+        file(b"#!/app/run\n", true, true),
+    ] {
+        let text = verdict(unknown);
+        assert!(
+            text.contains("(ENOENT)") && !text.contains("not exist"),
+            "{text}"
+        );
+    }
+    assert!(verdict(file(b"#!/app/run\n", false, true)).contains("/app/run, does not exist here"));
+}

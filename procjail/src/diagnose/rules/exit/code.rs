@@ -4,11 +4,15 @@ use std::collections::HashSet;
 
 use super::{children, own, reason};
 use crate::diagnose::rules::crash::names;
-use crate::diagnose::{Case, Finding, Follows, ProcessId};
+use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::render;
 
 /// A loader gives up within this time, nanoseconds.
 const LOADER_NS: u64 = 1_000_000_000;
+/// And within this time, where it said nothing that was recorded, nanoseconds.
+const SILENT_NS: u64 = 20_000_000;
+/// Commands that were not found and are told of.
+const MOST: usize = 8;
 
 /// The program gave a code that the kernel cut.
 pub(super) fn is_wrapped(case: &Case, id: ProcessId) -> bool {
@@ -76,42 +80,29 @@ pub(super) fn wrapped(case: &Case) -> Vec<Finding> {
         .collect()
 }
 
-/// Programs that return 127 for what they could not run.
-fn runs_others(comm: &str) -> bool {
-    matches!(
-        comm,
-        "sh" | "bash"
-            | "dash"
-            | "ash"
-            | "zsh"
-            | "ksh"
-            | "fish"
-            | "busybox"
-            | "env"
-            | "xargs"
-            | "timeout"
-            | "nohup"
-            | "nice"
-            | "sudo"
-            | "su"
-            | "chroot"
-            | "setsid"
-            | "stdbuf"
-            | "make"
-            | "flock"
-            | "time"
-    )
-}
-
+/// A library's name; not the loader's own files, which it looks for in vain in most systems.
 fn is_library(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    name.ends_with(".so") || name.contains(".so.")
+    !name.starts_with("ld.so.") && (name.ends_with(".so") || name.contains(".so."))
 }
 
-/// What 127 could be as well.
+/// What 127 could be other than the loader's.
 pub(super) const OF_ITS_OWN: &str = "a program that returns 127 for a reason of its own";
+const NOT_FOUND: &str = "a command that was not found";
 
-/// The loader returns 127 when it does not find a library: the exec has succeeded by then.
+/// The library that the loader of glibc or musl says is missing.
+fn said_missing(text: &str) -> Option<&str> {
+    const MARKS: [&str; 2] = [
+        "error while loading shared libraries: ",
+        "Error loading shared library ",
+    ];
+    text.lines().find_map(|line| {
+        let (_, rest) = MARKS.iter().find_map(|mark| line.split_once(mark))?;
+        rest.split(':').next().filter(|name| !name.is_empty())
+    })
+}
+
+/// The loader returns 127 when it does not find a library: the exec has succeeded by then, and it always says so.
 pub(super) fn loader(case: &Case) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = HashSet::new();
@@ -131,56 +122,62 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
         if known || age > LOADER_NS || tried_others || !case.process(id).children.is_empty() {
             continue;
         }
-        let missing = case.failed_calls(id).and_then(|(event, failed)| {
-            let call = failed.calls.iter().rev().find(|call| {
-                call.error.number == libc::ENOENT
-                    && call.path.as_ref().is_some_and(|path| is_library(path))
-            })?;
-            Some((event, call.path.as_deref()?))
+        let calls = reason::calls(case, id);
+        let last = calls.last().and_then(|failed| {
+            let path = failed.call.path.as_deref()?;
+            let missing = failed.call.error.number == libc::ENOENT && is_library(path);
+            missing.then(|| (failed.event, path.to_owned()))
         });
         let file = render::escape(&program.filename);
-        let base = |verdict: String| {
-            Finding::new(verdict)
+        let after = render::duration(age);
+        let name = case.name(id);
+        let stderr = case.stderr(id);
+        let said = stderr.and_then(|(event, tail)| Some((event, said_missing(&tail.text)?)));
+        let finding = match (said, last) {
+            (Some((event, library)), last) => {
+                let looked = last.filter(|(_, path)| {
+                    crate::diagnose::program_of(path) == crate::diagnose::program_of(library)
+                });
+                let finding = Finding::new(format!(
+                    "{name} exited with 127 {after} after it was executed. Its loader says on stderr that the shared \
+                     library {} is missing.",
+                    render::escape(library),
+                ))
+                .proven()
+                .not(NOT_FOUND, "its execve(2) succeeded, and it tried no other")
+                .shown_by(event, "the last of its stderr");
+                let cause = "The program needs that library, and its loader did not find it.";
+                match looked {
+                    Some((event, path)) => finding
+                        .cause(cause, Confidence::Proven)
+                        .shown_by(event, format!("last looked for as {}: ENOENT", render::escape(&path)))
+                        .not(OF_ITS_OWN, "the loader's message and its last failed call name the same library"),
+                    None => finding.cause(cause, Confidence::Likely).or(OF_ITS_OWN),
+                }
+            }
+            // A loader would have written another message.
+            (None, Some((event, path))) if stderr.is_none() && age <= SILENT_NS => Finding::new(format!(
+                "{name} exited with 127 {after} after it was executed. The last file that it looked for in vain was {}.",
+                render::escape(&path),
+            ))
+            .proven()
+            .cause("Its loader did not find that shared library.", Confidence::ConsistentWith)
+            .or(OF_ITS_OWN)
+            .or("a command that it did not find")
+            .shown_by(event, format!("{}: ENOENT", render::escape(&path)))
+            .note(),
+            _ => continue,
+        };
+        // The same file fails the same way each time.
+        told.insert(&program.filename);
+        findings.push(
+            finding
                 .about([id])
                 .about(case.code_to(&[id]))
                 .shown_by(
                     exec,
                     format!("{file} was executed: the file is there and of the right form"),
                 )
-        };
-        let finding = match missing {
-            Some((event, path)) => {
-                let library = crate::diagnose::program_of(path);
-                let finding = base(format!(
-                    "{} could not start: the shared library {} is missing, so the loader gave up with 127.",
-                    case.name(id),
-                    render::escape(library),
-                ))
-                .proven()
-                .shown_by(event, format!("last looked for as {}: ENOENT", render::escape(path)))
-                .not("a command that was not found", "its execve(2) succeeded");
-                // The loader looks in vain for those that it then finds elsewhere, too.
-                match case.stderr(id).filter(|(_, tail)| tail.text.contains(library)) {
-                    Some((event, _)) => finding
-                        .shown_by(event, "the last of its stderr names that library")
-                        .not(OF_ITS_OWN, "the last that it wrote to stderr names that library"),
-                    None => finding,
-                }
-            }
-            None if !runs_others(&case.process(id).task.comm) => base(format!(
-                "{} returned 127 within {} of its start: a shared library is missing, as far as can be told \
-                 (the loader's code for that is 127).",
-                case.name(id),
-                render::duration(age),
-            ))
-            .consistent()
-            .not("a command that was not found", "its execve(2) succeeded, and it tried no other"),
-            None => continue,
-        };
-        // The same file fails the same way each time.
-        told.insert(&program.filename);
-        findings.push(
-            finding
                 .shown_by(exit, render::status(&ended.status))
                 .relies_on_all(&["exec-failed"])
                 .remedy(format!(
@@ -190,4 +187,59 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// The command that a shell's message says it did not find: `sh: 1: tool: not found`, `zsh: command not found: tool`.
+fn command_not_found(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let command = match line.split_once("command not found: ") {
+        Some((_, command)) => command,
+        None => {
+            line.strip_suffix(": command not found")
+                .or_else(|| line.strip_suffix(": not found"))?
+                .rsplit_once(": ")?
+                .1
+        }
+    };
+    (!command.is_empty()).then_some(command)
+}
+
+/// Processes that returned 127 after they had said that a command was not found. Shells look through PATH by
+/// stat(2), so there is no failed execve(2).
+pub(in crate::diagnose::rules) fn said_not_found(case: &Case) -> Vec<Finding> {
+    let telling = super::led_to_end(case);
+    let found = case.deaths().into_iter().filter_map(|id| {
+        let (exit, ended) = case.exit(id)?;
+        let executed = case.execs(id).next_back().map_or(0, |(event, _)| event.seq);
+        let tried = case.failed_execs(id).any(|(event, _)| event.seq > executed);
+        if ended.status.code != Some(127) || tried {
+            return None;
+        }
+        let line = reason::message(case, id)?.last_line()?;
+        let command = render::escape(command_not_found(line)?);
+        let (event, _) = case.stderr(id)?;
+        let finding = Finding::new(format!(
+            "{} exited with 127; the last it wrote to stderr: `{}`.",
+            case.name(id),
+            render::escape(line)
+        ))
+        .proven()
+        .cause(
+            format!("It did not find the command {command}."),
+            Confidence::Likely,
+        )
+        .or(OF_ITS_OWN)
+        .about([id])
+        .about(case.code_to(&[id]))
+        .shown_by(event, "the last of its stderr")
+        .shown_by(exit, render::status(&ended.status))
+        .remedy(format!(
+            "Check the spelling of {command}, whether its package is in this image, and PATH."
+        ));
+        Some(match telling.contains(&id) {
+            true => finding,
+            false => finding.note(),
+        })
+    });
+    found.take(MOST).collect()
 }

@@ -72,6 +72,11 @@ impl<'a> Message<'a> {
         lines.filter(|line| !line.trim().is_empty()).collect()
     }
 
+    /// The last line that has anything in it.
+    pub(super) fn last_line(self) -> Option<&'a str> {
+        self.lines().last().copied()
+    }
+
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
@@ -112,7 +117,8 @@ impl<'a> Message<'a> {
     pub(super) fn quoted(self) -> Option<(String, bool)> {
         let lines = self.lines();
         let at = Self::telling(&lines);
-        let line = lines.get(at)?.trim();
+        let line = without_escapes(lines.get(at)?);
+        let line = line.trim();
         let mut quoted: String = line.chars().take(QUOTED).collect();
         if quoted.len() < line.len() {
             quoted.push('…');
@@ -173,6 +179,20 @@ impl<'a> Message<'a> {
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))
     }
+}
+
+/// A line without the escape sequences that set colours and move the cursor: ESC, `[`, and all up to a final byte.
+fn without_escapes(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            chars.by_ref().find(|char| ('@'..='~').contains(char));
+        } else {
+            text.push(char);
+        }
+    }
+    text
 }
 
 /// The greatest error number.
@@ -251,6 +271,16 @@ mod tests {
         assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
         assert_eq!(quoted("ready\nbye\n"), "bye");
         assert_eq!(quoted(" \n"), "");
+    }
+
+    #[test]
+    fn colours_are_left_out() {
+        assert_eq!(
+            quoted("\u{1b}[1;31mError:\u{1b}[0m no host\n"),
+            "Error: no host"
+        );
+        assert_eq!(quoted("error: \u{1b}[31"), "error:");
+        assert_eq!(quoted("error: \u{1b}x"), "error: \u{1b}x");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
 use chain::Chain;
 pub(super) use chain::{main, started};
 pub(super) use children::{asked_ns, left};
+pub(super) use code::said_not_found;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[

@@ -261,7 +261,7 @@ pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
     let told = [
         exec::all(case),
         limit::failures(case),
-        super::code::loader(case),
+        said_by_loader(case),
         children::stolen(case),
         children::discarded(case),
     ];
@@ -272,4 +272,11 @@ pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
             .iter()
             .any(|(_, finding)| finding.subjects.contains(&id))
         || fork::refused_to(case, id)
+}
+
+/// The ends that the loader itself spoke of.
+fn said_by_loader(case: &Case) -> Vec<Finding> {
+    let mut found = super::code::loader(case);
+    found.retain(|finding| !finding.minor);
+    found
 }

@@ -295,32 +295,61 @@ fn a_client_that_ends_its_server_is_no_daemon() {
     assert!(!has(&scene, "exit-daemonized"));
 }
 
-#[test]
-fn a_missing_library_is_named_where_the_calls_are_known() {
+/// A program of a shell that returned 127, what it looked for in vain last, and what it wrote to stderr.
+fn returned_127(path: &str, stderr: &str) -> Scene {
     let (pid1, app) = (inside(1, "sh"), inside(2, "app"));
     let mut scene = Scene::new(&["/bin/sh"]);
+    let failed = failed_call("openat", libc::ENOENT, Some(path), &[]);
     scene
         .fork(1, &pid1, &app)
         .exec(2, &app, &["/opt/app"])
         .exit_to(4, &app, &pid1, 127 << 8)
+        .failed_calls(4, &app, vec![failed])
         .reap(5, &pid1, &app)
         .end(6, &pid1, 127 << 8);
-    assert_eq!(
-        scene.verdict("exit-127-loader").confidence,
-        Confidence::ConsistentWith
-    );
-    let failed = failed_call("openat", libc::ENOENT, Some("/usr/lib/libssl.so.3"), &[]);
-    scene.failed_calls(4, &app, vec![failed]);
-    // Which it may have found elsewhere: its own words tell.
-    assert_eq!(
-        scene.verdict("exit-127-loader").confidence,
-        Confidence::Likely
-    );
-    scene.stderr(4, &app, "app: error while loading libssl.so.3\n");
-    let found = scene.verdict("exit-127-loader");
-    assert_eq!(found.confidence, Confidence::Proven);
-    assert!(found.verdict().contains("libssl.so.3"));
-    assert!(!has(&scene, "exit-own-code") && !has(&scene, "exit-127-not-found"));
+    if !stderr.is_empty() {
+        scene.stderr(4, &app, stderr);
+    }
+    scene
+}
+
+#[test]
+fn a_missing_library_needs_the_loaders_own_words() {
+    let library = "/usr/lib/libssl.so.3";
+    let glibc =
+        "app: error while loading shared libraries: libssl.so.3: cannot open shared object file\n";
+    let musl = "Error loading shared library libssl.so.3: No such file or directory (needed by /opt/app)\n";
+    for words in [glibc, musl] {
+        let found = returned_127(library, words).verdict("exit-127-loader");
+        assert_eq!(found.sure(), Confidence::Proven, "{found:?}");
+        assert!(found.verdict().contains("libssl.so.3"));
+    }
+    let other = returned_127("/etc/app.conf", glibc).verdict("exit-127-loader");
+    assert_eq!(other.sure(), Confidence::Likely);
+    let silent = returned_127(library, "").verdict("exit-127-loader");
+    assert_eq!(silent.sure(), Confidence::ConsistentWith);
+    assert!(!has(&returned_127(library, "bye\n"), "exit-127-loader"));
+    for own in ["/etc/ld.so.preload", "/etc/ld.so.cache", "/etc/app.conf"] {
+        assert!(!has(&returned_127(own, ""), "exit-127-loader"), "{own}");
+    }
+}
+
+#[test]
+fn a_shell_that_looked_by_stat_says_what_it_did_not_find() {
+    for line in [
+        "sh: 1: nosuchtool: not found\n",
+        "bash: line 1: nosuchtool: command not found\n",
+        "zsh: command not found: nosuchtool\n",
+    ] {
+        let scene = returned_127("/etc/ld.so.preload", line);
+        let found = scene.verdict("exit-127-not-found");
+        assert_eq!(found.sure(), Confidence::Likely);
+        assert!(
+            found.verdict().contains("the command nosuchtool."),
+            "{found:?}"
+        );
+        assert!(!has(&scene, "exit-127-loader") && !has(&scene, "exit-own-code"));
+    }
 }
 
 #[test]
