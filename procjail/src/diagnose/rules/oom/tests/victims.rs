@@ -117,7 +117,7 @@ fn a_stop_after_an_oom_kill_is_what_ended_the_jail() {
     scene.at(9000, outside(4100, "procjail"), What::StopRequested(stop));
     scene.exit(9010, app(), 143, mib(1));
     let (confidence, verdict) = scene.expect("oom-earlier-not-cause");
-    assert_eq!(confidence, Confidence::Proven);
+    assert_eq!(confidence, Confidence::Likely);
     assert!(
         verdict.contains("a stop was requested by SIGTERM"),
         "{verdict}"
@@ -132,7 +132,7 @@ fn lost_oom_kills_make_negative_claims_weak() {
     scene.at(1000, app(), What::OomKill(kill(child, mib(60), full())));
     scene.signal(9000, outside(77, "bash"), app(), libc::SIGKILL, 0);
     scene.exit(9001, app(), -libc::SIGKILL, mib(1));
-    assert_eq!(scene.expect("oom-earlier-not-cause").0, Confidence::Proven);
+    assert_eq!(scene.expect("oom-earlier-not-cause").0, Confidence::Likely);
     if let Some(footer) = &mut scene.footer {
         footer.lost = vec![Lost {
             event_kind: "oom-kill".into(),
