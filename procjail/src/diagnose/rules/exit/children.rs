@@ -11,6 +11,8 @@ use crate::render;
 const DAEMON_NS: u64 = 10_000_000_000;
 /// It returns so soon after the last process that it leaves was made, nanoseconds.
 const READY_NS: u64 = 1_000_000_000;
+/// A copy that is made so shortly before the end is made to go on in its stead, nanoseconds.
+const LAST_ACT_NS: u64 = 20_000_000;
 /// A daemon's launcher returns so soon after it was made, nanoseconds.
 const AT_ONCE_NS: u64 = 500_000_000;
 /// The kernel releases a process that nobody needs to collect within this time, nanoseconds.
@@ -247,12 +249,18 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
         let made = last_made.is_some_and(|last| last > born);
         became || (made && exit.time_ns.saturating_sub(born) > AT_ONCE_NS)
     };
-    // A session of its own, or a maker that ended first: what setsid and a double fork do.
+    // A session of its own, or a maker that ended first: what setsid and a double fork do. Or a copy of the program
+    // that was its last act, which the kernel killed before it came to that.
     let apart = |id: ProcessId| {
         let session = session(id);
-        let creator = case.process(id).creator.filter(|creator| *creator != main);
+        let creator = case.process(id).creator;
+        let copy = creator == Some(main)
+            && case.execs(id).next().is_none()
+            && exit.time_ns.saturating_sub(case.born_ns(id)) <= LAST_ACT_NS;
+        let above = creator.filter(|creator| *creator != main);
         (own != 0 && session != 0 && session != own)
-            || creator.is_some_and(|creator| case.ended_ns(creator) <= exit.time_ns)
+            || copy
+            || above.is_some_and(|creator| case.ended_ns(creator) <= exit.time_ns)
     };
     let daemon = left.iter().copied().find(|id| apart(*id) && !helper(*id))?;
     // It returns as soon as the daemon and its workers are there.

@@ -373,6 +373,8 @@ fn a_daemon_is_left_at_once_or_not_at_all() {
     );
     assert!(!has(&scene(60_000, 4132), "exit-daemonized"));
     assert!(!has(&scene(5_000, 4132), "exit-daemonized"));
+    // It was killed before it came to setsid(2).
+    scene(10, 4131).verdict("exit-daemonized");
     // One that is left in the session of PID 1 is none.
     let story = scene(50, 4131).verdict("exited-by-itself");
     assert!(
