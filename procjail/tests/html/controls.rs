@@ -124,12 +124,12 @@ fn events_are_searched_filtered_and_walked_by_keys() {
     let (mut browser, _directory, _page) = shown("oom-fork-bomb");
     let found = "document.querySelector('#found').textContent";
     let all = browser.text(found);
-    assert!(all.ends_with("of 113 (minor ones not shown)"), "{all}");
+    assert!(all.ends_with("of 116 (minor ones not shown)"), "{all}");
 
     browser.key("/");
     assert_eq!(browser.eval("document.activeElement.id"), json!("search"));
     browser.write("oom-kill");
-    browser.wait_for(&format!("{found} === '1 of 113'"));
+    browser.wait_for(&format!("{found} === '1 of 116'"));
     browser.key("Enter");
     browser.wait_for("!document.querySelector('#details').hidden");
     let details = browser.text("document.querySelector('#details').textContent");
@@ -146,7 +146,7 @@ fn events_are_searched_filtered_and_walked_by_keys() {
     browser.click(kinds);
     let fork = browser.place("#kind-0", 0.5, 0.5);
     browser.click(fork);
-    browser.wait_for(&format!("{found} === '17 of 113'"));
+    browser.wait_for(&format!("{found} === '18 of 116'"));
     let chip = browser.text("document.querySelector('#chips').textContent");
     assert_eq!(chip, "fork ×");
     let chip = browser.place("#chips button", 0.5, 0.5);
@@ -155,14 +155,14 @@ fn events_are_searched_filtered_and_walked_by_keys() {
 
     let minor = browser.place("#minor", 0.5, 0.5);
     browser.click(minor);
-    browser.wait_for(&format!("{found} === '113 of 113'"));
+    browser.wait_for(&format!("{found} === '116 of 116'"));
     browser.key("e");
     browser.key("Home");
     browser.key("ArrowDown");
     browser.key("End");
     browser.settle();
     let selected = "document.querySelector('#grid [aria-selected=true]').firstChild.textContent";
-    assert_eq!(browser.text(selected), "113");
+    assert_eq!(browser.text(selected), "116");
     // Only what is in sight has an element.
     let rows = browser.number("document.querySelectorAll('#grid .rows .row').length");
     assert!(rows < 80.0, "{rows} rows");

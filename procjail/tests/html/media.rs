@@ -58,10 +58,10 @@ fn verdicts_pictures_and_tables_need_no_script() {
             "[...document.querySelectorAll('{selector}')].filter(one => one.checkVisibility()).length"
         )
     };
-    assert_eq!(browser.number(&seen("table.events tbody tr")), 113.0);
+    assert_eq!(browser.number(&seen("table.events tbody tr")), 116.0);
     assert_eq!(browser.number(&seen(".verdict")), 1.0);
     assert_eq!(browser.number(&seen("svg.picture")), 3.0);
-    assert_eq!(browser.number(&seen(".tree tbody tr")), 18.0);
+    assert_eq!(browser.number(&seen(".tree tbody tr")), 19.0);
     assert_eq!(browser.number(&seen(".js-only")), 0.0);
     assert_eq!(browser.number(&seen("noscript p")), 1.0);
     if let Some(directory) = pictures() {
