@@ -204,8 +204,8 @@ fn a_thread_has_a_track_and_a_pid_that_is_used_again_a_process_of_its_own() {
     // The second child gets the first one's PID.
     let answers = ask_of(
         "oom-fork-bomb",
-        |text| text.replace(r#""pid":19905,"tid":19905"#, r#""pid":19904,"tid":19904"#),
-        &["select name, start_ts from process where pid = 19904 order by start_ts"],
+        |text| text.replace(r#""pid":16583,"tid":16583"#, r#""pid":16582,"tid":16582"#),
+        &["select name, start_ts from process where pid = 16582 order by start_ts"],
     );
     assert_eq!(texts(&answers[0], "name"), ["app (PID 2)", "app (PID 3)"]);
 }
