@@ -85,7 +85,8 @@ pub fn user<T: Plain>(address: u64) -> T {
     }
 }
 
-/// Masks of 0, 1, 2… low bits.
+/// Masks of 0, 1, 2… low bits. Under its own name: the compiler's has a hash of the directory in it.
+#[unsafe(no_mangle)]
 static LOW_BITS: [u64; 16] = {
     let mut masks = [0; 16];
     let mut bits = 0;

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -215,7 +215,22 @@ fn compile(root: &Path, tool_chain: &ToolChain) -> anyhow::Result<PathBuf> {
         status.success(),
         "the BPF programs do not compile: see above"
     );
-    Ok(target_dir.join(TARGET).join("release/procjail"))
+    let object = target_dir.join(TARGET).join("release/procjail");
+    let bytes = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    if let Some(name) = mangled(&bytes) {
+        bail!(
+            "the BPF object has the symbol {name}, whose name depends on the directory that it is built in: give \
+             the item `#[unsafe(no_mangle)]`"
+        );
+    }
+    Ok(object)
+}
+
+/// The first name that the compiler made up for an item of the programs.
+fn mangled(object: &[u8]) -> Option<String> {
+    let start = object.windows(4).position(|bytes| bytes == b"\0_RN")? + 1;
+    let name = object[start..].split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 const HOW_TO_INSTALL: &str = "either, on Debian and its like,
@@ -297,4 +312,17 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         .with_context(|| format!("cannot run {name}"))?;
     ensure!(output.status.success(), "{name} failed: {}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_depends_on_the_directory_is_found() {
+        assert_eq!(mangled(b"\x7fELF\0CONFIG\0_license\0"), None);
+        let name = "_RNvNtCsc1b2kyZldF7_8procjail4read8LOW_BITS";
+        let object = format!("\0CONFIG\0{name}\0EVENTS\0");
+        assert_eq!(mangled(object.as_bytes()).as_deref(), Some(name));
+    }
 }
