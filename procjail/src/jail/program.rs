@@ -157,16 +157,20 @@ impl Program {
     pub fn exec_failed(&self, index: usize, errno: Errno, head: &[u8]) -> Error {
         let reason = match (errno, interpreter(head)) {
             (Errno::ENOENT, Some(Interpreter::Script(name))) => {
-                format!("its interpreter {name} (first line, #!) does not exist in the jail")
+                let windows = match name.ends_with('\r') {
+                    true => "; the file has Windows line endings, convert it (dos2unix)",
+                    false => "",
+                };
+                format!("its interpreter {} (first line, #!) does not exist in the jail{windows}", name.escape_debug())
             }
             (Errno::ENOENT, Some(Interpreter::Loader(name))) => {
-                format!("its ELF loader {name} does not exist in the jail; bind it and the libraries, or use a static program")
+                format!("its ELF loader {} does not exist in the jail; bind it and the libraries, or use a static program", name.escape_debug())
             }
             (Errno::ENOEXEC, _) => {
                 "ENOEXEC (Exec format error): neither a program for this machine nor a script with #! in its first line".to_owned()
             }
             (Errno::EACCES, Some(Interpreter::Script(name))) => {
-                format!("EACCES (Permission denied); see the permissions of its interpreter {name}, and whether a mount is noexec")
+                format!("EACCES (Permission denied); see the permissions of its interpreter {}, and whether a mount is noexec", name.escape_debug())
             }
             (Errno::EACCES, _) => "EACCES (Permission denied); is it on a mount with noexec?".to_owned(),
             (Errno::E2BIG, _) => "E2BIG (Argument list too long): arguments and environment exceed what the stack's limit allows".to_owned(),
@@ -272,9 +276,10 @@ fn interpreter(head: &[u8]) -> Option<Interpreter> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|&byte| byte == b'\n').next()?;
         let text = String::from_utf8_lossy(line);
-        return Some(Interpreter::Script(
-            text.split_whitespace().next()?.to_owned(),
-        ));
+        // Nothing but these two part the words for the kernel (fs/binfmt_script.c).
+        let mut words = text.split([' ', '\t']);
+        let name = words.find(|word| !word.is_empty())?;
+        return Some(Interpreter::Script(name.to_owned()));
     }
     // Only the form of the machines procjail runs on: 64 bits, little-endian. elf(5).
     if !head.starts_with(b"\x7fELF\x02\x01") {
@@ -336,6 +341,10 @@ mod tests {
         assert_eq!(
             interpreter(b"#! /usr/bin/env python3\n"),
             Some(Interpreter::Script("/usr/bin/env".into()))
+        );
+        assert_eq!(
+            interpreter(b"#!\t/bin/sh\r\n"),
+            Some(Interpreter::Script("/bin/sh\r".into()))
         );
         assert_eq!(interpreter(b"#!"), None);
         assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);

@@ -277,10 +277,12 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
                     killed.push(*child);
                 }
             }
-            // Ordinary programs tell by a code what they found: only the last one may have counted.
+            // Ordinary programs tell by a code what they found: only the last one may have counted, and 1 without
+            // a word on stderr is an answer, as that of grep(1), cmp(1) and test(1).
             None => {
+                let answer = status.code == Some(1) && case.stderr(*child).is_none();
                 let at_once = exit.time_ns.saturating_sub(reap.time_ns) <= AT_ONCE_NS;
-                failed = (Some(*child) == last && at_once).then_some(*child);
+                failed = (Some(*child) == last && at_once && !answer).then_some(*child);
             }
         }
     }

@@ -44,7 +44,8 @@ fn by_request(case: &Case, attempt: &Attempt<'_>, event: &Event, exit: &Exit) ->
         false => format!(", passed it on to {}", case.names(&told)),
     };
     let mut fact = format!(
-        "{asked}. {who} {how}{passed} and {} {} after the request.",
+        "{asked}. {who} {how}{passed}{} {} {} after the request.",
+        if passed.is_empty() { " and" } else { ", and" },
         case.did_end(&exit.status),
         case.between(attempt.asked, event)
     );
@@ -117,7 +118,7 @@ fn took<'a>(
         let queued = signal.result == SignalResult::Delivered && signal.blocked;
         return queued.then_some((
             Some(event),
-            "got it blocked, as a program does that waits for it (sigwait, signalfd),",
+            "had it blocked, as programs do that wait for it with sigwait or signalfd",
         ));
     }
     // Of signals that do nothing by default the trace has the launcher's word only.
@@ -178,12 +179,16 @@ fn by_signal(case: &Case, pid1: ProcessId, event: &Event, exit: &Exit) -> Option
         .filter(|(_, taken)| taken.disposition == Disposition::Handler);
     let who = case.name(pid1);
     let name = render::escape(&signal.signal.name);
-    let from = sender(case, pid1, sent, signal);
+    let from = sender(case, sent, signal);
+    let start = match case.origin(sent, signal) {
+        Origin::Itself => format!("{who} sent itself {name}. It"),
+        _ => format!("{from} sent {name} to {who}, which"),
+    };
     let fact = format!(
-        "{from} {name} to {who}, which {} and {} {} later.",
+        "{start} {} and {} {} later.",
         match taken {
             Some(_) => "ran its handler",
-            None => "waits for it (sigwait, signalfd) or blocks it",
+            None => "had it blocked, as programs do that wait for it with sigwait or signalfd,",
         },
         case.did_end(&exit.status),
         case.between(sent, event)
@@ -215,12 +220,11 @@ fn may_ask(signal: &Signal) -> bool {
         || signal.number >= libc::SIGRTMIN()
 }
 
-/// Who sent it, with the verb.
-fn sender(case: &Case, pid1: ProcessId, sent: &Event, signal: &SignalGenerated) -> String {
+/// Who sent it.
+fn sender(case: &Case, sent: &Event, signal: &SignalGenerated) -> String {
     match case.origin(sent, signal) {
-        Origin::Itself => format!("{} itself sent", case.name(pid1)),
-        Origin::TerminalKey => "A key at the terminal sent".to_owned(),
-        Origin::Hangup => "The hangup of the terminal sent".to_owned(),
-        _ => format!("{} sent", case.who(&sent.task)),
+        Origin::TerminalKey => "A key at the terminal".to_owned(),
+        Origin::Hangup => "The hangup of the terminal".to_owned(),
+        _ => case.who(&sent.task),
     }
 }

@@ -221,6 +221,8 @@ fn a_reader_that_has_seen_enough_is_no_dead_worker() {
     assert!(!has(&stopped, "exit-zero-but-worker-died"));
     // What grep and test return is an answer.
     assert!(!has(&wrapper(0x100, 500, 0), "exit-zero-but-worker-died"));
+    assert!(!has(&wrapper(0x100, 1, 0), "exit-zero-but-worker-died"));
+    assert!(has(&wrapper(0x200, 1, 0), "exit-zero-but-worker-died"));
 }
 
 #[test]
