@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::crash::names;
+use super::exit::reason;
 use super::refused;
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged, is_bad};
 use crate::event::{Event, FailedCall, Moment, SignalResult};
@@ -50,7 +51,8 @@ pub(super) const FAMILY: Family = Family {
 fn analyse(case: &Case) -> Vec<Tagged> {
     let mut found = Vec::new();
     found.extend(cpu(case).into_iter().map(|one| ("rlimit-cpu", one)));
-    found.extend(file_size(case).into_iter().map(|one| ("rlimit-fsize", one)));
+    let sizes = file_size(case).into_iter().chain(refused_size(case));
+    found.extend(sizes.map(|one| ("rlimit-fsize", one)));
     // Refused memory belongs to another family.
     let refused = refused::all(case).into_iter();
     found.extend(refused.filter(|(id, _)| *id != refused::MEMORY));
@@ -186,6 +188,38 @@ fn file_size(case: &Case) -> Vec<Finding> {
     }]
 }
 
+/// Programs that ignore SIGXFSZ and gave up at the error: one for each.
+fn refused_size(case: &Case) -> Vec<Finding> {
+    let gave_up = |id: ProcessId| {
+        let bytes = case.limit(id, "fsize", case.ended_ns(id))?.soft;
+        let (exit, ended) = case
+            .exit(id)
+            .filter(|(_, ended)| ended.status.code.is_some_and(|code| code != 0))?;
+        let reason = reason::reason(case, id)?;
+        (reason.failed.call.error.number == libc::EFBIG).then(|| {
+            let name = case.name(id);
+            let end = render::status(&ended.status);
+            let words = reason::words(case, &reason.failed.call);
+            Finding::new(format!(
+                "{name} {}; {words}. Its limit on the size of a file (RLIMIT_FSIZE) is {}.",
+                case.did_end(&ended.status),
+                render::bytes(bytes)
+            ))
+            .proven()
+            .about([id])
+            .about(case.code_to(&[id]))
+            .shown_by(reason.failed.event, words)
+            .shown_by(exit, end)
+            .cause("The file came to that limit.", reason.confidence)
+            .or("the largest file that its file system allows")
+            .not("a full disk", "the error is EFBIG, not ENOSPC")
+            .not("a SIGXFSZ that somebody sent", "no signal ended it")
+            .remedy("Raise the limit (--rlimit fsize=, ulimit -f, LimitFSIZE=), or rotate the file that grows.")
+        })
+    };
+    case.deaths().into_iter().filter_map(gave_up).collect()
+}
+
 /// A process that ended badly with such errors among its last ones.
 pub(super) struct Failed<'a> {
     pub(super) id: ProcessId,
@@ -198,6 +232,7 @@ pub(super) struct Failed<'a> {
 pub(super) fn failures(case: &Case) -> Vec<Finding> {
     let mut all: Vec<Finding> = refused::all(case).into_iter().map(|(_, one)| one).collect();
     all.extend(super::cgroup::refused(case));
+    all.extend(refused_size(case));
     all
 }
 

@@ -48,6 +48,27 @@ fn somebody_may_send_sigxfsz() {
 }
 
 #[test]
+fn who_ignores_sigxfsz_fails_at_the_same_limit() {
+    let app = inside(1, "app");
+    let scene = |limit: Option<u64>| {
+        let large = failed_call("write", libc::EFBIG, Some("/mnt/export"), &[]);
+        let mut scene = Scene::new(&["/bin/app"]);
+        let rlimits = &mut scene.header.jail.rlimits;
+        rlimits.insert("fsize".into(), limit);
+        scene
+            .end(5, &app, 1 << 8)
+            .failed_calls(5, &app, vec![large])
+            .stderr(5, &app, "OSError: [Errno 27] File too large\n");
+        scene
+    };
+    let found = scene(Some(1 << 20)).verdict("rlimit-fsize");
+    assert_eq!(found.sure(), Confidence::Likely);
+    assert!(found.fact.contains("1.0 MiB"), "{}", found.fact);
+    assert!(!has(&scene(Some(1 << 20)), "exit-own-code"));
+    assert!(!has(&scene(None), "rlimit-fsize") && has(&scene(None), "exit-own-code"));
+}
+
+#[test]
 fn an_error_matters_only_before_a_bad_end() {
     let pid1 = inside(1, "app");
     let scene = |status| {

@@ -66,9 +66,14 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
         if case.process_of(&reap.task) != Some(id) {
             continue;
         }
-        let status = case
-            .status(child)
-            .map_or_else(|| "ended".to_owned(), |status| case.did_end(status));
+        // Of a child that did its work nothing is missed, nor of one that the parent ended itself.
+        let ended = case
+            .killing_signal(child)
+            .is_some_and(|(event, _)| case.process_of(&event.task) == Some(id));
+        let Some(status) = case.status(child).filter(|status| is_bad(status) && !ended) else {
+            continue;
+        };
+        let status = case.did_end(status);
         let by = match reap.task.tid == call.tid {
             true => "the same thread (a handler of SIGCHLD, or a loop that collects any child)"
                 .to_owned(),
@@ -80,8 +85,8 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
         };
         findings.push(
             Finding::new(format!(
-                "{} waited for its child {} and got ECHILD, as {by} had collected it first: that the child \
-                 {status} never reached the one who asked.",
+                "{} waited for its child {} and got ECHILD, as {by} had collected it first: that wait did not \
+                 tell that the child {status}.",
                 case.name(id),
                 case.name(child),
             ))
@@ -260,7 +265,10 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
         let above = creator.filter(|creator| *creator != main);
         (own != 0 && session != 0 && session != own)
             || copy
-            || above.is_some_and(|creator| case.ended_ns(creator) <= exit.time_ns)
+            // Not what another program left running, as xargs(1) does that gives up.
+            || above.is_some_and(|creator| {
+                case.ended_ns(creator) <= exit.time_ns && case.execs(creator).next().is_none()
+            })
     };
     let daemon = left.iter().copied().find(|id| apart(*id) && !helper(*id))?;
     // It returns as soon as the daemon and its workers are there.
@@ -271,14 +279,16 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
     let name = case.name(main);
     let detached = own != 0 && session(daemon) != own;
     let mut finding = Finding::new(format!(
-        "{name} exited with 0 after {}, {} after it had put {} in the background{}. The jail ended with it: the kernel \
+        "{name} exited with 0 after {}, {} after {}. The jail ended with it: the kernel \
          killed {}, which {} still running, with the PID namespace.",
         render::duration(lived),
         render::duration(exit.time_ns.saturating_sub(case.born_ns(daemon))),
-        case.name(daemon),
         match detached {
-            true => ", in a session of its own (setsid)",
-            false => "",
+            true => format!(
+                "{} was started, now in a session of its own (setsid)",
+                case.name(daemon)
+            ),
+            false => format!("it had put {} in the background", case.name(daemon)),
         },
         case.names(&left),
         match left.len() {

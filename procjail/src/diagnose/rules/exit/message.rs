@@ -23,6 +23,7 @@ const MESSAGES: &[&str] = &[
     "no space",
     "too many",
     "out of memory",
+    "exhausted",
     "[errno",
     "***",
 ];
@@ -95,7 +96,14 @@ impl<'a> Message<'a> {
                 && !has_any(line, MINOR)
         };
         let before = lines.get(..last).unwrap_or_default();
-        last - before.iter().rev().take_while(failure).take(RUN).count()
+        let first = last - before.iter().rev().take_while(failure).take(RUN).count();
+        // A heading says less than what stands below it.
+        let heads = |at: usize| {
+            let next = lines.get(at + 1);
+            lines.get(at).is_some_and(|line| line.ends_with(':'))
+                && next.is_some_and(|next| !next.starts_with([' ', '\t']))
+        };
+        first + usize::from(heads(first))
     }
 
     /// It speaks of a failure.
@@ -297,6 +305,16 @@ mod tests {
         let rclone = "2026 NOTICE: Config file \"/x\" not found - using defaults\n\
                       2026 CRITICAL: Failed to create file system for \"nosuch:\": didn't find section\n";
         assert!(quoted(rclone).starts_with("2026 CRITICAL"));
+    }
+
+    #[test]
+    fn a_heading_says_less_than_what_stands_below_it() {
+        let sbcl = "   *GC-PENDING* = true\nfatal error encountered in SBCL pid 1 tid 1:\nHeap exhausted, game over.\n";
+        assert_eq!(quoted(sbcl), "Heap exhausted, game over.");
+        assert_eq!(
+            quoted("error: no such file:\n  /etc/x\n"),
+            "error: no such file:"
+        );
     }
 
     #[test]

@@ -187,11 +187,10 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         ));
     }
     if own.is_some() {
-        return Some(
-            finding
-                .fact_alone()
-                .remedy("Look at why it killed its child: that is its own decision."),
-        );
+        let finding = finding
+            .fact_alone()
+            .remedy("Look at why it killed its child: that is its own decision.");
+        return Some(on_request(case, chain, finding));
     }
     let commands = match passed.between {
         0 => String::new(),
@@ -270,9 +269,11 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
             // A reader that has seen enough, and what PID 1 ended on purpose, are no failures.
             Some(signal) if signal.number == libc::SIGPIPE => {}
             Some(_) => {
-                let on_purpose = case
-                    .killing_signal(*child)
-                    .is_some_and(|(event, _)| case.process_of(&event.task) == Some(pid1));
+                let parent = case.last_parent(*child);
+                let on_purpose = case.killing_signal(*child).is_some_and(|(event, _)| {
+                    let sender = case.process_of(&event.task);
+                    sender == Some(pid1) || (sender.is_some() && sender == parent)
+                });
                 if !on_purpose {
                     killed.push(*child);
                 }
@@ -305,6 +306,7 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
             .about(case.pid1())
             .about([pid1])
             .follows(Follows::Process(first))
+            .follows(Follows::Rule("exit-wrapped"))
             .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
             .shown_by(reap, format!("{name} collected it, and so knew"))
             .not("a status that PID 1 never got", "PID 1 collected it")

@@ -167,6 +167,20 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
         let named = named(after, call);
         let silent = message.is_none_or(|message| !message.names_any_error());
         let went_on = went_on(case, id, failed.time_ns);
+        // Not optional: the path is what it was called with.
+        let asked = silent
+            && !went_on
+            && call.before_ns <= NEAR_NS
+            && call
+                .path
+                .as_deref()
+                .is_some_and(|path| is_argument(case, id, path));
+        let named = named.max(if asked { Named::Half } else { Named::Nothing });
+        let weight = weight.max(if asked {
+            Weight::Light
+        } else {
+            Weight::Routine
+        });
         let confidence = match (named, weight) {
             (Named::Both, _) | (Named::Half, Weight::Heavy) => Some(Confidence::Likely),
             (Named::Half, Weight::Light) => Some(match only(call) {
@@ -236,6 +250,16 @@ fn named(message: Option<Message<'_>>, call: &FailedCall) -> Named {
         true => Named::Half,
         false => Named::Nothing,
     }
+}
+
+/// The program was called with that path: as a word of its command line, or behind the `=` of an option.
+fn is_argument(case: &Case, id: ProcessId, path: &str) -> bool {
+    let argv = case.execs(id).next_back().map(|(_, exec)| &exec.argv);
+    argv.is_some_and(|argv| {
+        argv.iter().skip(1).any(|word| {
+            word == path || word.split_once('=').is_some_and(|(_, value)| value == path)
+        })
+    })
 }
 
 fn is_alike(one: &FailedCall, other: &FailedCall) -> bool {

@@ -100,7 +100,9 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
         let (raised, _) = reraised(case, pid1, attempt.signal.number, took)?;
         let soon = exit_event.time_ns.saturating_sub(raised.time_ns) <= SOON_NS;
         let holdout = Holdout::of(case, attempt);
-        return (code != 0 && code != 128 + attempt.signal.number && soon)
+        // Who tells others to end has a handler that ends the program, and the code is its own.
+        let own = told.is_empty();
+        return (own && code != 0 && code != 128 + attempt.signal.number && soon)
             .then(|| reached::reraised(case, attempt, &holdout, took, raised));
     }
     let id = match kind {

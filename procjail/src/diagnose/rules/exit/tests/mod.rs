@@ -3,7 +3,9 @@
 mod reasons;
 
 use crate::diagnose::Confidence;
-use crate::diagnose::fixture::{Scene, failed_call, fault, inside, launcher, sent, thread};
+use crate::diagnose::fixture::{
+    Scene, failed_call, fault, inside, launcher, outside, sent, thread,
+};
 use crate::event::*;
 
 fn has(scene: &Scene, id: &str) -> bool {
@@ -377,12 +379,76 @@ fn a_daemon_is_left_at_once_or_not_at_all() {
     assert!(!has(&scene(5_000, 4132), "exit-daemonized"));
     // It was killed before it came to setsid(2).
     scene(10, 4131).verdict("exit-daemonized");
+    // One that another program left running, and gave up, is none.
+    let (xargs, job) = (inside(3, "xargs"), inside(4, "job"));
+    let mut left = Scene::new(&["/bin/sh"]);
+    left.fork(1, &pid1, &xargs)
+        .exec(2, &xargs, &["/usr/bin/xargs", "job"])
+        .fork(3, &xargs, &job)
+        .exit_to(20, &xargs, &pid1, 125 << 8)
+        .reap(20, &pid1, &xargs)
+        .exit_with(21, &pid1, launcher(), 0, |exit| exit.session = 4131)
+        .exit_with(22, &job, &pid1, 9, |exit| exit.session = 4131)
+        .jail_exited(23, 0);
+    assert!(!has(&left, "exit-daemonized"));
     // One that is left in the session of PID 1 is none.
     let story = scene(50, 4131).verdict("exited-by-itself");
     assert!(
         story.fact.contains("nginx (PID 2) was still running"),
         "{}",
         story.fact
+    );
+}
+
+#[test]
+fn a_helper_that_its_own_parent_ended_is_no_dead_worker() {
+    let (pid1, server, helper) = (inside(1, "app"), inside(2, "server"), inside(3, "helper"));
+    let scene = |sender: &Task| {
+        let mut scene = Scene::new(&["/bin/app"]);
+        scene
+            .fork(1, &pid1, &server)
+            .fork(2, &server, &helper)
+            .send(5, sender, sent(libc::SIGUSR1, &helper))
+            .exit_to(5, &helper, &server, libc::SIGUSR1)
+            .reap(6, &server, &helper)
+            .exit_to(7, &server, &pid1, 0)
+            .reap(7, &pid1, &server)
+            .end(8, &pid1, 0);
+        scene
+    };
+    assert!(!has(&scene(&server), "exit-zero-but-worker-died"));
+}
+
+#[test]
+fn who_ends_its_child_when_asked_to_stop_does_what_it_was_asked() {
+    let (pid1, job) = (inside(1, "ninja"), inside(2, "job"));
+    let scene = |stopped: bool| {
+        let mut scene = Scene::new(&["/bin/ninja"]);
+        scene.fork(1, &pid1, &job);
+        if stopped {
+            let mut term = sent(libc::SIGTERM, &pid1);
+            term.disposition = Disposition::Handler;
+            scene.send(4, outside(70, "kill"), term).deliver(
+                4,
+                &pid1,
+                libc::SIGTERM,
+                Disposition::Handler,
+            );
+        }
+        scene
+            .send(5, &pid1, sent(libc::SIGTERM, &job))
+            .exit_to(6, &job, &pid1, libc::SIGTERM)
+            .reap(6, &pid1, &job)
+            .end(7, &pid1, 2 << 8);
+        scene
+    };
+    assert_eq!(
+        scene(false).ids().first().map(String::as_str),
+        Some("exit-status-laundered")
+    );
+    assert_eq!(
+        scene(true).ids().first().map(String::as_str),
+        Some("ended-on-request")
     );
 }
 
@@ -407,6 +473,19 @@ fn a_status_is_stolen_from_who_asked_for_it() {
     let found = scene.verdict("status-stolen");
     assert_eq!(found.confidence, Confidence::Proven);
     assert!(!has(&scene, "sigchld-ignored-autoreap") && !has(&scene, "exit-own-code"));
+    // Of a child that did its work nothing is missed: its handler of SIGCHLD may keep the status.
+    let mut kept = Scene::new(&["/bin/app"]);
+    let (pid1, child) = (inside(1, "app"), inside(2, "worker"));
+    kept.fork(1, &pid1, &child)
+        .exit_to(5, &child, &pid1, 0)
+        .reap(5, &pid1, &child)
+        .end(9, &pid1, 23 << 8)
+        .failed_calls(
+            9,
+            &pid1,
+            vec![failed_call("wait4", libc::ECHILD, None, &[2])],
+        );
+    assert!(!has(&kept, "status-stolen"));
     // A loop that collects all children ends with ECHILD.
     let any = u64::from(u32::MAX);
     assert!(!has(&stolen(&[any]), "status-stolen"));

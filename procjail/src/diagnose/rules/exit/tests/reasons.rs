@@ -41,6 +41,28 @@ fn what_every_program_looks_for_is_no_reason() {
 }
 
 #[test]
+fn the_file_that_it_was_called_with_is_not_optional() {
+    let app = inside(1, "app");
+    let scene = |argument: &str| {
+        let missing = failed_call("openat", libc::ENOENT, Some("/etc/app.conf"), &[]);
+        let mut scene = Scene::new(&["/bin/app", argument]);
+        scene
+            .end(11, &app, 1 << 8)
+            .failed_calls(11, &app, vec![missing]);
+        scene
+    };
+    for argument in ["/etc/app.conf", "--config=/etc/app.conf"] {
+        let found = scene(argument).verdict("exit-own-code");
+        assert!(
+            found.verdict().contains("openat /etc/app.conf"),
+            "{found:?}"
+        );
+        assert!(found.sure() < Confidence::Proven);
+    }
+    assert!(!has(&scene("/etc/other.conf"), "exit-own-code"));
+}
+
+#[test]
 fn the_message_decides_which_failed_call_it_was() {
     let calls = || {
         vec![
