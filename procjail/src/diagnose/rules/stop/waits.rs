@@ -28,7 +28,7 @@ impl Facts<'_, '_> {
         let state = match &self.sockets {
             None => State::Open,
             Some(sockets) => match sockets.connected.first() {
-                None => State::excluded("neither it nor a process below it has a connection"),
+                None => State::excluded("no connection of it, or of a process below it, was found"),
                 Some((id, peers)) if !sockets.closed.is_empty() => State::Seen(format!(
                     "It drains: it no longer listens on {}, and {} still has {} open.",
                     render::escape(&sockets.closed.join(", ")),

@@ -184,6 +184,28 @@ fn a_request_in_flight_is_no_program_that_goes_on() {
 }
 
 #[test]
+fn what_ends_beside_a_process_is_no_step_of_its_shutdown() {
+    let (server, worker, beside) = (inside(2, "server"), inside(3, "worker"), inside(4, "sleep"));
+    let ending = |ended: &Task| {
+        let mut scene = Scene::new(&["app"]);
+        scene.fork(10, app(), server.clone());
+        scene.fork(11, server.clone(), worker.clone());
+        scene.fork(12, app(), beside.clone());
+        asked(&mut scene);
+        send(&mut scene, 102, launcher(), sent(app(), TERM));
+        handled(&mut scene, 103, app(), TERM);
+        send(&mut scene, 104, app(), sent(server.clone(), TERM));
+        handled(&mut scene, 105, server.clone(), TERM);
+        scene.exit(900, ended.clone(), 0, 0);
+        killed(&mut scene, &[app(), server.clone()]);
+        scene
+    };
+    ending(&worker).expect("term-slow-shutdown");
+    ending(&beside).expect_no("term-slow-shutdown");
+    ending(&beside).expect("term-shutdown-unfinished");
+}
+
+#[test]
 fn what_it_writes_is_told() {
     let sleep = |place| waits("clock_nanosleep", place, 2);
     let mut scene = outlived(Some(sleep(100)), sleep(50), sleep(50));
