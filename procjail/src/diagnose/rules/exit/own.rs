@@ -16,7 +16,7 @@ const AT_ONCE_NS: u64 = 100_000_000;
 
 /// What a failed call may be other than the reason.
 pub(super) const HANDLED: &str =
-    "an error that it handled, before a reason that it did not write to stderr";
+    "another reason, of which it wrote nothing to stderr (it may have coped with that error)";
 
 /// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs. The fact is
 /// about the main command; what a process below it has to do with that is at most likely.
@@ -82,9 +82,7 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
 fn advice(case: &Case, speaker: ProcessId) -> &'static str {
     let failure = reason::message(case, speaker).is_some_and(Message::is_failure);
     match reason::quoted(case, speaker) {
-        Some((_, true)) if failure => {
-            "Start with that message: it says what the program could not do."
-        }
+        Some((_, true)) if failure => "Start with that message.",
         Some(_) if failure => "Read all that it wrote to stderr last, and start with that line.",
         _ => "Look at the program's own log and at what its manual says of that code.",
     }
