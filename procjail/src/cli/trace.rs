@@ -180,7 +180,11 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         .context("cannot start the threads that record the trace")?;
     let (outcome, failure) = match jail.open_gate(&watch) {
         Ok(()) => (jail.supervise(&watch), None),
-        Err(error) => (jail.abort("setup-failed", &watch), Some(error)),
+        Err(error) => {
+            let mut outcome = jail.abort("setup-failed", &watch);
+            outcome.exit_code = error.exit_code();
+            (outcome, Some(error))
+        }
     };
     let leaks = watch.check();
     let report = session.finish(|| tracer.lost(), &outcome);

@@ -161,9 +161,9 @@ pub enum Moment {
     OomKill,
     /// A stop was requested.
     StopRequested,
-    /// Half of the stop window is over.
+    /// Half of the grace period is over.
     StopHalf,
-    /// The stop window is over: everything is about to be killed.
+    /// The grace period is over: everything is about to be killed.
     StopDeadline,
     /// Teardown makes no progress.
     Stall,

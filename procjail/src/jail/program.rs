@@ -288,7 +288,9 @@ fn interpreter(head: &[u8]) -> Option<Interpreter> {
         let line = line.split(|&byte| byte == b'\n').next()?;
         // What load_script() in fs/binfmt_script.c takes: only blanks and the end of the line end a name.
         let text = String::from_utf8_lossy(line);
-        let mut words = text.split([' ', '\t', '\0']).filter(|word| !word.is_empty());
+        let mut words = text
+            .split([' ', '\t', '\0'])
+            .filter(|word| !word.is_empty());
         return Some(Interpreter::Script(words.next()?.to_owned()));
     }
     // Only the form of the machines procjail runs on: 64 bits, little-endian. elf(5).

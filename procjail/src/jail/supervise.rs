@@ -1,4 +1,4 @@
-//! From the gate to PID 1's end: signals, the stop window, and the decision to kill.
+//! From the gate to PID 1's end: signals, the grace period, and the decision to kill.
 //!
 //! Every wait has a deadline. The runtime is made here, after the jail's processes were cloned: a
 //! clone of a program with threads would be unsafe.
@@ -19,7 +19,7 @@ use crate::event;
 
 impl Jail<'_> {
     /// Supervises a jail whose gate was opened, until PID 1 ended and everything is removed. Bounded:
-    /// from a stop request by the stop window, from PID 1's end or the kill by `--teardown-timeout`.
+    /// from a stop request by the grace period, from PID 1's end or the kill by `--teardown-timeout`.
     pub fn supervise(mut self, observer: &dyn Observer) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -120,12 +120,12 @@ async fn watch(
 /// its child and then its whole process group.
 const SAME_REQUEST: Duration = Duration::from_millis(50);
 
-/// A running jail and, once a stop is requested, its stop window.
+/// A running jail and, once a stop is requested, its grace period.
 struct Window<'a> {
     jail: &'a Jail<'a>,
     observer: &'a dyn Observer,
     forwarder: Forwarder,
-    /// The request and when the window closes.
+    /// The request and when the grace period expires.
     stop: Option<(Received, Instant)>,
     next_heartbeat: Instant,
 }
@@ -171,7 +171,7 @@ impl<'a> Window<'a> {
         None
     }
 
-    /// Opens the stop window: the stop signal, then SIGCONT, for a stopped process can't obey.
+    /// Begins the grace period: the stop signal, then SIGCONT, for a stopped process can't obey.
     fn open(&mut self, received: Received) -> Option<&'static str> {
         let timeout = self.jail.plan.stop.timeout;
         let ends = received.arrived + timeout;
@@ -200,7 +200,7 @@ impl<'a> Window<'a> {
         None
     }
 
-    /// When the stop window closes, if it is open.
+    /// When the grace period expires, if it has begun.
     fn ends(&self) -> Option<Instant> {
         self.stop.as_ref().map(|(_, ends)| *ends)
     }
@@ -264,12 +264,12 @@ fn target<'a>(jail: &'a Jail<'_>) -> Target<'a> {
     }
 }
 
-/// What a signal means for the stop window.
+/// What a signal means for the grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// It opens the window.
+    /// It begins the grace period.
     First,
-    /// It closes the window now.
+    /// It ends the grace period now.
     Second,
     /// It is the first one once more.
     Copy,

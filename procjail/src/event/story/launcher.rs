@@ -4,7 +4,7 @@ use super::{MS, at};
 use crate::event::fixture::{GATE_NS, START_NS, task};
 use crate::event::*;
 
-/// Evidence that the launcher reads: at the OOM kill, and in the stop window.
+/// Evidence that the launcher reads: at the OOM kill, and in the grace period.
 fn evidence() -> Vec<(u64, What)> {
     let mib = 1 << 20;
     let kinds = MemoryKinds {

@@ -12,7 +12,7 @@ pub(in crate::diagnose::rules) struct Attempt<'a> {
     pub pid1: ProcessId,
     /// The signal that asked PID 1 to stop.
     pub signal: &'a Signal,
-    /// The request: the launcher's window opens, or another process signals PID 1.
+    /// The request: the launcher's grace period begins, or another process signals PID 1.
     pub asked: &'a Event,
     /// What the launcher was asked, if it was.
     pub request: Option<&'a StopRequested>,
@@ -145,7 +145,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// There was time to see what becomes of the signal once it is taken: not where a second request ended
-    /// the window early.
+    /// the grace period early.
     pub fn waited(&self, case: &Case) -> bool {
         match (self.request, self.kill) {
             (Some(request), Some((_, kill))) if kill.reason == "second-signal" => {

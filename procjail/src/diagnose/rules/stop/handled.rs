@@ -207,7 +207,7 @@ fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Eve
     ("term-slow-shutdown", finding)
 }
 
-/// The CPU limit held it back for most of the window.
+/// The CPU limit held it back for most of the grace period.
 pub(super) fn throttled(
     case: &Case,
     attempt: &Attempt<'_>,
@@ -249,7 +249,10 @@ pub(super) fn throttled(
         .iter()
         .find(|(file, _)| file.starts_with("cpu.max") || file.starts_with("cpu.cfs_quota"));
     let mut finding = finding
-        .shown_by(from, "the CPU limit's counters at the start of the window")
+        .shown_by(
+            from,
+            "the CPU limit's counters at the start of the grace period",
+        )
         .shown_by(
             to,
             format!("{throttled} of {periods} periods throttled since"),
