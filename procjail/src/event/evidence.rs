@@ -363,6 +363,33 @@ pub struct ThreadState {
     pub stall: Option<StallState>,
 }
 
+#[cfg(test)]
+impl ThreadState {
+    /// A thread of that state, with nothing else to tell.
+    pub(crate) fn of(task: Task, state: &str) -> Self {
+        Self {
+            task,
+            state: state.to_owned(),
+            parent_pid: 1,
+            threads: 1,
+            tracer_pid: 0,
+            wait_channel: String::new(),
+            syscall: None,
+            stack: Vec::new(),
+            pending: Vec::new(),
+            blocked: Vec::new(),
+            ignored: Vec::new(),
+            caught: Vec::new(),
+            core_dumping: false,
+            cpu_ns: None,
+            switches: None,
+            arguments: Vec::new(),
+            stack_pointer: None,
+            stall: None,
+        }
+    }
+}
+
 /// What may keep a thread from going away, beside its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StallState {

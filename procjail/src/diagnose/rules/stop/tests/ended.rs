@@ -168,6 +168,24 @@ fn who_asked_procjail_is_named() {
         "{text}"
     );
     request.by = Some(Requester {
+        pid: 77,
+        ..Requester::default()
+    });
+    let text = play(&request);
+    assert!(
+        text.starts_with(
+            "A process that ended before procjail could look at it (host PID 77, uid 0) asked"
+        ),
+        "{text}"
+    );
+    // One of the jail's own, which signals the process group that procjail is in.
+    request.by = Some(Requester {
+        pid: app().pid,
+        ..Requester::default()
+    });
+    let text = play(&request);
+    assert!(text.starts_with("app (PID 1) asked procjail"), "{text}");
+    request.by = Some(Requester {
         terminal_key: true,
         ..Requester::default()
     });
