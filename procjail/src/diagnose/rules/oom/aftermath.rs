@@ -10,6 +10,9 @@ use crate::render;
 /// PID 1 lived on if it did for longer than this, nanoseconds.
 const REACTION_NS: u64 = 1_000_000_000;
 
+/// Who ends so soon after it has collected the victim has done nothing else in between, nanoseconds.
+const ANSWER_NS: u64 = 200_000_000;
+
 pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
     let case = look.case;
     let Some(pid1) = case.pid1() else {
@@ -234,7 +237,7 @@ fn answers(case: &Case, pid1: ProcessId, child: ProcessId, kill: &Kill<'_>) -> b
         case.process_of(&reap.task) == Some(pid1)
             && case.process(child).creator == Some(pid1)
             && case.born_ns(child) >= reap.time_ns
-            && case.ended_ns(pid1).saturating_sub(reap.time_ns) <= REACTION_NS
+            && case.ended_ns(pid1).saturating_sub(reap.time_ns) <= ANSWER_NS
     })
 }
 
