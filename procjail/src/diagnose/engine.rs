@@ -214,12 +214,29 @@ fn nest(case: &Case, found: Vec<Found>) -> Vec<Diagnosis> {
             }
             rank => rank,
         };
-        (rank, !leads[*at], one.finding.time_ns)
+        let leads = leads[*at] || (failed && tells_an_oom_kill_near_the_end(case, one));
+        (rank, !leads, one.finding.time_ns)
     });
     roots
         .into_iter()
         .map(|root| diagnosis(case, &found, &children, root))
         .collect()
+}
+
+/// PID 1 lived on after an OOM kill if it did for longer than this, nanoseconds.
+const REACTION_NS: u64 = 1_000_000_000;
+
+/// It tells the OOM kill of a process right before PID 1's end. What PID 1 did last, such as to search a log, may have
+/// given it its code: the kill comes first all the same.
+fn tells_an_oom_kill_near_the_end(case: &Case, one: &Found) -> bool {
+    let end = case.pid1().and_then(|pid1| case.exit(pid1));
+    let near = |id: &ProcessId| {
+        let kill = case.process(*id).oom_kill.map(|kill| case.event(kill));
+        kill.zip(end).is_some_and(|(kill, (end, _))| {
+            kill.seq < end.seq && end.time_ns.saturating_sub(kill.time_ns) <= REACTION_NS
+        })
+    };
+    one.finding.subjects.iter().any(near)
 }
 
 /// Notes of a finding, and of all that it follows from, that they lead to PID 1's end.

@@ -161,9 +161,9 @@ pub enum Moment {
     OomKill,
     /// A stop was requested.
     StopRequested,
-    /// Half of the stop window is over.
+    /// Half of the grace period is over.
     StopHalf,
-    /// The stop window is over: everything is about to be killed.
+    /// The grace period is over: everything is about to be killed.
     StopDeadline,
     /// Teardown makes no progress.
     Stall,
@@ -361,6 +361,33 @@ pub struct ThreadState {
     /// What else a stall of the teardown asks for; null for any other moment.
     #[serde(default)]
     pub stall: Option<StallState>,
+}
+
+#[cfg(test)]
+impl ThreadState {
+    /// A thread of that state, with nothing else to tell.
+    pub(crate) fn of(task: Task, state: &str) -> Self {
+        Self {
+            task,
+            state: state.to_owned(),
+            parent_pid: 1,
+            threads: 1,
+            tracer_pid: 0,
+            wait_channel: String::new(),
+            syscall: None,
+            stack: Vec::new(),
+            pending: Vec::new(),
+            blocked: Vec::new(),
+            ignored: Vec::new(),
+            caught: Vec::new(),
+            core_dumping: false,
+            cpu_ns: None,
+            switches: None,
+            arguments: Vec::new(),
+            stack_pointer: None,
+            stall: None,
+        }
+    }
 }
 
 /// What may keep a thread from going away, beside its state.

@@ -47,24 +47,24 @@ impl Sockets {
     }
 
     /// Where a process listens, and what it is connected with; both sorted.
+    ///
+    /// What its own network namespace doesn't have is looked for in the launcher's: an accepted unix socket is
+    /// listed in the namespace of the client (`unix_stream_connect()` in net/unix/af_unix.c), and a socket that was
+    /// inherited in the one where it was made.
     pub fn of(&mut self, pid: u32) -> (Vec<String>, Vec<String>) {
-        let (mut listening, mut connected) = (Vec::new(), Vec::new());
-        let inodes = inodes(pid);
-        if inodes.is_empty() {
-            return (listening, connected);
+        let (own, launcher) = (pid.to_string(), "thread-self".to_owned());
+        let mut left = inodes(pid);
+        let mut found = Vec::new();
+        for process in [own, launcher] {
+            if !left.is_empty() {
+                found.extend(take(&mut left, self.table_of(&process)));
+            }
         }
-        let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net")) else {
-            return (listening, connected);
-        };
-        let until = self.until;
-        let table = self
-            .tables
-            .entry(namespace)
-            .or_insert_with(|| table(pid, until));
-        for socket in inodes.iter().filter_map(|inode| table.get(inode)) {
+        let (mut listening, mut connected) = (Vec::new(), Vec::new());
+        for socket in found {
             match socket {
-                Socket::Listening(address) => listening.push(address.clone()),
-                Socket::Connected(address) => connected.push(address.clone()),
+                Socket::Listening(address) => listening.push(address),
+                Socket::Connected(address) => connected.push(address),
             }
         }
         for addresses in [&mut listening, &mut connected] {
@@ -74,6 +74,28 @@ impl Sockets {
         listening.dedup();
         (listening, connected)
     }
+
+    /// The tables of the network namespace that a process, a name in /proc, is in.
+    fn table_of(&mut self, process: &str) -> &HashMap<u64, Socket> {
+        let namespace = fs::read_link(format!("/proc/{process}/ns/net")).unwrap_or_default();
+        let until = self.until;
+        self.tables
+            .entry(namespace)
+            .or_insert_with(|| table(process, until))
+    }
+}
+
+/// The sockets that a table has of some inodes, which are taken out.
+fn take(inodes: &mut Vec<u64>, table: &HashMap<u64, Socket>) -> Vec<Socket> {
+    let mut found = Vec::new();
+    inodes.retain(|inode| match table.get(inode) {
+        Some(socket) => {
+            found.push(socket.clone());
+            false
+        }
+        None => true,
+    });
+    found
 }
 
 /// The inodes of the sockets that a process has open.
@@ -94,14 +116,14 @@ fn inodes(pid: u32) -> Vec<u64> {
 }
 
 /// The tables of the network namespace that a process is in.
-fn table(pid: u32, until: Instant) -> HashMap<u64, Socket> {
+fn table(process: &str, until: Instant) -> HashMap<u64, Socket> {
     let mut sockets = HashMap::new();
     for (name, parse) in [
         ("unix", unix as fn(&str) -> Option<(u64, Socket)>),
         ("tcp", tcp),
         ("tcp6", tcp),
     ] {
-        let text = read_until(&format!("/proc/{pid}/net/{name}"), until);
+        let text = read_until(&format!("/proc/{process}/net/{name}"), until);
         sockets.extend(text.lines().filter_map(parse));
     }
     sockets
@@ -225,6 +247,18 @@ mod tests {
             assert!(connected.contains(&address), "{connected:?}");
         }
         drop((listener, client, server, named));
+    }
+
+    #[test]
+    fn a_socket_of_another_namespace_is_looked_for_there() {
+        let listening = Socket::Listening("unix:/s".to_owned());
+        let accepted = Socket::Connected("unix:/s".to_owned());
+        let own = HashMap::from([(1, listening.clone())]);
+        let clients = HashMap::from([(2, accepted.clone()), (9, accepted.clone())]);
+        let mut inodes = vec![1, 2, 3];
+        assert_eq!(take(&mut inodes, &own), [listening]);
+        assert_eq!(take(&mut inodes, &clients), [accepted]);
+        assert_eq!(inodes, [3]);
     }
 
     #[test]

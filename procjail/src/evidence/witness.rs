@@ -24,7 +24,7 @@ const END_TIME: Duration = Duration::from_millis(200);
 /// Longest time that a stop signal waits for the look at what the jail does without it.
 const LOOK_TIME: Duration = Duration::from_millis(40);
 
-/// How long before the end of the stop window the last snapshot is taken; a tenth of the window if that
+/// How long before the end of the grace period the last snapshot is taken; a tenth of that if that
 /// is less.
 const LEAD: Duration = Duration::from_millis(50);
 

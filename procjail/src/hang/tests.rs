@@ -5,31 +5,19 @@ use crate::event::{Moment, Task};
 
 /// A thread in such a state, with such a stack.
 pub(crate) fn thread(pid: u32, state: &str, stack: &[&str], stall: StallState) -> ThreadState {
+    let task = Task {
+        pid,
+        tid: pid,
+        jail_pid: Some(pid % 100),
+        comm: "worker".into(),
+        ..Task::default()
+    };
     ThreadState {
-        task: Task {
-            pid,
-            tid: pid,
-            jail_pid: Some(pid % 100),
-            comm: "worker".into(),
-            ..Task::default()
-        },
-        state: state.into(),
-        parent_pid: 1,
-        threads: 1,
         tracer_pid: stall.tracer.as_ref().map_or(0, |tracer| tracer.pid),
         wait_channel: stack.first().copied().unwrap_or_default().into(),
-        syscall: None,
         stack: stack.iter().map(|&frame| frame.to_owned()).collect(),
-        pending: Vec::new(),
-        blocked: Vec::new(),
-        ignored: Vec::new(),
-        caught: Vec::new(),
-        core_dumping: false,
         stall: Some(stall),
-        cpu_ns: None,
-        switches: None,
-        arguments: Vec::new(),
-        stack_pointer: None,
+        ..ThreadState::of(task, state)
     }
 }
 

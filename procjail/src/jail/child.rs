@@ -181,6 +181,8 @@ impl Child<'_> {
     pub fn run(&mut self) -> ! {
         // SAFETY: this process has its own table of descriptors, and nothing else uses this one.
         unsafe { libc::close(self.launcher_gate) };
+        // Until execve(2) it is not APP, nor a program of whatever name the launcher's file has.
+        sys::set_comm(c"procjail-child");
         let plan = self.plan;
         for (index, step) in plan.steps.iter().enumerate() {
             if let Err(fault) = self.step(step) {

@@ -157,20 +157,23 @@ impl Program {
     pub fn exec_failed(&self, index: usize, errno: Errno, head: &[u8]) -> Error {
         let reason = match (errno, interpreter(head)) {
             (Errno::ENOENT, Some(Interpreter::Script(name))) => {
-                let windows = match name.ends_with('\r') {
-                    true => "; the file has Windows line endings, convert it (dos2unix)",
-                    false => "",
-                };
-                format!("its interpreter {} (first line, #!) does not exist in the jail{windows}", name.escape_debug())
+                format!(
+                    "its interpreter {} (first line, #!) does not exist in the jail{}",
+                    quoted(&name),
+                    match name.ends_with('\r') {
+                        true => ": the carriage return at the end of that line is part of the name",
+                        false => "",
+                    }
+                )
             }
             (Errno::ENOENT, Some(Interpreter::Loader(name))) => {
-                format!("its ELF loader {} does not exist in the jail; bind it and the libraries, or use a static program", name.escape_debug())
+                format!("its ELF loader {} does not exist in the jail; bind it and the libraries, or use a static program", quoted(&name))
             }
             (Errno::ENOEXEC, _) => {
                 "ENOEXEC (Exec format error): neither a program for this machine nor a script with #! in its first line".to_owned()
             }
             (Errno::EACCES, Some(Interpreter::Script(name))) => {
-                format!("EACCES (Permission denied); see the permissions of its interpreter {}, and whether a mount is noexec", name.escape_debug())
+                format!("EACCES (Permission denied); see the permissions of its interpreter {}, and whether a mount is noexec", quoted(&name))
             }
             (Errno::EACCES, _) => "EACCES (Permission denied); is it on a mount with noexec?".to_owned(),
             (Errno::E2BIG, _) => "E2BIG (Argument list too long): arguments and environment exceed what the stack's limit allows".to_owned(),
@@ -271,15 +274,24 @@ enum Interpreter {
     Loader(String),
 }
 
+/// A name for a sentence; one that has what can't be seen is quoted, with escapes.
+fn quoted(name: &str) -> String {
+    match name.contains(char::is_control) {
+        true => format!("{name:?}"),
+        false => name.to_owned(),
+    }
+}
+
 /// The interpreter that a file asks for, from its beginning.
 fn interpreter(head: &[u8]) -> Option<Interpreter> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|&byte| byte == b'\n').next()?;
+        // What load_script() in fs/binfmt_script.c takes: only blanks and the end of the line end a name.
         let text = String::from_utf8_lossy(line);
-        // Nothing but these two part the words for the kernel (fs/binfmt_script.c).
-        let mut words = text.split([' ', '\t']);
-        let name = words.find(|word| !word.is_empty())?;
-        return Some(Interpreter::Script(name.to_owned()));
+        let mut words = text
+            .split([' ', '\t', '\0'])
+            .filter(|word| !word.is_empty());
+        return Some(Interpreter::Script(words.next()?.to_owned()));
     }
     // Only the form of the machines procjail runs on: 64 bits, little-endian. elf(5).
     if !head.starts_with(b"\x7fELF\x02\x01") {
@@ -342,11 +354,13 @@ mod tests {
             interpreter(b"#! /usr/bin/env python3\n"),
             Some(Interpreter::Script("/usr/bin/env".into()))
         );
+        assert_eq!(interpreter(b"#!"), None);
         assert_eq!(
-            interpreter(b"#!\t/bin/sh\r\n"),
+            interpreter(b"#!/bin/sh\r\n"),
             Some(Interpreter::Script("/bin/sh\r".into()))
         );
-        assert_eq!(interpreter(b"#!"), None);
+        assert_eq!(quoted("/bin/sh\r"), r#""/bin/sh\r""#);
+        assert_eq!(quoted("/bin/sh"), "/bin/sh");
         assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);
         let mut head = [0u8; 1024];
         let length = program("/bin/sh", "").read_head(0, &mut head);

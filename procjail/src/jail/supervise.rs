@@ -125,7 +125,7 @@ struct Window<'a> {
     jail: &'a Jail<'a>,
     observer: &'a dyn Observer,
     forwarder: Forwarder,
-    /// The request and when the window closes.
+    /// The request and when the grace period expires.
     stop: Option<(Received, Instant)>,
     next_heartbeat: Instant,
 }
@@ -171,7 +171,7 @@ impl<'a> Window<'a> {
         None
     }
 
-    /// Starts the grace period: the stop signal, then SIGCONT, for a stopped process can't obey.
+    /// Begins the grace period: the stop signal, then SIGCONT, for a stopped process can't obey.
     fn open(&mut self, received: Received) -> Option<&'static str> {
         let timeout = self.jail.plan.stop.timeout;
         let ends = received.arrived + timeout;
@@ -200,7 +200,7 @@ impl<'a> Window<'a> {
         None
     }
 
-    /// When the grace period ends, if it is open.
+    /// When the grace period expires, if it has begun.
     fn ends(&self) -> Option<Instant> {
         self.stop.as_ref().map(|(_, ends)| *ends)
     }
@@ -267,9 +267,9 @@ fn target<'a>(jail: &'a Jail<'_>) -> Target<'a> {
 /// What a signal means for the grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
-    /// It opens the window.
+    /// It begins the grace period.
     First,
-    /// It closes the window now.
+    /// It ends the grace period now.
     Second,
     /// It is the first one once more.
     Copy,

@@ -273,6 +273,8 @@ mod tests {
         assert_eq!(told(0, 0, false), "0");
         assert_eq!(told(7 << 8, 7, false), "7");
         assert_eq!(told(9, 137, false), "137, PID 1 killed by SIGKILL");
+        // What procjail returns where APP could not be executed.
+        assert_eq!(told(125 << 8, 126, false), "126, PID 1 exited with 125");
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub enum ForwardAction {
     Failed,
 }
 
-/// The stop window opened.
+/// The grace period began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StopRequested {
     /// The signal that the launcher got.

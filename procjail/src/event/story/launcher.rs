@@ -4,7 +4,7 @@ use super::{MS, at};
 use crate::event::fixture::{GATE_NS, START_NS, task};
 use crate::event::*;
 
-/// Evidence that the launcher reads: at the OOM kill, and in the stop window.
+/// Evidence that the launcher reads: at the OOM kill, and in the grace period.
 fn evidence() -> Vec<(u64, What)> {
     let mib = 1 << 20;
     let kinds = MemoryKinds {
@@ -12,31 +12,17 @@ fn evidence() -> Vec<(u64, What)> {
         kernel: 2 * mib,
         ..MemoryKinds::default()
     };
+    let sleeping = Task {
+        pid: 4131,
+        tid: 4131,
+        jail_pid: Some(1),
+        comm: "sh".into(),
+        ..Task::default()
+    };
     let sleeper = ThreadState {
-        task: Task {
-            pid: 4131,
-            tid: 4131,
-            jail_pid: Some(1),
-            comm: "sh".into(),
-            ..Task::default()
-        },
-        state: "S".into(),
         parent_pid: 4100,
-        threads: 1,
-        tracer_pid: 0,
         wait_channel: "do_wait".into(),
-        syscall: None,
-        stack: Vec::new(),
-        pending: Vec::new(),
-        blocked: Vec::new(),
-        ignored: Vec::new(),
-        caught: Vec::new(),
-        core_dumping: false,
-        stall: None,
-        cpu_ns: None,
-        switches: None,
-        arguments: Vec::new(),
-        stack_pointer: None,
+        ..ThreadState::of(sleeping, "S")
     };
     vec![
         (

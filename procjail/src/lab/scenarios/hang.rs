@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::lab::stuck_fs::StuckFs;
 use crate::lab::{Failure, Need, Scenario, Stage};
 
-/// What most have in common: a stop window that does not matter, and time for the teardown.
+/// What most have in common: a grace period that does not matter, and time for the teardown.
 const HANG: Scenario = Scenario {
     takes_ms: 1500,
     options: &["--stop-timeout", "100ms", "--teardown-timeout", "30s"],

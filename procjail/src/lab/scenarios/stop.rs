@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::lab::{Failure, Scenario, Stage};
 
-/// A stop window that is long enough to look twice into, and no longer.
+/// A grace period that is long enough to look twice into, and no longer.
 const WINDOW: &[&str] = &["--stop-timeout", "600ms"];
 
 /// The verdicts on a stop exclude each other; the kill at its end follows from each.

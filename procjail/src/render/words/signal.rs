@@ -151,7 +151,7 @@ pub(crate) fn requester(by: Option<&Requester>, signal: &Signal, pid: u32) -> St
     }
     let name = match (by.argv.as_slice(), by.comm.as_str()) {
         ([], "") if by.pid == 0 => return "an unknown process".to_owned(),
-        ([], "") => "a process that is gone".to_owned(),
+        ([], "") => "a process that ended before it could be looked at".to_owned(),
         ([], comm) => escape(comm),
         (argv, _) => format!("`{}`", super::super::command_line(argv, 60)),
     };

@@ -126,11 +126,29 @@ impl<'a> Chain<'a> {
 
 /// A process wrote of a failure after a child of its had ended: that is a story of its own.
 pub(super) fn speaks_after(case: &Case, id: ProcessId, child: ProcessId) -> bool {
-    let wrote = case
-        .stderr(id)
-        .map(|(event, tail)| event.time_ns.saturating_sub(tail.before_ns));
-    wrote.is_some_and(|wrote| wrote >= case.ended_ns(child))
-        && reason::message(case, id).is_some_and(Message::is_failure)
+    failure_since(case, id, case.ended_ns(child)).is_some()
+}
+
+/// The last that a process wrote to stderr, where that is of a failure and was not before that time.
+pub(super) fn failure_since(case: &Case, id: ProcessId, since_ns: u64) -> Option<Message<'_>> {
+    let (event, tail) = case.stderr(id)?;
+    let wrote_ns = event.time_ns.saturating_sub(tail.before_ns);
+    reason::message(case, id).filter(|message| wrote_ns >= since_ns && message.is_failure())
+}
+
+/// A failure that a process wrote of after it was asked to stop, and that is no word on the request itself, as the
+/// traceback of a KeyboardInterrupt is: the line that says most.
+pub(in crate::diagnose::rules) fn failed_otherwise(
+    case: &Case,
+    id: ProcessId,
+    asked_ns: u64,
+) -> Option<String> {
+    const REQUEST: [&str; 5] = ["signal", "interrupt", "sigterm", "sigint", "terminat"];
+    let (_, tail) = case.stderr(id)?;
+    let text = tail.text.to_ascii_lowercase();
+    let message = failure_since(case, id, asked_ns)?;
+    let (line, _) = message.quoted()?;
+    (!REQUEST.iter().any(|word| text.contains(word))).then_some(line)
 }
 
 /// A child's code leads to its parent's: it is the same one right after, or the child said what was wrong.

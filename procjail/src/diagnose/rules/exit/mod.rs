@@ -12,7 +12,7 @@ mod tests;
 
 use crate::diagnose::{Case, Family, ProcessId, Rank, Rule, Tagged};
 use chain::Chain;
-pub(super) use chain::{main, started};
+pub(super) use chain::{failed_otherwise, main, started};
 pub(super) use children::{asked_ns, left};
 pub(super) use code::said_not_found;
 

@@ -16,7 +16,7 @@ const AT_ONCE_NS: u64 = 100_000_000;
 
 /// What a failed call may be other than the reason.
 pub(super) const HANDLED: &str =
-    "another reason, which the program did not write to stderr; it may have handled this error";
+    "another reason, of which it wrote nothing to stderr (it may have coped with that error)";
 
 /// The finding, where there is evidence for a reason: a message on stderr, or a failed call that weighs. The fact is
 /// about the main command; what a process below it has to do with that is at most likely.

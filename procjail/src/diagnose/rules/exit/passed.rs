@@ -2,10 +2,11 @@
 
 use super::chain::{Chain, speaks_after};
 use super::children;
+use super::message::Message;
 use super::own;
 use super::reason;
 use crate::diagnose::rules::crash::names;
-use crate::diagnose::{Case, Confidence, Finding, Follows, Passing, ProcessId, is_bad};
+use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, Passing, ProcessId, is_bad};
 use crate::event::{Disposition, ExitStatus, Signal};
 use crate::render;
 
@@ -56,7 +57,8 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             let child = case.name(passed.child);
             let finding = base(format!(
                 "{code} is an exit code that {name} returned, not a signal to it: its child {child} was killed by \
-                 {signal}."
+                 {signal}{}.",
+                sent_by(case, passed.child, origin)
             ))
             .cause(
                 format!("128 and the signal's number ({number}) is what shells return for such a child.{after}"),
@@ -111,6 +113,22 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         .fact_alone()
         .remedy("Look up the code in the program's documentation; of a shell it may be the status of an earlier child.")
     })
+}
+
+/// Which process sent the signal that ended another, where one did: `, which sh (PID 1) itself sent`.
+fn sent_by(case: &Case, id: ProcessId, parent: ProcessId) -> String {
+    let Some((event, signal)) = case.killing_signal(id) else {
+        return String::new();
+    };
+    let sender = case.process_of(&event.task);
+    match case.origin(event, signal) {
+        Origin::Itself => ", which it sent itself".to_owned(),
+        Origin::Process if sender == Some(parent) => {
+            format!(", which {} itself sent", case.name(parent))
+        }
+        Origin::Process => format!(", which {} sent", case.who(&event.task)),
+        _ => String::new(),
+    }
 }
 
 /// What a program returns that was asked to end is a note: that it ended on request is the story of the run.
@@ -278,12 +296,12 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
                     killed.push(*child);
                 }
             }
-            // Ordinary programs tell by a code what they found: only the last one may have counted, and 1 without
-            // a word on stderr is an answer, as that of grep(1), cmp(1) and test(1).
+            // Ordinary programs tell by a code what they found: only the last one may have counted, if it said that it
+            // failed. One that says nothing has answered.
             None => {
-                let answer = status.code == Some(1) && case.stderr(*child).is_none();
                 let at_once = exit.time_ns.saturating_sub(reap.time_ns) <= AT_ONCE_NS;
-                failed = (Some(*child) == last && at_once && !answer).then_some(*child);
+                let said = reason::message(case, *child).is_some_and(Message::is_failure);
+                failed = (Some(*child) == last && at_once && said).then_some(*child);
             }
         }
     }

@@ -213,6 +213,62 @@ fn who_hits_others_children_at_once_did_it_by_one_call_as_it_seems() {
     );
 }
 
+#[test]
+fn who_kills_all_of_the_jail_is_told_of_even_if_it_made_it() {
+    let mut scene = Scene::new(&["sh"]);
+    let (init, sh) = (inside(1, "sh"), inside(2, "sh"));
+    let (one, two) = (inside(3, "worker"), inside(4, "worker"));
+    scene.fork(9, init.clone(), sh.clone());
+    scene.fork(10, sh.clone(), one.clone());
+    scene.fork(11, sh.clone(), two.clone());
+    let mut all = scene.clone();
+    burst(&mut all, &sh, &[&one, &two], KILL);
+    let found = all.verdict("kill-broadcast");
+    assert!(found.verdict().contains("kill(-1, SIGKILL)"));
+    assert_eq!(found.sure(), Confidence::ConsistentWith);
+    all.expect_no("kill-internal");
+    // One that is left shows that it was not everything.
+    scene.fork(12, init, inside(5, "other"));
+    burst(&mut scene, &sh, &[&one, &two], KILL);
+    scene.expect_no("kill-broadcast");
+    scene.expect("kill-internal");
+}
+
+#[test]
+fn who_ends_a_process_by_another_signal_is_named_where_the_run_ends_by_it() {
+    let play = |killer: Task, number: i32| {
+        let (sh, watchdog) = (inside(1, "sh"), inside(3, "watchdog"));
+        let mut scene = Scene::new(&["sh"]);
+        scene
+            .fork(10, &sh, worker())
+            .fork(11, &sh, &watchdog)
+            .send(100, killer, sent(number, &worker()))
+            .exit_to(101, worker(), &sh, number)
+            .reap(102, &sh, worker())
+            .end(103, &sh, (128 + number) << 8);
+        scene
+    };
+    for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGALRM] {
+        let scene = play(inside(3, "watchdog"), number);
+        let (_, text) = scene.expect("kill-internal");
+        let name = Signal::new(number).name;
+        assert!(
+            text.contains("by its sibling watchdog (PID 3), with")
+                && text.contains(&format!("with {name}")),
+            "{text}"
+        );
+        assert_eq!(scene.ids()[0], "kill-internal");
+    }
+    // What a parent ends is its own affair; who did it is told with the code.
+    let own = play(inside(1, "sh"), libc::SIGTERM);
+    own.expect_no("kill-internal");
+    let text = own.verdict("exit-128n-by-program").verdict();
+    assert!(
+        text.contains("SIGTERM, which sh (PID 1) itself sent"),
+        "{text}"
+    );
+}
+
 /// A stop that PID 1 passes on to a pool and its workers; the pool has a handler if `handles`.
 fn group_signal(handles: bool) -> Scene {
     let mut scene = Scene::new(&["dumb-init"]);

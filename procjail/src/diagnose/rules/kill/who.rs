@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::stopped::is_grace;
 use super::{Death, OOM_DAEMONS, OOM_KILL, deaths, grouped, shown, victims, was};
+use crate::diagnose::rules::exit;
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
 use crate::event::{Disposition, Event, SignalResult};
@@ -12,15 +13,17 @@ use crate::render;
 /// Signals that people and programs end processes with. The others stand for a crash or a limit, and
 /// have verdicts of their own.
 fn is_ordinary(number: i32) -> bool {
-    matches!(
+    !matches!(
         number,
-        libc::SIGKILL
-            | libc::SIGTERM
-            | libc::SIGINT
-            | libc::SIGQUIT
-            | libc::SIGHUP
-            | libc::SIGUSR1
-            | libc::SIGUSR2
+        libc::SIGSEGV
+            | libc::SIGBUS
+            | libc::SIGILL
+            | libc::SIGFPE
+            | libc::SIGABRT
+            | libc::SIGSYS
+            | libc::SIGTRAP
+            | libc::SIGXCPU
+            | libc::SIGXFSZ
     )
 }
 
@@ -88,25 +91,44 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
     .collect()
 }
 
-/// Killed by one of its own: SIGKILL only, as other signals are how programs end their children.
+/// Killed by one of its own. Other signals than SIGKILL are how programs end their children: of those only what led to
+/// the end of the run is told, where neither the parent nor a stop is behind it.
 pub(super) fn internal(case: &Case) -> Vec<Finding> {
     let deaths = deaths(case);
     let attempt = Attempt::of(case);
     let in_bursts: HashSet<ProcessId> = bursts(case, &deaths)
         .iter()
+        .filter(|burst| told_as_one(case, attempt.as_ref(), burst))
         .flatten()
         .map(|death| death.process)
         .collect();
+    let led: HashSet<ProcessId> = exit::led_to_end(case).into_iter().collect();
+    let another = |death: &Death<'_>| {
+        let killer = case.process_of(&death.event.task);
+        let asked = attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.includes(case, death.event, death.signal));
+        death.origin == Origin::Process
+            && is_ordinary(death.signal.signal.number)
+            && led.contains(&death.process)
+            && case.process(death.process).creator != killer
+            && !asked
+    };
     let inside = deaths.iter().filter(|death| {
         matches!(death.origin, Origin::Process | Origin::Itself)
             && death.event.task.in_jail
-            && death.signal.signal.number == libc::SIGKILL
+            && (death.signal.signal.number == libc::SIGKILL || another(death))
             && !in_bursts.contains(&death.process)
     });
     grouped(inside, |death| {
         let killer = case.process_of(&death.event.task);
         let stops = stopped_by(case, attempt.as_ref(), killer, death).is_some();
-        (death.event.task.pid, relation(case, killer, death.process), stops)
+        (
+            death.event.task.pid,
+            death.signal.signal.number,
+            relation(case, killer, death.process),
+            stops,
+        )
     })
     .into_iter()
     .filter_map(|group| {
@@ -121,6 +143,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
                 event.seq < first.event.seq
                     && event.task.pid == first.event.task.pid
                     && signal.signal.number == libc::SIGTERM
+                    && first.signal.signal.number == libc::SIGKILL
             })
             .map(|(event, _)| event);
         let handled = asked.and_then(|asked| case.delivery_of(asked)).is_some_and(|(_, taken)| {
@@ -146,9 +169,10 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             .time_ns
             .saturating_sub(case.born_ns(first.process));
         let verdict = format!(
-            "{} {} killed inside the jail, by {by}, with SIGKILL{before}.",
+            "{} {} killed inside the jail, by {by}, with {}{before}.",
             case.names(&ids),
-            was(ids.len())
+            was(ids.len()),
+            render::escape(&first.signal.signal.name)
         );
         let mut finding = Finding::new(verdict)
             .proven()
@@ -353,11 +377,27 @@ pub(super) fn broadcast(case: &Case) -> Vec<Finding> {
                     .is_some_and(|attempt| attempt.spans(case, first.event));
             match forwards {
                 true => past_their_parent(case, &burst),
-                false if of_its_children(case, &burst) => None,
-                false => Some(in_one_go(case, &burst)),
+                false if told_as_one(case, attempt.as_ref(), &burst) => {
+                    Some(in_one_go(case, &burst))
+                }
+                false => None,
             }
         })
         .collect()
+}
+
+/// It looks like one call, and is worth a verdict: it met others' children, or all of the jail, and no stop asked for
+/// it.
+fn told_as_one(case: &Case, attempt: Option<&Attempt<'_>>, burst: &[&Death<'_>]) -> bool {
+    let Some(first) = burst.first() else {
+        return false;
+    };
+    let everything = || {
+        first.signal.signal.number == libc::SIGKILL
+            && reach(case, first.event, &victims(burst)) == Reach::All
+            && !attempt.is_some_and(|attempt| attempt.spans(case, first.event))
+    };
+    !of_its_children(case, burst) || everything()
 }
 
 /// What a manager does with what it made is its own affair, one by one or by their group.
@@ -391,7 +431,14 @@ fn in_one_go(case: &Case, burst: &[&Death<'_>]) -> Finding {
     );
     let finding = Finding::new(fact)
         .proven()
-        .cause(call, Confidence::Likely)
+        .cause(
+            call,
+            // Who ends all that it made may well do so one by one.
+            match of_its_children(case, burst) {
+                true => Confidence::ConsistentWith,
+                false => Confidence::Likely,
+            },
+        )
         .or("one kill(2) for each of them")
         .about(ids.iter().copied());
     shown(case, finding, burst, ", from within kill(2)")

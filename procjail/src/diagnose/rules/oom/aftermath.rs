@@ -10,6 +10,9 @@ use crate::render;
 /// PID 1 lived on if it did for longer than this, nanoseconds.
 const REACTION_NS: u64 = 1_000_000_000;
 
+/// Who ends so soon after it has collected the victim has done nothing else in between, nanoseconds.
+const ANSWER_NS: u64 = 200_000_000;
+
 pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
     let case = look.case;
     let Some(pid1) = case.pid1() else {
@@ -222,7 +225,20 @@ fn other_child<'a>(
     let child = case.passed_on(pid1)?.child;
     let (event, _) = case.exit(child)?;
     let (event_seq, kill_seq) = (event.seq, kill.event.seq);
-    (event_seq > kill_seq && case.process(child).oom_kill.is_none()).then_some((child, event))
+    let other = event_seq > kill_seq && case.process(child).oom_kill.is_none();
+    (other && !answers(case, pid1, child, kill)).then_some((child, event))
+}
+
+/// PID 1 started that child after it had collected the victim, and ended at once: what it did last, such as to search
+/// a log, was an answer to the kill.
+fn answers(case: &Case, pid1: ProcessId, child: ProcessId, kill: &Kill<'_>) -> bool {
+    let reap = kill.victim.and_then(|victim| case.reap(victim));
+    reap.is_some_and(|(reap, _)| {
+        case.process_of(&reap.task) == Some(pid1)
+            && case.process(child).creator == Some(pid1)
+            && case.born_ns(child) >= reap.time_ns
+            && case.ended_ns(pid1).saturating_sub(reap.time_ns) <= ANSWER_NS
+    })
 }
 
 /// PID 1 failed because of another child, not because of a kill.

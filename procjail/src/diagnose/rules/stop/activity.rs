@@ -232,6 +232,19 @@ impl<'a> Activity<'a> {
         Some(ids(before) == ids(last) && before.calls() == last.calls())
     }
 
+    /// Threads that are there at the last look and were not before the signal, such as those of shutdown hooks.
+    pub fn new_threads(&self) -> Vec<&'a ThreadState> {
+        let (Some(before), Some(last)) = (&self.before, &self.last) else {
+            return Vec::new();
+        };
+        let was_there = |thread: &ThreadState| {
+            let mut earlier = before.threads.iter();
+            earlier.any(|one| one.task.tid == thread.task.tid)
+        };
+        let threads = last.threads.iter().copied();
+        threads.filter(|thread| !was_there(thread)).collect()
+    }
+
     /// All threads wait for locks, and none ran between the two looks after the signal.
     pub fn all_locked(&self) -> bool {
         let locked = |look: &Option<Look<'_>>| {
@@ -302,6 +315,25 @@ pub(super) fn time_limit(thread: &ThreadState) -> Option<Option<u64>> {
         ("futex", [_, _, _, 0, ..])
         | ("ppoll", [_, _, 0, ..])
         | ("select" | "pselect6", [_, _, _, _, 0, ..]) => Some(None),
+        _ => None,
+    }
+}
+
+/// Whether a thread that waits in futex(2) has a time limit, as one that sleeps by a condition variable has; none if it
+/// does not wait there or that is unknown.
+pub(super) fn futex_is_timed(thread: &ThreadState) -> Option<bool> {
+    /// Operations without `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME`.
+    const OPERATION: u64 = 0x7f;
+    let call = thread.syscall.as_ref()?;
+    match (call.name.as_str(), thread.arguments.as_slice()) {
+        ("futex", [_, operation, _, limit, ..]) => matches!(
+            (operation & OPERATION) as i32,
+            libc::FUTEX_WAIT
+                | libc::FUTEX_WAIT_BITSET
+                | libc::FUTEX_LOCK_PI
+                | libc::FUTEX_WAIT_REQUEUE_PI
+        )
+        .then_some(*limit != 0),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ pub(in crate::diagnose::rules) struct Attempt<'a> {
     pub pid1: ProcessId,
     /// The signal that asked PID 1 to stop.
     pub signal: &'a Signal,
-    /// The request: the launcher's window opens, or another process signals PID 1.
+    /// The request: the launcher's grace period begins, or another process signals PID 1.
     pub asked: &'a Event,
     /// What the launcher was asked, if it was.
     pub request: Option<&'a StopRequested>,
@@ -145,7 +145,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// There was time to see what becomes of the signal once it is taken: not where a second request ended
-    /// the window early.
+    /// the grace period early.
     pub fn waited(&self, case: &Case) -> bool {
         match (self.request, self.kill) {
             (Some(request), Some((_, kill))) if kill.reason == "second-signal" => {
@@ -176,7 +176,7 @@ impl<'a> Attempt<'a> {
     fn asker(&self, case: &Case) -> Option<String> {
         match self.request {
             None => Some(case.who(&self.asked.task)),
-            Some(request) => requester(request.by.as_ref()?, &request.signal),
+            Some(request) => requester(case, request.by.as_ref()?, &request.signal),
         }
     }
 
@@ -219,7 +219,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// Who sent a signal to procjail, for a sentence; none if nobody could be found.
-fn requester(by: &Requester, signal: &Signal) -> Option<String> {
+fn requester(case: &Case, by: &Requester, signal: &Signal) -> Option<String> {
     if by.terminal_key {
         let key = match signal.number {
             libc::SIGQUIT => "Ctrl-\\ at the terminal",
@@ -228,10 +228,20 @@ fn requester(by: &Requester, signal: &Signal) -> Option<String> {
         };
         return Some(key.to_owned());
     }
+    // It had ended when procjail looked, but the trace has the jail's own processes all the same.
+    let traced = case
+        .process_by_pid(by.pid)
+        .filter(|id| by.pid != 0 && case.process(*id).in_jail());
+    if by.argv.is_empty()
+        && by.comm.is_empty()
+        && let Some(id) = traced
+    {
+        return Some(case.name(id));
+    }
     let command = match (by.argv.is_empty(), by.comm.as_str()) {
         (false, _) => format!("`{}`", render::command_line(&by.argv, 60)),
         (true, "") if by.pid == 0 => return None,
-        (true, "") => "A process that was gone".to_owned(),
+        (true, "") => "A process that ended before procjail could look at it".to_owned(),
         (true, comm) => render::escape(comm),
     };
     let mut parts = vec![format!("host PID {}", by.pid), format!("uid {}", by.uid)];

@@ -1,7 +1,9 @@
 //! PID 1 took the stop signal and ended by itself, too early or too late; and shells whose trap has to
 //! wait.
 
-use super::activity::{Activity, Look, call_of};
+use std::collections::BTreeMap;
+
+use super::activity::{Activity, Look, Place, call_of, waits_for_events};
 use super::attempt::Attempt;
 use super::fate::{Holdout, has, reraised, survivors, was_asked};
 use super::handled::taken;
@@ -117,7 +119,7 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     let status = case.did_end(&exit.status);
     let passed = match told.is_empty() {
         true => "passed it on to no process".to_owned(),
-        false => format!("passed it on to {}", case.names(&told)),
+        false => passed_on_in_words(case, attempt).join(", "),
     };
     let fact = format!(
         "{who} ran its handler for {signal}, {passed}, and {status} {after} later; {}.",
@@ -227,12 +229,8 @@ fn is_told(
         && case.origin(event, sent) == Origin::Process
 }
 
-/// The processes that one passed the signal on to.
-pub(in crate::diagnose::rules) fn told_by(
-    case: &Case,
-    attempt: &Attempt<'_>,
-    from: ProcessId,
-) -> Vec<ProcessId> {
+/// The processes that one sent signals on to.
+fn told_by(case: &Case, attempt: &Attempt<'_>, from: ProcessId) -> Vec<ProcessId> {
     let mut told: Vec<ProcessId> = case
         .sent(from)
         .filter(|(event, sent)| is_told(case, attempt, from, event, sent))
@@ -241,6 +239,49 @@ pub(in crate::diagnose::rules) fn told_by(
     told.sort();
     told.dedup();
     told
+}
+
+/// What PID 1 sent on within the attempt, in words: `passed it on to a (PID 2)`, `sent SIGQUIT to b (PID 3)`. One for
+/// each signal, the stop signal first.
+pub(in crate::diagnose::rules) fn passed_on_in_words(
+    case: &Case,
+    attempt: &Attempt<'_>,
+) -> Vec<String> {
+    let mut told: BTreeMap<(bool, i32), (String, Vec<ProcessId>)> = BTreeMap::new();
+    for (event, sent) in case.sent(attempt.pid1) {
+        let Some(target) = case
+            .process_of(&sent.target)
+            .filter(|_| is_told(case, attempt, attempt.pid1, event, sent))
+        else {
+            continue;
+        };
+        let number = sent.signal.number;
+        let (_, targets) = told
+            .entry((number != attempt.signal.number, number))
+            .or_insert_with(|| (render::escape(&sent.signal.name), Vec::new()));
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    told.into_iter()
+        .map(|((other, _), (name, targets))| match other {
+            true => format!("sent {name} to {}", case.names(&targets)),
+            false => format!("passed it on to {}", case.names(&targets)),
+        })
+        .collect()
+}
+
+/// The last look at PID 1, if it was doing there what it did before the signal, and nothing that the stop waits for: it
+/// sent no signal on, and waited in the same call with the same stack.
+pub(in crate::diagnose::rules) fn as_before<'a>(
+    case: &'a Case,
+    attempt: &Attempt<'_>,
+) -> Option<&'a Event> {
+    let activity = Activity::of_process(case, attempt, attempt.pid1);
+    let main = activity.main()?;
+    let same = activity.place() == Some(Place::Same) && activity.same_calls() == Some(true);
+    (same && !waits_for_events(main) && told_by(case, attempt, attempt.pid1).is_empty())
+        .then_some(activity.last?.event)
 }
 
 /// The processes that were there at the request and were killed when PID 1 had ended.

@@ -41,7 +41,7 @@ pub(super) struct Holdout<'a> {
 }
 
 impl<'a> Holdout<'a> {
-    /// Follows the signal from PID 1 to whoever had it last and outlived the window.
+    /// Follows the signal from PID 1 to whoever had it last and outlived the grace period.
     pub fn of(case: &'a Case, attempt: &Attempt<'a>) -> Self {
         let mut process = attempt.pid1;
         let mut sent = attempt.sent;
@@ -108,7 +108,7 @@ fn dropped<'a>(attempt: &Attempt<'_>) -> Fate<'a> {
     }
 }
 
-/// A process that a process passed the stop on to early in the window, and that outlived it.
+/// A process that a process passed the stop on to early in the grace period, and that outlived it.
 fn passed_on<'a>(
     case: &'a Case,
     attempt: &Attempt<'_>,

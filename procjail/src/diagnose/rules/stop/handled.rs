@@ -90,8 +90,8 @@ pub(super) fn passes_on(case: &Case, attempt: &Attempt<'_>, process: ProcessId) 
     })
 }
 
-/// What the jail got done from when the signal was taken until the end: processes and threads that were there
-/// before and ended. What came and went since then is no shutdown.
+/// What a process got done from when the signal was taken until the end: threads of its own and processes below it
+/// that were there before and ended. What came and went since then is no shutdown, nor is what ended beside it.
 fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Vec<&'a Event> {
     let from = holdout.since_ns(attempt);
     let to = attempt.end_ns(case);
@@ -99,6 +99,7 @@ fn progress<'a>(case: &'a Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
     let mut steps: Vec<&Event> = case
         .deaths()
         .into_iter()
+        .filter(|id| case.is_below(*id, holdout.process))
         .filter(|id| case.born_ns(*id) <= from && !repeats::in_rhythm(case, attempt, *id))
         .filter_map(|id| case.exit(id))
         .chain(case.thread_exits(holdout.process))
@@ -206,7 +207,7 @@ fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Eve
     ("term-slow-shutdown", finding)
 }
 
-/// The CPU limit held it back for most of the window.
+/// The CPU limit held it back for most of the grace period.
 pub(super) fn throttled(
     case: &Case,
     attempt: &Attempt<'_>,
@@ -248,7 +249,10 @@ pub(super) fn throttled(
         .iter()
         .find(|(file, _)| file.starts_with("cpu.max") || file.starts_with("cpu.cfs_quota"));
     let mut finding = finding
-        .shown_by(from, "the CPU limit's counters at the start of the window")
+        .shown_by(
+            from,
+            "the CPU limit's counters at the start of the grace period",
+        )
         .shown_by(
             to,
             format!("{throttled} of {periods} periods throttled since"),

@@ -25,7 +25,7 @@ mod waits;
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::render;
 use attempt::Attempt;
-pub(super) use ended::{killed_with_pid1, left_to_die, taken_at, told_by};
+pub(super) use ended::{as_before, killed_with_pid1, left_to_die, passed_on_in_words, taken_at};
 use fate::{Fate, Holdout};
 
 pub(super) const FAMILY: Family = Family {

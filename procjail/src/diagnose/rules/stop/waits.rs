@@ -1,13 +1,14 @@
 //! What a shutdown that is not complete may wait for, one by one: what the looks at it show, and what they exclude.
 
 use super::activity::{
-    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, Place, SLEEPS, call_of, is_in, time_limit,
-    waits_for_events,
+    Activity, CHILD_WAITS, FILE_CALLS, LOCKS, Place, SLEEPS, call_of, futex_is_timed, is_in,
+    time_limit, waits_for_events,
 };
 use super::fate::was_asked;
 use super::handled::passes_on;
 use super::unfinished::{CHILD, COMPUTING, DRAIN, FILES, Facts, LOCK, NO_END, SLEEP};
 use crate::diagnose::ProcessId;
+use crate::event::ThreadState;
 use crate::render;
 
 impl Facts<'_, '_> {
@@ -28,7 +29,7 @@ impl Facts<'_, '_> {
         let state = match &self.sockets {
             None => State::Open,
             Some(sockets) => match sockets.connected.first() {
-                None => State::excluded("neither it nor a process below it has a connection"),
+                None => State::excluded("no connection of it, or of a process below it, was found"),
                 Some((id, peers)) if !sockets.closed.is_empty() => State::Seen(format!(
                     "It drains: it no longer listens on {}, and {} still has {} open.",
                     render::escape(&sockets.closed.join(", ")),
@@ -142,9 +143,24 @@ impl Facts<'_, '_> {
             Some(main) if time_limit(main) == Some(None) && self.alone() => {
                 State::excluded("its only thread waits without a time limit")
             }
-            _ => State::Open,
+            _ => match self
+                .new_thread(|thread| is_in(thread, SLEEPS) || futex_is_timed(thread) == Some(true))
+            {
+                Some(thread) => State::Seen(format!(
+                    "Its thread {}, which was started since the signal, waits with a time limit ({}), as a sleep does.",
+                    render::escape(&thread.task.comm),
+                    render::escape(call_of(thread))
+                )),
+                None => State::Open,
+            },
         };
         Candidate { what: SLEEP, state }
+    }
+
+    /// A thread that was started since the signal, of those that `fits`: the last one, which others may wait for.
+    fn new_thread(&self, fits: impl Fn(&ThreadState) -> bool) -> Option<&ThreadState> {
+        let threads = self.activity.new_threads();
+        threads.into_iter().rev().find(|thread| fits(thread))
     }
 
     fn computing(&self) -> Candidate {
@@ -170,11 +186,22 @@ impl Facts<'_, '_> {
         let main = self.activity.main();
         let state = match main {
             Some(main) if is_in(main, LOCKS) => {
-                let others = self.activity.last.iter().flat_map(|look| &look.threads);
+                let others = self
+                    .activity
+                    .last
+                    .iter()
+                    .flat_map(|look| look.threads.iter().copied());
                 let other = others
                     .filter(|thread| thread.task.tid != thread.task.pid)
                     .find(|thread| !is_in(thread, LOCKS));
-                State::Seen(match other {
+                // The one that does the shutdown tells more than any other.
+                let since = self.new_thread(|thread| futex_is_timed(thread) == Some(false));
+                State::Seen(match since.or(other) {
+                    Some(thread) if since.is_some() => format!(
+                        "Its main thread waits for a lock or another thread; its thread {}, which was started since the \
+                         signal, waits without a time limit for a lock, a condition or another thread (futex).",
+                        render::escape(&thread.task.comm)
+                    ),
                     Some(other) => format!(
                         "Its main thread waits for a lock or another thread; its thread {} is in {}.",
                         render::escape(&other.task.comm),

@@ -10,7 +10,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "ended-on-request",
             about: "PID 1 was asked to stop, and did",
-            alternatives: &["a kill at the end of the grace period"],
+            alternatives: &["a kill at the end of the grace period", requested::ELSE],
         },
         Rule {
             id: "exited-by-itself",

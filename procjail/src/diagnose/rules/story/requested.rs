@@ -1,15 +1,19 @@
 //! PID 1 was asked to stop, and did.
 
+use crate::diagnose::rules::exit;
 use crate::diagnose::rules::stop::attempt::{Attempt, asks_to_stop};
-use crate::diagnose::rules::stop::{killed_with_pid1, left_to_die, taken_at, told_by};
-use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, program_of};
-use crate::event::{
-    Disposition, Event, Exit, ForwardAction, Signal, SignalGenerated, SignalResult,
+use crate::diagnose::rules::stop::{
+    as_before, killed_with_pid1, left_to_die, passed_on_in_words, taken_at,
 };
+use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, program_of};
+use crate::event::{Disposition, Event, Exit, ForwardAction, Signal, SignalResult};
 use crate::render;
 
 /// How long before PID 1's end a signal may have come that is not known to ask for a stop, nanoseconds.
 const LONG_NS: u64 = 10_000_000_000;
+
+/// What the end may have come from instead.
+pub(super) const ELSE: &str = "an end for another reason";
 
 /// Who asked, with what, and how it went.
 pub(super) fn ended(case: &Case) -> Option<Finding> {
@@ -38,22 +42,15 @@ fn by_request(case: &Case, attempt: &Attempt<'_>, event: &Event, exit: &Exit) ->
     let name = render::escape(&attempt.signal.name);
     let (took, how) = took(case, attempt, exit)?;
     let asked = attempt.request_in_words(case);
-    let told = told_by(case, attempt, attempt.pid1);
-    let passed = match told.is_empty() {
-        true => String::new(),
-        false => format!(", passed it on to {}", case.names(&told)),
-    };
+    let mut steps = vec![how.to_owned()];
+    steps.extend(passed_on_in_words(case, attempt));
     let mut fact = format!(
-        "{asked}. {who} {how}{passed}{} {} {} after the request.",
-        if passed.is_empty() { " and" } else { ", and" },
+        "{asked}. {who} {} and {} {} after the request.",
+        steps.join(", "),
         case.did_end(&exit.status),
         case.between(attempt.asked, event)
     );
-    let by_default: Vec<ProcessId> = told
-        .iter()
-        .filter(|id| ended_by(case, **id, attempt))
-        .copied()
-        .collect();
+    let by_default = ended_by(case, attempt);
     if !by_default.is_empty() {
         fact += &format!(
             " {name} ended {}, which {} no handler for it.",
@@ -86,7 +83,7 @@ fn by_request(case: &Case, attempt: &Attempt<'_>, event: &Event, exit: &Exit) ->
     }
     finding = finding.shown_by(event, format!("{who} {}", case.did_end(&exit.status)));
     Some(
-        finding
+        because(case, attempt, exit, finding)
             .proven()
             .about([attempt.pid1])
             .in_order()
@@ -116,10 +113,7 @@ fn took<'a>(
     }
     if let Some((event, signal)) = attempt.sent {
         let queued = signal.result == SignalResult::Delivered && signal.blocked;
-        return queued.then_some((
-            Some(event),
-            "had it blocked, as programs do that wait for it with sigwait or signalfd",
-        ));
+        return queued.then_some((Some(event), "had it blocked (as for sigwait or signalfd)"));
     }
     // Of signals that do nothing by default the trace has the launcher's word only.
     case.forwards()
@@ -131,13 +125,48 @@ fn took<'a>(
         .map(|(event, _)| (Some(event), "was sent it"))
 }
 
-/// The signal that PID 1 passed on ended a process, which had no handler for it.
-fn ended_by(case: &Case, id: ProcessId, attempt: &Attempt<'_>) -> bool {
-    case.killing_signal(id).is_some_and(|(event, signal)| {
-        attempt.spans(case, event)
-            && signal.signal.number != libc::SIGKILL
-            && signal.disposition == Disposition::Default
-    })
+/// The processes that the stop signal ended when PID 1 had passed it on, as they have no handler for it.
+fn ended_by(case: &Case, attempt: &Attempt<'_>) -> Vec<ProcessId> {
+    let by_default = |id: &ProcessId| {
+        case.killing_signal(*id).is_some_and(|(event, signal)| {
+            attempt.spans(case, event)
+                && signal.signal.number == attempt.signal.number
+                && signal.disposition == Disposition::Default
+                && case.process_of(&event.task) == Some(attempt.pid1)
+        })
+    };
+    let mut ended: Vec<ProcessId> = case.deaths().into_iter().filter(by_default).collect();
+    ended.sort();
+    ended
+}
+
+/// Why PID 1 exited, with what else it may have been: a handler that only takes note is not seen from outside.
+fn because(case: &Case, attempt: &Attempt<'_>, exit: &Exit, finding: Finding) -> Finding {
+    let name = render::escape(&attempt.signal.name);
+    if exit.status.signal.is_some() {
+        return finding.not(ELSE, format!("{name} itself ended it"));
+    }
+    let failure = exit::failed_otherwise(case, attempt.pid1, attempt.asked.time_ns)
+        .filter(|_| exit.status.code != Some(128 + attempt.signal.number));
+    let same = as_before(case, attempt);
+    let confidence = match failure.is_some() || same.is_some() {
+        true => Confidence::ConsistentWith,
+        false => Confidence::Likely,
+    };
+    let mut finding = finding.cause(format!("It ended because of the {name}."), confidence);
+    if let Some(line) = failure {
+        finding = finding.or(format!(
+            "what it wrote to stderr after that: `{}`",
+            render::escape(&line)
+        ));
+    }
+    if let Some(look) = same {
+        finding = finding.shown_by(
+            look,
+            "it waited in the same call, with the same stack, as before the signal",
+        );
+    }
+    finding.or(ELSE)
 }
 
 /// procjail held the signal until there was a handler for it: a sentence on that.
@@ -179,17 +208,19 @@ fn by_signal(case: &Case, pid1: ProcessId, event: &Event, exit: &Exit) -> Option
         .filter(|(_, taken)| taken.disposition == Disposition::Handler);
     let who = case.name(pid1);
     let name = render::escape(&signal.signal.name);
-    let from = sender(case, sent, signal);
+    let how = match taken {
+        Some(_) => "ran its handler",
+        None if signal.blocked => "had it blocked (as for sigwait or signalfd)",
+        None => "has a handler for it",
+    };
     let start = match case.origin(sent, signal) {
-        Origin::Itself => format!("{who} sent itself {name}. It"),
-        _ => format!("{from} sent {name} to {who}, which"),
+        Origin::Itself => format!("{who} sent itself {name},"),
+        Origin::TerminalKey => format!("A key at the terminal sent {name} to {who}, which"),
+        Origin::Hangup => format!("The hangup of the terminal sent {name} to {who}, which"),
+        _ => format!("{} sent {name} to {who}, which", case.who(&sent.task)),
     };
     let fact = format!(
-        "{start} {} and {} {} later.",
-        match taken {
-            Some(_) => "ran its handler",
-            None => "had it blocked, as programs do that wait for it with sigwait or signalfd,",
-        },
+        "{start} {how} and {} {} later.",
         case.did_end(&exit.status),
         case.between(sent, event)
     );
@@ -207,7 +238,7 @@ fn by_signal(case: &Case, pid1: ProcessId, event: &Event, exit: &Exit) -> Option
                 format!("It ended because of the {name}."),
                 Confidence::Likely,
             )
-            .or("an end for another reason"),
+            .or(ELSE),
     )
 }
 
@@ -218,13 +249,4 @@ fn may_ask(signal: &Signal) -> bool {
             libc::SIGHUP | libc::SIGUSR1 | libc::SIGUSR2 | libc::SIGPWR | libc::SIGWINCH
         )
         || signal.number >= libc::SIGRTMIN()
-}
-
-/// Who sent it.
-fn sender(case: &Case, sent: &Event, signal: &SignalGenerated) -> String {
-    match case.origin(sent, signal) {
-        Origin::TerminalKey => "A key at the terminal".to_owned(),
-        Origin::Hangup => "The hangup of the terminal".to_owned(),
-        _ => case.who(&sent.task),
-    }
 }

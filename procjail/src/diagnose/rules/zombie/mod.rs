@@ -252,6 +252,16 @@ fn awake(case: &Case, parent: ProcessId, zombies: &[Zombie]) -> Option<String> {
     made.map(|child| format!("it started {} meanwhile", case.name(*child)))
 }
 
+/// The children that the program which a process executed last has collected: an earlier one says nothing of it.
+fn collected(case: &Case, parent: ProcessId) -> Vec<ProcessId> {
+    let executed = case.execs(parent).next_back();
+    let since = executed.map_or(0, |(event, _)| event.seq);
+    case.collected_by(parent)
+        .filter(|(_, reap)| reap.seq > since)
+        .map(|(child, _)| child)
+        .collect()
+}
+
 /// Why a parent leaves these, where what it did with others says so.
 fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], finding: Finding) -> Finding {
     let merged = zombies.iter().any(|zombie| {
@@ -261,7 +271,7 @@ fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], finding: Finding) 
                 && notice.disposition == Disposition::Handler
         })
     });
-    if !merged || case.process(parent).collected.is_empty() {
+    if !merged || collected(case, parent).is_empty() {
         return finding.fact_alone();
     }
     let finding = finding
@@ -295,7 +305,7 @@ fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
         (_, 0, _) => "children of its own".to_owned(),
         _ => format!("{own} children of its own and {inherited} orphans that it inherited"),
     };
-    let others = match case.process(pid1).collected.len() as u64 {
+    let others = match collected(case, pid1).len() as u64 {
         0 => String::new(),
         count => format!(
             ". It collected {}",

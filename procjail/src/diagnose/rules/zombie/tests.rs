@@ -32,6 +32,22 @@ fn a_zombie_has_to_last() {
 }
 
 #[test]
+fn what_the_program_before_an_exec_collected_does_not_count() {
+    let (pid1, setup) = (inside(1, "app"), inside(3, "mkdir"));
+    let told = |executed_ms: u64| {
+        let mut scene = neglected(5_000);
+        scene
+            .fork(2, &pid1, &setup)
+            .exit_to(3, &setup, &pid1, 0)
+            .reap(4, &pid1, &setup)
+            .exec(executed_ms, &pid1, &["app"]);
+        scene.verdict("zombie-pid1-not-reaping").fact
+    };
+    assert!(told(1).contains("It collected 1 other child"));
+    assert!(!told(6).contains("other child"));
+}
+
+#[test]
 fn a_child_that_is_discarded_is_no_zombie_though_the_news_are_late() {
     let (pid1, child) = (inside(1, "app"), inside(2, "curl"));
     let mut scene = Scene::new(&["/bin/app"]);

@@ -57,6 +57,37 @@ fn the_kill_comes_before_the_codes_that_it_became() {
 }
 
 #[test]
+fn what_a_shell_does_last_does_not_come_before_the_kill() {
+    let first = |later_ms: u64| {
+        let (shell, grep) = (inside(1, "sh"), inside(4, "grep"));
+        let mut scene = Scene::new(&["sh"]);
+        scene
+            .fork(20, &shell, worker())
+            .at(
+                1000,
+                worker(),
+                What::OomKill(kill(worker(), mib(60), full())),
+            )
+            .exit_to(1005, worker(), &shell, libc::SIGKILL)
+            .reap(1006, &shell, worker())
+            .fork(later_ms, &shell, &grep)
+            .exec(later_ms + 1, &grep, &["grep"])
+            .stderr(
+                later_ms + 5,
+                &grep,
+                "grep: /log: No such file or directory\n",
+            )
+            .exit_to(later_ms + 6, &grep, &shell, 2 << 8)
+            .reap(later_ms + 7, &shell, &grep)
+            .end(later_ms + 8, &shell, 2 << 8);
+        scene.expect("exit-own-code");
+        first(&scene)
+    };
+    assert_eq!(first(1010), "oom-own-limit");
+    assert_eq!(first(9_000), "exit-own-code");
+}
+
+#[test]
 fn a_shell_that_goes_on_well_breaks_the_chain() {
     let (make, shell) = (inside(1, "make"), inside(2, "sh"));
     let mut scene = killed();

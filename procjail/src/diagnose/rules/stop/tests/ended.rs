@@ -31,13 +31,113 @@ fn taken_along(scene: &mut Scene, ms: u64, victim: &Task) {
 #[test]
 fn a_program_that_obeys_has_its_story_told() {
     let scene = obeys(&["app"], "app", 0, |_, _| {});
-    let (confidence, text) = scene.expect("ended-on-request");
-    assert_eq!(confidence, Confidence::Proven);
+    let found = scene.verdict("ended-on-request");
+    assert_eq!(
+        (found.confidence, found.sure()),
+        (Confidence::Proven, Confidence::Likely)
+    );
+    let text = found.verdict();
     assert!(
         text.contains("procjail was asked to stop the jail (SIGTERM). app (PID 1) ran its handler and exited with 0"),
         "{text}"
     );
     scene.expect_no("exited-by-itself");
+}
+
+#[test]
+fn a_handler_that_ran_is_no_reason_for_a_failure_that_came_later() {
+    let sure = |text: &str, code: i32| {
+        let scene = obeys(&["app"], "app", code, |scene, pid1| {
+            scene.stderr(149, pid1, text);
+        });
+        scene.verdict("ended-on-request").sure()
+    };
+    let failure = "app: cannot open the queue: No such file or directory\n";
+    assert_eq!(sure(failure, 1), Confidence::ConsistentWith);
+    assert_eq!(sure("Exiting.\n", 1), Confidence::Likely);
+    // What it says of the request itself is no other reason.
+    let interrupted = "Traceback (most recent call last):\nSystemExit: error: got SIGTERM\n";
+    assert_eq!(sure(interrupted, 1), Confidence::Likely);
+    assert_eq!(sure(failure, 128 + TERM), Confidence::Likely);
+    let text = obeys(&["app"], "app", 1, |scene, pid1| {
+        scene.stderr(149, pid1, failure);
+    })
+    .verdict("ended-on-request")
+    .verdict();
+    assert!(
+        text.contains("Could also be: what it wrote to stderr"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_program_that_waits_where_it_did_before_may_have_ended_for_another_reason() {
+    let play = |place: u64| {
+        let look_at = |place| ThreadState {
+            stack_pointer: Some(place),
+            ..thread(app(), "S", "read")
+        };
+        let mut scene = Scene::new(&["app"]);
+        asked(&mut scene);
+        look(&mut scene, 101, Moment::StopRequested, vec![look_at(100)]);
+        send(&mut scene, 102, launcher(), sent(app(), TERM));
+        handled(&mut scene, 103, app(), TERM);
+        look(&mut scene, 600, Moment::StopHalf, vec![look_at(place)]);
+        scene.exit(900, app(), 0, 0);
+        scene.verdict("ended-on-request").sure()
+    };
+    assert_eq!(play(100), Confidence::ConsistentWith);
+    assert_eq!(play(50), Confidence::Likely);
+}
+
+#[test]
+fn the_signal_itself_ends_it_for_sure() {
+    let mut scene = outlives(
+        &["app"],
+        SignalGenerated {
+            disposition: Disposition::Default,
+            ..sent(app(), TERM)
+        },
+    );
+    scene.exit(103, app(), -TERM, 0);
+    let found = scene.verdict("ended-on-request");
+    assert_eq!(found.sure(), Confidence::Proven);
+}
+
+#[test]
+fn what_pid_1_does_with_the_request_is_one_list() {
+    let child = inside(2, "service");
+    let blocked = SignalGenerated {
+        blocked: true,
+        ..sent(app(), TERM)
+    };
+    let mut scene = outlives(&["app"], blocked);
+    scene.fork(10, app(), child.clone());
+    send(&mut scene, 102, app(), sent(child.clone(), TERM));
+    send(&mut scene, 103, app(), sent(child.clone(), libc::SIGHUP));
+    scene.exit(110, child, 0, 0);
+    scene.exit(150, app(), 0, 0);
+    let fact = scene.verdict("ended-on-request").fact;
+    assert!(
+        fact.contains(
+            "app (PID 1) had it blocked (as for sigwait or signalfd), passed it on to service (PID 2), sent SIGHUP to \
+             service (PID 2) and exited with 0"
+        ),
+        "{fact}"
+    );
+}
+
+#[test]
+fn a_signal_that_pid_1_sent_itself_has_one_subject() {
+    let mut scene = Scene::new(&["node"]);
+    send(&mut scene, 100, app(), sent(app(), TERM));
+    handled(&mut scene, 101, app(), TERM);
+    scene.exit(150, app(), 0, 0);
+    let fact = scene.verdict("ended-on-request").fact;
+    assert!(
+        fact.starts_with("app (PID 1) sent itself SIGTERM, has a handler for it and exited with 0"),
+        "{fact}"
+    );
 }
 
 #[test]
@@ -67,6 +167,24 @@ fn who_asked_procjail_is_named() {
         text.starts_with("`kill -INT` (host PID 77, uid 0, unit cron.service) asked"),
         "{text}"
     );
+    request.by = Some(Requester {
+        pid: 77,
+        ..Requester::default()
+    });
+    let text = play(&request);
+    assert!(
+        text.starts_with(
+            "A process that ended before procjail could look at it (host PID 77, uid 0) asked"
+        ),
+        "{text}"
+    );
+    // One of the jail's own, which signals the process group that procjail is in.
+    request.by = Some(Requester {
+        pid: app().pid,
+        ..Requester::default()
+    });
+    let text = play(&request);
+    assert!(text.starts_with("app (PID 1) asked procjail"), "{text}");
     request.by = Some(Requester {
         terminal_key: true,
         ..Requester::default()

@@ -146,6 +146,41 @@ fn a_lock_that_another_thread_may_release_is_no_deadlock() {
 }
 
 #[test]
+fn a_sleep_and_a_lock_of_a_shutdown_hook_are_told_apart_by_the_time_limit() {
+    let hook = |limit: u64| ThreadState {
+        task: Task {
+            comm: "Thread-0".into(),
+            ..crate::diagnose::fixture::thread(&app(), 1)
+        },
+        arguments: vec![1, 0x189, 0, limit, 0, 0xffff_ffff],
+        ..waits("futex", 10, 1)
+    };
+    let play = |limit: u64, before: bool| {
+        let both = || vec![locked(50, 2), hook(limit)];
+        let mut earlier = vec![locked(100, 2)];
+        earlier.extend(before.then(|| hook(limit)));
+        // Something ran, as there is a timer's thread in every JVM.
+        let mut last = both();
+        last[0].switches = Some(9);
+        why(&with_threads(Some(earlier), both(), last))
+    };
+    let sleep = play(0x7ffe, false);
+    assert!(
+        sleep.starts_with(
+            "Its thread Thread-0, which was started since the signal, waits with a time limit"
+        ),
+        "{sleep}"
+    );
+    let lock = play(0, false);
+    assert!(
+        lock.contains("its thread Thread-0, which was started since the signal, waits without"),
+        "{lock}"
+    );
+    // A thread that was there before need not have to do with it.
+    assert!(!play(0x7ffe, true).contains("Thread-0"));
+}
+
+#[test]
 fn closed_listeners_and_an_open_connection_are_a_drain() {
     let wait = || waits("epoll_wait", 100, 2);
     let mut scene = outlived(Some(wait()), wait(), wait());
@@ -181,6 +216,28 @@ fn a_request_in_flight_is_no_program_that_goes_on() {
         [(0, kept, open), (0, kept, open), (0, kept, open)],
     );
     assert!(why(&scene).starts_with("It finishes a request"));
+}
+
+#[test]
+fn what_ends_beside_a_process_is_no_step_of_its_shutdown() {
+    let (server, worker, beside) = (inside(2, "server"), inside(3, "worker"), inside(4, "sleep"));
+    let ending = |ended: &Task| {
+        let mut scene = Scene::new(&["app"]);
+        scene.fork(10, app(), server.clone());
+        scene.fork(11, server.clone(), worker.clone());
+        scene.fork(12, app(), beside.clone());
+        asked(&mut scene);
+        send(&mut scene, 102, launcher(), sent(app(), TERM));
+        handled(&mut scene, 103, app(), TERM);
+        send(&mut scene, 104, app(), sent(server.clone(), TERM));
+        handled(&mut scene, 105, server.clone(), TERM);
+        scene.exit(900, ended.clone(), 0, 0);
+        killed(&mut scene, &[app(), server.clone()]);
+        scene
+    };
+    ending(&worker).expect("term-slow-shutdown");
+    ending(&beside).expect_no("term-slow-shutdown");
+    ending(&beside).expect("term-shutdown-unfinished");
 }
 
 #[test]

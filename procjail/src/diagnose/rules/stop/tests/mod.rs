@@ -95,27 +95,11 @@ pub(super) fn killed(scene: &mut Scene, tasks: &[Task]) {
 
 pub(super) fn thread(task: Task, state: &str, call: &str) -> ThreadState {
     ThreadState {
-        task,
-        state: state.into(),
-        parent_pid: 1,
-        threads: 1,
-        tracer_pid: 0,
-        wait_channel: String::new(),
         syscall: Some(Syscall {
             number: 0,
             name: call.into(),
         }),
-        stack: Vec::new(),
-        pending: Vec::new(),
-        blocked: Vec::new(),
-        ignored: Vec::new(),
-        caught: Vec::new(),
-        core_dumping: false,
-        stall: None,
-        cpu_ns: None,
-        switches: None,
-        arguments: Vec::new(),
-        stack_pointer: None,
+        ..ThreadState::of(task, state)
     }
 }
 
