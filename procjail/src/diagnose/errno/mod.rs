@@ -151,7 +151,13 @@ mod tests {
         let full = libc::ENOSPC;
         assert!(about("write", full, "/sys/fs/cgroup/a/cgroup.procs").contains("cpuset"));
         assert!(about("write", full, "/dev/full").contains("device"));
-        assert!(about("openat", full, "/tmp/a").contains("no inode"));
+        assert!(about("mkdir", full, "/tmp/a").contains("no inode"));
+        let open = |flags: i32| {
+            let call = failed_call("openat", full, Some("/tmp/a"), &[0, 0, flags as u64]);
+            meaning(&call).map_or("", |row| row.means)
+        };
+        assert!(open(libc::O_CREAT | libc::O_WRONLY).contains("no inode"));
+        assert_eq!((open(libc::O_WRONLY), open(libc::O_DIRECTORY)), ("", ""));
         assert!(about("write", full, "/tmp/tasks").contains("file system was full"));
         let mut bind = of("bind", libc::EADDRINUSE);
         bind.address = Some("unix:/run/a.sock".into());
@@ -196,6 +202,21 @@ mod tests {
         assert_eq!(capability(&bind), None);
         assert_eq!(capability(&of("openat", libc::EACCES)), None);
         assert_eq!(capability(&of("chroot", libc::ENOENT)), None);
+    }
+
+    #[test]
+    fn huge_pages_are_optional_and_no_limit_of_memory() {
+        let of = |flags: i32| failed_call("mmap", libc::ENOMEM, None, &[0, 4096, 3, flags as u64]);
+        let huge = of(libc::MAP_ANONYMOUS | libc::MAP_HUGETLB);
+        assert_eq!(
+            (refusal(&huge), weight(&huge)),
+            (Refusal::Kernel, Weight::Light)
+        );
+        let plain = of(libc::MAP_ANONYMOUS);
+        assert_eq!(
+            (refusal(&plain), weight(&plain)),
+            (Refusal::Memory, Weight::Heavy)
+        );
     }
 
     #[test]

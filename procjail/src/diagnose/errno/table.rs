@@ -53,9 +53,6 @@ const fn row(
 
 /// Calls that make a file, which takes an inode.
 const MAKE: &[&str] = &[
-    "open",
-    "openat",
-    "openat2",
     "creat",
     "mkdir",
     "mkdirat",
@@ -65,6 +62,48 @@ const MAKE: &[&str] = &[
     "symlinkat",
 ];
 
+/// Calls that make a file if their flags say so.
+const OPEN: &[&str] = &["open", "openat", "openat2"];
+
+/// Flags of open(2) with which it may make a file.
+const MAKING: i32 = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+
+/// The flags of an open; those of openat2(2) lie in memory and are not kept.
+pub(super) fn open_flags(call: &FailedCall) -> Option<i32> {
+    let at = match call.syscall.name.as_str() {
+        "open" => 1,
+        "openat" => 2,
+        _ => return None,
+    };
+    call.args.get(at).map(|flags| *flags as i32)
+}
+
+/// It asked for huge pages, which programs try first and do without.
+pub(super) fn is_huge(call: &FailedCall) -> bool {
+    let (at, flag) = match call.syscall.name.as_str() {
+        "mmap" => (3, libc::MAP_HUGETLB),
+        "shmget" => (2, libc::SHM_HUGETLB),
+        _ => return false,
+    };
+    call.args
+        .get(at)
+        .is_some_and(|flags| *flags as i32 & flag != 0)
+}
+
+static HUGE_PAGES: Meaning = row(
+    &[],
+    libc::ENOMEM,
+    Refusal::Kernel,
+    "too few huge pages were free (vm.nr_hugepages); ordinary memory has nothing to do with it",
+    "Reserve huge pages (vm.nr_hugepages), or have the program do without them.",
+);
+static OPENED: Meaning = row(
+    &[],
+    libc::ENOSPC,
+    Refusal::Other,
+    "",
+    "Look at df -h and df -i for that path; of a device, ENOSPC is the driver's own word.",
+);
 static CPUSET: Meaning = row(
     &[],
     libc::ENOSPC,
@@ -102,10 +141,16 @@ pub(super) fn special(call: &FailedCall) -> Option<&'static Meaning> {
         || name == "cgroup.threads"
         || (name == "tasks" && path.contains("/cgroup"));
     let file = |address: &str| address.starts_with("unix:/");
+    let called = call.syscall.name.as_str();
     match call.error.number {
+        libc::ENOMEM if is_huge(call) => Some(&HUGE_PAGES),
         libc::ENOSPC if joins => Some(&CPUSET),
         libc::ENOSPC if path == "/dev/full" => Some(&DEV_FULL),
-        libc::ENOSPC if MAKE.contains(&call.syscall.name.as_str()) => Some(&INODES),
+        libc::ENOSPC if MAKE.contains(&called) => Some(&INODES),
+        libc::ENOSPC if OPEN.contains(&called) => Some(match open_flags(call) {
+            Some(flags) if flags & MAKING != 0 => &INODES,
+            _ => &OPENED,
+        }),
         libc::EADDRINUSE if call.address.as_deref().is_some_and(file) => Some(&SOCKET_FILE),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! How much a failed call says about an end.
 
+use super::table::{is_huge, open_flags};
 use super::{FORKS, meaning};
 use crate::event::FailedCall;
 
@@ -125,6 +126,7 @@ pub fn weight(call: &FailedCall) -> Weight {
         return Weight::Routine;
     }
     match error {
+        libc::ENOMEM if is_huge(call) => Weight::Light,
         libc::EINVAL if matches!(name, "mount" | "bind" | "setns" | "unshare" | "shmget") => {
             Weight::Heavy
         }
@@ -153,12 +155,8 @@ pub fn weight(call: &FailedCall) -> Weight {
 
 /// It opens a file for reading alone.
 fn is_read(call: &FailedCall) -> bool {
-    let flags = match call.syscall.name.as_str() {
-        "open" => call.args.get(1),
-        "openat" => call.args.get(2),
-        _ => None,
-    };
-    flags.is_some_and(|flags| *flags as i32 & (libc::O_ACCMODE | libc::O_CREAT) == libc::O_RDONLY)
+    open_flags(call)
+        .is_some_and(|flags| flags & (libc::O_ACCMODE | libc::O_CREAT) == libc::O_RDONLY)
         || call.syscall.name == "openat2"
 }
 
