@@ -24,7 +24,7 @@ pub(super) const FAMILY: Family = Family {
         },
         Rule {
             id: "exec-interpreter-missing",
-            about: "a program is there, what shall run it is not",
+            about: "a program exists, but its interpreter or loader does not",
             alternatives: &[PATH],
         },
         Rule {
@@ -78,6 +78,9 @@ enum Kind {
     Interpreter,
     WrongMachine,
 }
+
+/// Between the failure of execve(2) and the signal that follows from it, nanoseconds.
+const AT_ONCE_NS: u64 = 10_000_000;
 
 /// A process that ended for want of a program.
 #[derive(Clone, Copy)]
@@ -167,7 +170,7 @@ fn failure(case: &Case, id: ProcessId) -> Option<Failure<'_>> {
         _ if own => true,
         Kind::NotExecutable | Kind::NotFound => matches!(code, Some(126 | 127)),
         Kind::Interpreter | Kind::WrongMachine => code.is_some_and(|code| code != 0),
-    };
+    } || lost_its_image(case, id, event);
     ends.then_some(Failure {
         id,
         kind,
@@ -175,6 +178,23 @@ fn failure(case: &Case, id: ProcessId) -> Option<Failure<'_>> {
         failed,
         tried: tried.len(),
     })
+}
+
+/// The kernel ended the process as it could neither run the new program nor go back to the old one
+/// (`point_of_no_return` of fs/exec.c: SIGSEGV).
+fn lost_its_image(case: &Case, id: ProcessId, failed: &Event) -> bool {
+    case.killing_signal(id).is_some_and(|(event, signal)| {
+        signal.signal.number == libc::SIGSEGV
+            && signal.code.number == libc::SI_KERNEL
+            && case.process_of(&event.task) == Some(id)
+            && event.time_ns.abs_diff(failed.time_ns) <= AT_ONCE_NS
+    })
+}
+
+/// A process that was ended by a failed execve(2), not by a fault of its own.
+pub(super) fn ended(case: &Case, id: ProcessId) -> bool {
+    let last = case.failed_execs(id).last();
+    last.is_some_and(|(failed, _)| lost_its_image(case, id, failed))
 }
 
 fn kind(failed: &ExecFailed) -> Kind {

@@ -1,6 +1,6 @@
 //! Failed execs that no scenario plays, and what only looks like them.
 
-use crate::diagnose::fixture::{Scene, inside};
+use crate::diagnose::fixture::{Scene, fault, inside};
 use crate::diagnose::{Confidence, Diagnosis, Rank};
 use crate::event::{ExecutedFile, inspect};
 
@@ -15,6 +15,27 @@ fn shell(error: i32, file: Option<ExecutedFile>, code: i32) -> Vec<Diagnosis> {
         .reap(4, &pid1, &child)
         .end(5, &pid1, code << 8);
     scene.found()
+}
+
+#[test]
+fn an_exec_that_failed_too_late_is_no_fault_of_the_program() {
+    let (pid1, child) = (inside(1, "sh"), inside(2, "sh"));
+    let mut scene = Scene::new(&["/bin/sh"]);
+    scene
+        .fork(1, &pid1, &child)
+        .exec_failed(2, &child, "/app/huge", libc::ENOMEM, None)
+        .send(
+            2,
+            &child,
+            fault(libc::SIGSEGV, libc::SI_KERNEL, &child, None),
+        )
+        .exit_to(3, &child, &pid1, libc::SIGSEGV)
+        .reap(4, &pid1, &child)
+        .end(5, &pid1, 139 << 8);
+    let found = scene.found();
+    let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
+    assert!(ids.contains(&"exit-126-not-executable"), "{ids:?}");
+    assert!(!ids.contains(&"segv-fault"), "{ids:?}");
 }
 
 fn first(found: &[Diagnosis]) -> (&str, Confidence) {

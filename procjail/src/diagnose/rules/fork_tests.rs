@@ -64,6 +64,11 @@ fn a_limit_above_is_named() {
         verdict.contains("/pod above the jail") && verdict.contains("40"),
         "{verdict}"
     );
+    let advice = scene.verdict("fork-eagain-pids-max").remedy;
+    assert!(
+        advice.contains("pids.max of the cgroup /pod") && !advice.contains("--pids"),
+        "{advice}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::fixture::{Scene, inside, mib, outside};
+use crate::diagnose::fixture::{Scene, inside, mib, outside, sent};
 use crate::diagnose::{Confidence, Rank};
 use crate::event::*;
 
@@ -86,6 +86,27 @@ fn enomem_names_the_limit_that_is_set() {
     assert!(verdict.contains("(RLIMIT_AS) is 512.0 MiB"), "{verdict}");
     // It asked for more at once than that: no other limit need have refused it.
     assert!(!verdict.contains("vm.overcommit_memory"), "{verdict}");
+}
+
+#[test]
+fn who_is_killed_by_another_did_not_end_for_want_of_memory() {
+    let child = inside(2, "worker");
+    let mut scene = Scene::new(&["app"]);
+    scene
+        .fork(1, app(), &child)
+        .send(99, app(), sent(libc::SIGKILL, &child))
+        .exit_to(100, &child, app(), libc::SIGKILL)
+        .reap(101, app(), &child)
+        .end(102, app(), 0x100);
+    scene.refused_calls(100, &child, &[("mmap", libc::ENOMEM)]);
+    assert!(
+        scene
+            .found()
+            .iter()
+            .all(|one| one.id != "enomem-not-oom" || one.rank != Rank::Problem),
+        "{:?}",
+        scene.ids()
+    );
 }
 
 #[test]

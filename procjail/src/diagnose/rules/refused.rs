@@ -14,6 +14,9 @@ use crate::render;
 /// Refused memory so shortly before a bad end has to do with it, nanoseconds.
 const MEMORY_NS: u64 = 2_000_000_000;
 
+/// Nothing else can have happened in between, nanoseconds.
+const AT_ONCE_NS: u64 = 100_000_000;
+
 /// The rule for refused memory.
 pub(super) const MEMORY: &str = "enomem-not-oom";
 
@@ -137,7 +140,13 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
             ..reason.into()
         });
     }
-    // Who gets no memory often aborts, or says so in its own words.
+    // Who gets no memory often aborts, or says so in its own words. What others end has another reason.
+    let by_others = case
+        .killing_signal(id)
+        .is_some_and(|(event, _)| case.process_of(&event.task) != Some(id));
+    if by_others {
+        return None;
+    }
     let calls = reason::calls(case, id);
     let is = |call: &FailedCall| {
         errno::refusal(call) == Refusal::Memory
@@ -153,7 +162,22 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
             .filter(|failed| is(&failed.call))
             .map(|failed| times(&failed.call))
             .sum(),
-        ended: Some(Confidence::Likely),
+        ended: Some(
+            match failed.call.before_ns <= AT_ONCE_NS || says_memory(case, id) {
+                true => Confidence::Likely,
+                false => Confidence::ConsistentWith,
+            },
+        ),
+    })
+}
+
+/// Its last words on stderr are about memory.
+fn says_memory(case: &Case, id: ProcessId) -> bool {
+    reason::quoted(case, id).is_some_and(|(line, _)| {
+        let line = line.to_lowercase();
+        ["memory", "alloc", "heap", "mmap"]
+            .iter()
+            .any(|word| line.contains(word))
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
     rules: &[
         Rule {
             id: "segv-fault",
-            about: "the program accessed memory that it may not",
+            about: "the program accessed memory that is not mapped or not allowed",
             alternatives: &["another bug that makes such an address"],
         },
         Rule {

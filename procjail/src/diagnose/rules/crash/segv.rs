@@ -3,6 +3,7 @@
 use super::instruction::{Instruction, instruction};
 use super::words::last_words;
 use super::{Crash, abort, alike, crashes, faults, ids, names, thread};
+use crate::diagnose::rules::exec;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId};
 use crate::event::{Event, Fault, SignalGenerated};
 use crate::render;
@@ -144,6 +145,7 @@ pub(super) fn fault(case: &Case) -> Vec<Finding> {
     crashes.retain(|crash| {
         !is_overflow(crash.signal)
             && !is_vsyscall(crash.signal)
+            && !exec::ended(case, crash.id)
             && abort::ignored(case, crash.id).is_none()
             && noticed(case, crash.id).is_none()
     });
@@ -274,7 +276,7 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
             )
     };
     let finding = Finding::new(format!(
-        "{} crashed: it touched memory right at its stack pointer that it may not. {whose}.",
+        "{} crashed: it accessed memory at its stack pointer that is not mapped or not allowed. {whose}.",
         names(case, &ids(group)),
     ))
     .about(ids(group))

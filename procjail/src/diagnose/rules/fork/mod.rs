@@ -308,13 +308,18 @@ fn pids_max(case: &Case) -> Vec<Finding> {
         true => finding.not(ABOVE, held).not(INSIDE, held),
         false => finding.or(ABOVE).or(INSIDE),
     };
+    let raise = match hit {
+        Some((0, _)) => "--pids".to_owned(),
+        Some((index, _)) => format!("pids.max of the cgroup {}", path(case, index)),
+        None => "pids.max of the cgroup whose limit it is".to_owned(),
+    };
     vec![
         of(case, finding, &failed)
             .follows(Follows::Rule("fork-bomb"))
-            .remedy(
-                "Find out why there are so many (zombies count too, until they are collected, and so do \
-                 threads), or raise --pids.",
-            ),
+            .remedy(format!(
+                "Find out why there are so many (zombies count too, until they are collected, and so do threads), or \
+                 raise {raise}."
+            )),
     ]
 }
 
