@@ -4,6 +4,7 @@
 //! what is behind it from what the sender was doing: see [`Origin`]. Victims of one cause are told of
 //! together.
 
+mod broadcast;
 mod kernel;
 mod label;
 mod stopped;
@@ -99,7 +100,7 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .map(|one| ("kill-cgroup-kill", one)),
     );
     found.extend(
-        who::broadcast(case)
+        broadcast::broadcast(case)
             .into_iter()
             .map(|one| ("kill-broadcast", one)),
     );

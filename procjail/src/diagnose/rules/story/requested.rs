@@ -53,9 +53,8 @@ fn by_request(case: &Case, attempt: &Attempt<'_>, event: &Event, exit: &Exit) ->
     let by_default = ended_by(case, attempt);
     if !by_default.is_empty() {
         fact += &format!(
-            " {name} ended {}, which {} no handler for it.",
-            case.names(&by_default),
-            if by_default.len() == 1 { "has" } else { "have" }
+            " {name} ended {}, which had no handler for it.",
+            case.names(&by_default)
         );
     }
     let left = killed_with_pid1(case, attempt);

@@ -8,6 +8,7 @@ mod traced;
 
 use std::collections::BTreeMap;
 
+use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Disposition, SignalResult};
 use crate::render;
@@ -147,12 +148,19 @@ fn lasting(case: &Case) -> Vec<Zombie> {
             since_ns,
             until_ns,
         };
-        if collected.is_none() && !released && zombie.age_ns() >= LASTING_NS {
+        let stopping = Some(parent) == case.pid1() && in_a_stop(case, since_ns);
+        if collected.is_none() && !released && !stopping && zombie.age_ns() >= LASTING_NS {
             found.push(zombie);
         }
     }
     found.sort_by_key(|zombie| zombie.since_ns);
     found
+}
+
+/// PID 1 had been asked to stop by then, and did within the grace period: it collects what it stops at its end.
+fn in_a_stop(case: &Case, time_ns: u64) -> bool {
+    Attempt::of(case)
+        .is_some_and(|attempt| attempt.forced.is_none() && attempt.asked.time_ns <= time_ns)
 }
 
 /// How many of which: `26 curl, 3 sh`.

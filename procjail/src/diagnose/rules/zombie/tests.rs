@@ -32,6 +32,18 @@ fn a_zombie_has_to_last() {
 }
 
 #[test]
+fn what_pid_1_leaves_while_it_stops_is_no_neglect() {
+    let asked = |ms: u64| {
+        let mut scene = neglected(2_500);
+        let pid1 = inside(1, "app");
+        scene.send(ms, outside(7, "kill"), sent(libc::SIGTERM, &pid1));
+        has(&scene, "zombie-pid1-not-reaping")
+    };
+    assert!(!asked(5));
+    assert!(asked(2_000));
+}
+
+#[test]
 fn what_the_program_before_an_exec_collected_does_not_count() {
     let (pid1, setup) = (inside(1, "app"), inside(3, "mkdir"));
     let told = |executed_ms: u64| {
