@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,10 @@ pub(super) const ACTS: &[Act] = &[
     ("ignore-exec", ignore_exec),
     ("obey", obey),
     ("handle-only", handle_only),
+    ("reraise", reraise),
+    ("stop-late", stop_late),
+    ("deadlock", deadlock),
+    ("reload", reload),
     ("stop-slowly", stop_slowly),
     ("stop-busily", stop_busily),
     ("block", block),
@@ -209,6 +215,59 @@ fn handle_only(_: &Arguments<'_>) -> i32 {
     on(libc::SIGTERM, note);
     say("ready");
     sleep_forever()
+}
+
+/// What a runtime does for a program without a handler of its own.
+extern "C" fn end_by_signal(signal: libc::c_int) {
+    set(signal, libc::SIG_DFL);
+    // SAFETY: raise has no preconditions.
+    unsafe { libc::raise(signal) };
+}
+
+/// Its handler sends it the signal again, by the default action.
+fn reraise(_: &Arguments<'_>) -> i32 {
+    on(libc::SIGTERM, end_by_signal);
+    say("ready");
+    sleep_forever()
+}
+
+extern "C" fn leave_late(_: libc::c_int) {
+    sleep_ms_interrupted(20_000);
+    // SAFETY: _exit is safe in a signal handler.
+    unsafe { libc::_exit(0) }
+}
+
+/// Its handler takes 20 seconds.
+fn stop_late(_: &Arguments<'_>) -> i32 {
+    on(libc::SIGTERM, leave_late);
+    say("ready");
+    sleep_forever()
+}
+
+/// Held by the program while its handler runs.
+static LOCK: Mutex<()> = Mutex::new(());
+
+extern "C" fn take_lock(_: libc::c_int) {
+    drop(LOCK.lock());
+}
+
+/// Its handler wants a lock that the interrupted code holds.
+fn deadlock(_: &Arguments<'_>) -> i32 {
+    on(libc::SIGTERM, take_lock);
+    let _held = LOCK.lock();
+    say("ready");
+    sleep_forever()
+}
+
+/// Executes itself anew when it is asked to end.
+fn reload(_: &Arguments<'_>) -> i32 {
+    on(libc::SIGTERM, note);
+    say("ready");
+    until_noted();
+    let error = std::process::Command::new("/proc/self/exe")
+        .args(["misbehave", "sleep"])
+        .exec();
+    fail(&format!("exec: {error}"))
 }
 
 /// `COUNT MS`: has children, and ends one after the other when it is asked to, with a pause after each.

@@ -118,6 +118,55 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..STOP
     },
     Scenario {
+        id: "term-reraised-pid1",
+        about: "the handler sends SIGTERM again with the default action, which the kernel drops for PID 1",
+        app: &["reraise"],
+        never: &[
+            "term-handler-no-exit",
+            "term-ignored-pid1-default",
+            "term-shutdown-unfinished",
+        ],
+        ..STOP
+    },
+    Scenario {
+        id: "term-shutdown-unfinished",
+        about: "the handler for SIGTERM takes longer than the grace period",
+        app: &["stop-late"],
+        never: &[
+            "term-handler-no-exit",
+            "term-deadlock",
+            "term-slow-shutdown",
+        ],
+        ..STOP
+    },
+    Scenario {
+        id: "term-deadlock",
+        about: "the handler for SIGTERM waits for a lock that the interrupted code holds",
+        app: &["deadlock"],
+        never: &["term-handler-no-exit", "term-shutdown-unfinished"],
+        ..STOP
+    },
+    Scenario {
+        id: "term-reload",
+        about: "the program executes itself anew at SIGTERM, as for a reload",
+        app: &["reload"],
+        never: &[
+            "term-handler-no-exit",
+            "term-deadlock",
+            "term-lost-before-exec",
+        ],
+        ..STOP
+    },
+    Scenario {
+        id: "ended-on-request",
+        about: "the program takes SIGTERM and ends",
+        takes_ms: 300,
+        app: &["obey"],
+        also: &[],
+        never: &["kill-after-grace", "term-handler-no-exit"],
+        ..STOP
+    },
+    Scenario {
         id: "term-slow-shutdown",
         about: "workers are ended one after the other, which takes longer than the grace period",
         app: &["stop-slowly", "12", "100"],
