@@ -184,8 +184,14 @@ fn failure(case: &Case, id: ProcessId) -> Option<Failure<'_>> {
 /// (`point_of_no_return` of fs/exec.c: SIGSEGV).
 fn lost_its_image(case: &Case, id: ProcessId, failed: &Event) -> bool {
     case.killing_signal(id).is_some_and(|(event, signal)| {
+        // A fault of the processor may have that code too, but comes from no system call.
+        let in_exec = signal
+            .syscall
+            .as_ref()
+            .is_some_and(|call| matches!(call.name.as_str(), "execve" | "execveat"));
         signal.signal.number == libc::SIGSEGV
             && signal.code.number == libc::SI_KERNEL
+            && in_exec
             && case.process_of(&event.task) == Some(id)
             && event.time_ns.abs_diff(failed.time_ns) <= AT_ONCE_NS
     })

@@ -2,7 +2,7 @@
 
 use crate::diagnose::fixture::{Scene, fault, inside};
 use crate::diagnose::{Confidence, Diagnosis, Rank};
-use crate::event::{ExecutedFile, inspect};
+use crate::event::{ExecutedFile, Syscall, inspect};
 
 /// A child of a shell fails to execute, and returns that code.
 fn shell(error: i32, file: Option<ExecutedFile>, code: i32) -> Vec<Diagnosis> {
@@ -20,22 +20,30 @@ fn shell(error: i32, file: Option<ExecutedFile>, code: i32) -> Vec<Diagnosis> {
 #[test]
 fn an_exec_that_failed_too_late_is_no_fault_of_the_program() {
     let (pid1, child) = (inside(1, "sh"), inside(2, "sh"));
-    let mut scene = Scene::new(&["/bin/sh"]);
-    scene
-        .fork(1, &pid1, &child)
-        .exec_failed(2, &child, "/app/huge", libc::ENOMEM, None)
-        .send(
-            2,
-            &child,
-            fault(libc::SIGSEGV, libc::SI_KERNEL, &child, None),
-        )
-        .exit_to(3, &child, &pid1, libc::SIGSEGV)
-        .reap(4, &pid1, &child)
-        .end(5, &pid1, 139 << 8);
-    let found = scene.found();
-    let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
-    assert!(ids.contains(&"exit-126-not-executable"), "{ids:?}");
-    assert!(!ids.contains(&"segv-fault"), "{ids:?}");
+    let scene = |error, call: Option<&str>| {
+        let mut scene = Scene::new(&["/bin/sh"]);
+        let mut fatal = fault(libc::SIGSEGV, libc::SI_KERNEL, &child, None);
+        fatal.syscall = call.map(|name| Syscall {
+            number: 59,
+            name: name.into(),
+        });
+        scene
+            .fork(1, &pid1, &child)
+            .send(2, &child, fatal)
+            .exec_failed(2, &child, "/app/huge", error, None)
+            .exit_to(3, &child, &pid1, libc::SIGSEGV)
+            .reap(4, &pid1, &child)
+            .end(5, &pid1, 139 << 8);
+        scene.ids()
+    };
+    let has = |ids: &[String], id: &str| ids.iter().any(|one| one == id);
+    let late = scene(libc::ENOMEM, Some("execve"));
+    assert!(has(&late, "exit-126-not-executable"), "{late:?}");
+    assert!(!has(&late, "segv-fault"), "{late:?}");
+    // A wild pointer right after a search that failed.
+    let wild = scene(libc::ENOENT, None);
+    assert!(has(&wild, "segv-fault"), "{wild:?}");
+    assert!(!has(&wild, "exit-127-not-found"), "{wild:?}");
 }
 
 fn first(found: &[Diagnosis]) -> (&str, Confidence) {
