@@ -11,8 +11,16 @@ use anyhow::Context;
 
 use super::transcript::Transcript;
 
-/// No machine takes longer for the tests: ten times what one takes that has a processor to itself.
-pub const DEADLINE: Duration = Duration::from_secs(900);
+/// No machine takes longer to boot and to do what is not counted in tests.
+pub const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Nor longer than this for a test, on the average: twice what one takes on a host that is busy.
+const PER_TEST: Duration = Duration::from_secs(6);
+
+/// When a machine is switched off that has so many tests to run.
+pub fn deadline(tests: usize) -> Duration {
+    DEADLINE + PER_TEST.saturating_mul(u32::try_from(tests).unwrap_or(u32::MAX))
+}
 
 /// Nor is it silent for longer: a test ends its own programs after a minute of the machine's time, which
 /// may be some of ours.

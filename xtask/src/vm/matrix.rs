@@ -64,10 +64,13 @@ const EXCEPTIONS: [(&str, &[Cgroups], &str); 6] = [
     ),
 ];
 
-/// Machines that play the lab's scenarios, which takes minutes. The host plays them too.
-const LAB_MACHINES: [&str; 1] = ["6.12-v2"];
-/// How the names of their tests begin.
+/// The machine whose kernel plays the lab's scenarios too. They take as long as all other tests, so they have a
+/// machine of their own: [`lab_of`]. The host plays them as well.
+const LAB_MACHINE: &str = "6.12-v2";
+/// How the names of the lab's tests begin.
 const LAB: &str = "lab::";
+/// What is added to the name of a machine that plays the lab and nothing else.
+const LAB_SUFFIX: &str = "-lab";
 
 fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
     EXCEPTIONS
@@ -76,12 +79,24 @@ fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
         .map(|&(_, cgroups, reason)| (cgroups, reason))
 }
 
-/// Whether a test runs on the machine of that name and arrangement.
+/// Whether a test runs on the machine of that name and arrangement. A machine of none of our names, with a kernel
+/// that the user brings, runs the lab beside all else.
 pub fn is_for(test: &str, machine: &str, cgroups: Cgroups) -> bool {
-    if test.starts_with(LAB) && names().iter().any(|name| name == machine) {
-        return LAB_MACHINES.contains(&machine);
+    let is_ours = names().iter().any(|name| name == machine);
+    if is_ours && test.starts_with(LAB) != is_lab(machine) {
+        return false;
     }
     exception(test).is_none_or(|(only, _)| only.contains(&cgroups))
+}
+
+/// The machine that plays the lab on the kernel of this one.
+pub fn lab_of(machine: &str) -> Option<String> {
+    (machine == LAB_MACHINE).then(|| format!("{machine}{LAB_SUFFIX}"))
+}
+
+/// Whether a machine plays the lab and nothing else.
+pub fn is_lab(machine: &str) -> bool {
+    machine.ends_with(LAB_SUFFIX)
 }
 
 /// The names of all machines.
@@ -90,7 +105,12 @@ pub fn names() -> Vec<String> {
         let name = move |cgroups: &Cgroups| format!("{series}-{}", cgroups.name());
         arrangements.iter().map(name)
     });
-    names.collect()
+    names
+        .flat_map(|name| {
+            let lab = lab_of(&name);
+            std::iter::once(name).chain(lab)
+        })
+        .collect()
 }
 
 /// Tells which tests will not run everywhere.
@@ -109,8 +129,7 @@ pub fn announce(tests: &[String]) {
     }
     let lab = tests.iter().filter(|test| test.starts_with(LAB)).count();
     println!(
-        "only on {} and the host: the {lab} tests of {LAB} (they take minutes)",
-        LAB_MACHINES.join(", ")
+        "only on {LAB_MACHINE}{LAB_SUFFIX} and the host: the {lab} tests of {LAB} (they take minutes)"
     );
 }
 
@@ -132,16 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn the_lab_is_for_some_machines_that_exist() {
-        assert!(
-            LAB_MACHINES
-                .iter()
-                .all(|machine| names().iter().any(|name| name == machine))
-        );
-        assert!(is_for("lab::fpe", "6.12-v2", Cgroups::V2));
+    fn the_lab_has_a_machine_of_its_own() {
+        let lab = lab_of(LAB_MACHINE).expect("a machine for the lab");
+        assert!(names().contains(&lab) && names().contains(&LAB_MACHINE.to_owned()));
+        assert!(is_for("lab::fpe", &lab, Cgroups::V2));
+        assert!(!is_for("oom::x", &lab, Cgroups::V2));
+        assert!(!is_for("lab::fpe", LAB_MACHINE, Cgroups::V2));
         assert!(!is_for("lab::fpe", "6.1-v2", Cgroups::V2));
         // A kernel that the user brings.
         assert!(is_for("lab::fpe", "vmlinuz-v2", Cgroups::V2));
+        assert!(is_for("oom::x", "vmlinuz-v2", Cgroups::V2));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn record(
                 initrd: &initrd,
                 cgroups: plan.cgroups.name(),
                 console: &cache.join(format!("{}.record.console", plan.name)),
-                deadline: machine::DEADLINE,
+                deadline: machine::deadline(1),
             };
             let mut said = String::new();
             let run = machine::boot(&plan.kernel.image, job, |line| {
