@@ -15,6 +15,7 @@
 //! beside that what procfs, the cgroups and the kernel log tell. [`leak`] looks what the
 //! jail leaves. [`session`] joins them for a live trace. [`cli`] is the command line over all of it.
 
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod diagnose;
@@ -28,9 +29,12 @@ pub mod jail;
 pub mod kernel;
 pub mod lab;
 pub mod leak;
-mod mountinfo;
 pub mod names;
+mod pidfd;
+mod procfs;
 pub mod render;
 pub mod session;
 mod symbols;
+pub mod text;
+mod thread;
 pub mod trace;

@@ -7,8 +7,9 @@ use std::os::fd::AsFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::event::{Moment, What};
+use crate::evidence::stall_snapshot;
 use crate::hang;
-use crate::jail::Observer;
+use crate::jail::{LookAtStall, Observer};
 
 /// How long the report at the end waits for a reader, a line.
 const PATIENCE_MS: u16 = 500;
@@ -29,6 +30,10 @@ impl Observer for Live {
             What::Teardown(step) if step.error.is_some() => self.over.set(true),
             _ => {}
         }
+    }
+
+    fn look_at_stall(&self) -> Option<LookAtStall> {
+        Some(stall_snapshot)
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process,
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -22,8 +23,8 @@ use crate::{
     leak,
     names::io_error,
     render::{self, Detail, JsonLines, Look, Timeline},
-    session::{Alarm, BoxedOutput, Recorder, Report, Session, Sink},
-    trace::{self, Header},
+    session::{Alarm, Recorder, Report, Session, Sink},
+    trace::{self, BoxedOutput, Header},
 };
 
 /// Run APP as PID 1 of a jail and tell, from the kernel's own events, what happens to it.
@@ -151,13 +152,20 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let no_kmsg = kmsg.as_ref().err().map(io_error);
     let witness = jail
         .view()
-        .and_then(|view| Witness::start(&recorder, view, jail.pid(), kmsg.ok()))
+        .and_then(|view| Witness::start(Arc::new(recorder.clone()), view, jail.pid(), kmsg.ok()))
         .context("cannot open what tells the state of the jail")?;
     let watch = jail
         .view()
         .and_then(|view| {
             let passing = leak::Passing::of(&plan);
-            leak::Watch::start(&recorder, &witness, seen, passing, view, jail.pid())
+            leak::Watch::start(
+                Arc::new(recorder.clone()),
+                &witness,
+                seen,
+                passing,
+                view,
+                jail.pid(),
+            )
         })
         .context("cannot start to watch what the jail leaves")?;
     // From here on the child sets itself up while the probes are loaded.

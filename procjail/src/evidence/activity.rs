@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::procfs;
 use super::sockets::Sockets;
 use crate::event::ProcessActivity;
+use crate::procfs;
 
 /// Processes that are told of.
 const PROCESSES: usize = 64;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::reread::Reread;
+use crate::cgroup::{Hierarchy, LevelDir, View};
 use crate::event::{Counters, CpuThrottling, Level, Moment};
-use crate::jail::cgroup::{Hierarchy, LevelDir, View};
 
 /// v1 says "no limit" with the largest number of pages, in bytes.
 pub const V1_NO_LIMIT: u64 = 1 << 62;

@@ -7,12 +7,12 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
 use super::members::{Namespace, processes};
-use super::procfs;
 use super::stall::other;
 use crate::event::{FileSystem, Other};
 use crate::hang;
 use crate::jail::sys;
-use crate::mountinfo::unescape_text;
+use crate::procfs;
+use crate::procfs::mountinfo::unescape_text;
 
 /// Descriptors looked at for those who serve a FUSE file system.
 const DESCRIPTORS: usize = 200_000;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::kernel_log::{Finding, KernelLog};
-use super::procfs;
+use crate::procfs;
 
 /// Where the log is read.
 const PATH: &str = "/dev/kmsg";

@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::counters::{self, V1_NO_LIMIT};
 use super::environment::runtime_settings;
-use super::procfs::{self, Status};
 use super::reread::Reread;
+use crate::cgroup::{Hierarchy, View};
 use crate::event::{MemoryKinds, MemorySample, Moment, ProcessMemory, ProcessSample, Task};
-use crate::jail::cgroup::{Hierarchy, View};
+use crate::procfs::{self, Status};
 
 /// Processes in a sample.
 const TOP: usize = 8;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::file_systems::Servers;
 use super::members::Namespace;
-use super::procfs::{self, Status};
+use crate::cgroup::{Hierarchy, View};
 use crate::event::{Frozen, Other, StallState};
-use crate::jail::cgroup::{Hierarchy, View};
+use crate::procfs::{self, Status};
 
 /// PF_EXITING in the flags of proc_pid_stat(5) (include/linux/sched.h).
 const PF_EXITING: u64 = 0x4;

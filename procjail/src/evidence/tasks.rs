@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::activity::activity;
-use super::procfs::{self, Status};
+use super::counters;
 use super::stall::Inquiry;
-use super::{counters, procfs::signals};
+use crate::cgroup::View;
 use crate::event::{Moment, Snapshot, Syscall, ThreadState};
-use crate::jail::cgroup::View;
+use crate::procfs::signals;
+use crate::procfs::{self, Status};
 
 /// Threads in a snapshot.
 const THREADS: usize = 256;

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::kernel_log::Finding;
 use super::kmsg::Kmsg;
 use super::memory::Memory;
 use super::pace::Pace;
-use super::{counters, procfs, tasks};
+use super::{counters, tasks};
+use crate::cgroup::View;
 use crate::clock;
 use crate::event::{Moment, What};
-use crate::jail::Observer;
-use crate::jail::cgroup::View;
-use crate::session::{Recorder, stand_back};
+use crate::jail::{LookAtStall, Observer};
+use crate::procfs;
+use crate::thread::stand_back;
 
 /// Longest time that the end of the jail waits for the last evidence, which takes a millisecond.
 const END_TIME: Duration = Duration::from_millis(200);
@@ -37,9 +39,15 @@ const OOM_KILLS: u64 = 64;
 /// Findings in the kernel log, at most.
 const FINDINGS: usize = 4096;
 
+/// Who hears of the evidence, beside what the launcher does.
+pub trait Listener: Observer + Send + Sync {
+    /// What the kernel log says. Whether it concerns a process of the jail is the listener's to find out.
+    fn kernel_log(&self, time_ns: u64, finding: Finding);
+}
+
 /// An [`Observer`] that passes on what the launcher tells, and has evidence recorded with it.
 pub struct Witness {
-    recorder: Recorder,
+    listener: Arc<dyn Listener>,
     post: Arc<Post>,
 }
 
@@ -108,7 +116,7 @@ impl Witness {
     ///
     /// Out of descriptors.
     pub fn start(
-        recorder: &Recorder,
+        listener: Arc<dyn Listener>,
         view: View,
         pid_1: u32,
         kmsg: Option<File>,
@@ -125,18 +133,18 @@ impl Witness {
         let kmsg = kmsg.map(|file| Kmsg::new(file, &cgroup));
         let thread = std::thread::Builder::new().name("witness".into());
         let spawned = thread.spawn({
-            let (recorder, post) = (recorder.clone(), Arc::clone(&post));
+            let (listener, post) = (Arc::clone(&listener), Arc::clone(&post));
             move || {
                 stand_back();
                 let _ended = Ended(Arc::clone(&post));
-                Eyes::open(recorder, view, pid_1, kmsg).watch(&post);
+                Eyes::open(listener, view, pid_1, kmsg).watch(&post);
             }
         });
         if spawned.is_err() {
             post.lock().ended = true;
         }
         Ok(Witness {
-            recorder: recorder.clone(),
+            listener: listener.clone(),
             post,
         })
     }
@@ -161,7 +169,7 @@ impl Observer for Witness {
             What::Kill(_) | What::JailExited(_) => self.post.ask(|asked| asked.exited = true),
             _ => {}
         }
-        self.recorder.observe(time_ns, what);
+        self.listener.observe(time_ns, what);
     }
 
     fn before_stop(&self) {
@@ -172,6 +180,10 @@ impl Observer for Witness {
     fn before_removal(&self) {
         self.post.ask(|asked| asked.end = true);
         self.post.wait(END_TIME, |state| state.ended);
+    }
+
+    fn look_at_stall(&self) -> Option<LookAtStall> {
+        self.listener.look_at_stall()
     }
 }
 
@@ -200,7 +212,7 @@ struct Due {
 
 /// What the thread has.
 struct Eyes {
-    recorder: Recorder,
+    listener: Arc<dyn Listener>,
     view: View,
     pid_1: u32,
     kmsg: Option<Kmsg>,
@@ -220,12 +232,12 @@ struct Eyes {
 }
 
 impl Eyes {
-    fn open(recorder: Recorder, view: View, pid_1: u32, kmsg: Option<Kmsg>) -> Eyes {
+    fn open(listener: Arc<dyn Listener>, view: View, pid_1: u32, kmsg: Option<Kmsg>) -> Eyes {
         let mut eyes = Eyes {
             memory: Memory::open(&view),
             counters: counters::Files::open(&view),
             limit: None,
-            recorder,
+            listener,
             view,
             pid_1,
             kmsg,
@@ -396,13 +408,13 @@ impl Eyes {
         for finding in kmsg.read() {
             self.findings += 1;
             if self.findings <= FINDINGS {
-                self.recorder.kernel_log(clock::boot_ns(), finding);
+                self.listener.kernel_log(clock::boot_ns(), finding);
             }
         }
     }
 
     fn tell(&self, what: What) {
-        self.recorder.observe(clock::boot_ns(), what);
+        self.listener.observe(clock::boot_ns(), what);
     }
 }
 
@@ -411,9 +423,13 @@ mod tests {
     use super::*;
     use crate::event::{JailExited, StopRequested};
 
+    impl Listener for () {
+        fn kernel_log(&self, _: u64, _: Finding) {}
+    }
+
     fn witness() -> Witness {
         Witness {
-            recorder: Recorder::new(),
+            listener: Arc::new(()),
             post: Arc::new(Post {
                 wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("a descriptor"),
                 state: Mutex::default(),
@@ -469,9 +485,8 @@ mod tests {
         let view = View {
             hierarchies: Vec::new(),
         };
-        let recorder = Recorder::new();
         let pid = std::process::id();
-        let witness = Witness::start(&recorder, view, pid, None).expect("a thread");
+        let witness = Witness::start(Arc::new(()), view, pid, None).expect("a thread");
         let start = Instant::now();
         witness.before_removal();
         assert!(witness.post.lock().ended);

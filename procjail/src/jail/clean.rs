@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cgroup::{self, Error, HostCgroups, State};
-use super::proc;
+use super::cgroup::{self, State};
+use crate::cgroup::{Error, HostCgroups};
+use crate::procfs::state as proc;
 
 /// How long the rest of one jail may take: what still lives there is killed first.
 const TIME: Duration = Duration::from_secs(5);

@@ -5,7 +5,6 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::cgroup;
 use crate::{event, exit};
 
 /// Why a jail can't be.
@@ -95,7 +94,7 @@ pub enum Error {
     Signals(io::Error),
     /// Cgroups.
     #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
+    Cgroup(#[from] crate::cgroup::Error),
 }
 
 impl Error {

@@ -1,8 +1,9 @@
 //! What a jail uses of the kernel that not every kernel has, and what is done without it.
 
-use super::cgroup::{Cgroups, HostCgroups, Limits};
+use super::cgroup::{Cgroups, Limits};
 use super::error::Error;
 use super::sys;
+use crate::cgroup::HostCgroups;
 
 /// Something of the kernel that a jail uses where it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::outcome::Observer;
-use super::pidfd;
 use super::signals::{self, MAX_HELD, Received};
 use crate::clock;
 use crate::event::ForwardAction;
+use crate::pidfd;
 
 /// What a process does with signals, one bit each (bit n-1 for signal n): proc_pid_status(5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::error::Error;
-use super::pidfd;
 use super::sys::{self, CloneArgs};
+use crate::pidfd;
 
 /// The guard of one jail. Its end is the end of the jail.
 #[derive(Debug)]

@@ -19,11 +19,10 @@ mod features;
 mod forward;
 mod guard;
 mod init;
+mod lookout;
 mod mounts;
 mod outcome;
-mod pidfd;
 mod plan;
-mod proc;
 mod program;
 mod requester;
 mod signals;
@@ -46,7 +45,7 @@ pub use clean::{Fate, Item, clean};
 pub use error::Error;
 pub use features::{Feature, check};
 pub use guard::Guard;
-pub use outcome::{Observer, Outcome, StopOptions};
+pub use outcome::{LookAtStall, Observer, Outcome, StopOptions};
 pub use plan::{Facts, INIT, Plan, Step};
 pub use signals::Signals;
 pub use spec::Spec;
@@ -143,7 +142,7 @@ impl<'plan> Jail<'plan> {
     /// # Errors
     ///
     /// Out of descriptors, mostly.
-    pub fn view(&self) -> std::io::Result<cgroup::View> {
+    pub fn view(&self) -> std::io::Result<crate::cgroup::View> {
         Ok(self.cgroups.view(self.plan.limits.host())?)
     }
 

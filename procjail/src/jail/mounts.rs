@@ -17,7 +17,7 @@ use super::child::{Fault, Part, PartOf};
 use super::error::Error;
 use super::plan::c_path;
 use super::sys::{self, flags};
-use crate::mountinfo::unescape;
+use crate::procfs::mountinfo::unescape;
 
 /// What `/dev` has in a jail with a root of its own: name, major and minor number (`devices.txt` of
 /// the kernel's documentation).

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use crate::event::{self, ExitStatus};
-use crate::trace::TeardownStep;
+use crate::cgroup::View;
+use crate::event::{self, ExitStatus, Snapshot};
+
+/// Looks what a jail's threads wait for while its teardown stalls. Given are its cgroups, PID 1's host PID (0 once it is
+/// reaped), and how long the teardown has waited, nanoseconds. It runs in a thread of its own, which nobody waits for.
+pub type LookAtStall = fn(&View, u32, u64) -> Snapshot;
 
 /// Someone who wants to know what the launcher does, such as a trace.
 pub trait Observer {
@@ -17,6 +21,11 @@ pub trait Observer {
     /// The jail is empty and its cgroups are about to be removed: the last moment to read them.
     /// Returns within a moment, whatever happens.
     fn before_removal(&self) {}
+
+    /// What looks at a teardown that stalls; none if nobody wants to know.
+    fn look_at_stall(&self) -> Option<LookAtStall> {
+        None
+    }
 }
 
 /// Nobody: `procjail run`.
@@ -65,7 +74,7 @@ pub struct Outcome {
     /// tell.
     pub oom_kills: Option<u64>,
     /// Steps of the clean-up.
-    pub teardown: Vec<TeardownStep>,
+    pub teardown: Vec<event::Teardown>,
     /// What could not be removed, one sentence each; empty when all is gone.
     pub remains: Vec<String>,
 }

@@ -16,11 +16,11 @@ use super::error::Error;
 use super::failure;
 use super::guard::Guard;
 use super::outcome::Observer;
-use super::pidfd;
 use super::plan::{Plan, Step};
 use super::signals::Signals;
 use super::spec::Net;
 use super::sys;
+use crate::pidfd;
 
 /// Longest time that the set-up may take. It takes milliseconds, unless a file system doesn't answer.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);

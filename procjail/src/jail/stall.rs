@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use super::Jail;
+use super::lookout::Lookout;
 use super::outcome::Observer;
 use crate::event::{Snapshot, What};
-use crate::evidence::Lookout;
 
 /// When a step without progress is looked at; then every [`PERIOD`].
 const LOOKS: [Duration; 3] = [
@@ -36,7 +36,7 @@ pub(super) struct Watch<'a> {
     since: Instant,
     looks: u32,
     lookout: Option<Lookout>,
-    /// No thread, or no descriptors: nobody looks.
+    /// No thread, no descriptors, or nobody who wants to know.
     blind: bool,
     last: Option<Snapshot>,
 }
@@ -96,9 +96,12 @@ impl<'a> Watch<'a> {
 
     fn ask(&mut self, jail: &Jail<'_>) {
         if self.lookout.is_none() && !self.blind {
-            let started = jail.view().and_then(Lookout::start);
-            self.blind = started.is_err();
-            self.lookout = started.ok();
+            let started = self.observer.look_at_stall().and_then(|look| {
+                let view = jail.view().ok()?;
+                Lookout::start(view, look).ok()
+            });
+            self.blind = started.is_none();
+            self.lookout = started;
         }
         if let Some(lookout) = &mut self.lookout {
             lookout.ask(self.pid_1, self.since.elapsed());

@@ -13,9 +13,11 @@ use tokio::io::unix::AsyncFd;
 use super::forward::{Forwarder, Target, forwardable};
 use super::outcome::{Observer, Outcome};
 use super::signals::{Received, named};
-use super::{Jail, pidfd, proc, requester, teardown, terminal};
+use super::{Jail, requester, teardown, terminal};
 use crate::clock;
 use crate::event;
+use crate::pidfd;
+use crate::procfs::state as proc;
 
 impl Jail<'_> {
     /// Supervises a jail whose gate was opened, until PID 1 ended and everything is removed. Bounded:

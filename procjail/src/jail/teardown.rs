@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::cgroup::Error;
+use super::Jail;
 use super::outcome::{Observer, Outcome};
 use super::signals::named;
 use super::stall::Watch;
-use super::{Jail, pidfd, proc};
+use crate::cgroup::Error;
 use crate::event::{self, ExitStatus};
 use crate::hang;
-use crate::trace::TeardownStep;
+use crate::pidfd;
+use crate::procfs::state as proc;
 use crate::{clock, exit};
 
 /// When the time is over, what comes next still gets a moment: most steps need less.
@@ -110,7 +111,7 @@ pub(super) fn end(
 struct Steps<'a> {
     observer: &'a dyn Observer,
     deadline: Instant,
-    steps: Vec<TeardownStep>,
+    steps: Vec<event::Teardown>,
     watch: Watch<'a>,
 }
 
@@ -127,19 +128,14 @@ impl<'a> Steps<'a> {
             self.watch.progress();
         }
         let duration_ns = start.elapsed().as_nanos() as u64;
-        self.observer.observe(
-            clock::boot_ns(),
-            event::What::Teardown(event::Teardown {
-                step: name.to_owned(),
-                duration_ns,
-                error: error.clone(),
-            }),
-        );
-        self.steps.push(TeardownStep {
+        let step = event::Teardown {
             step: name.to_owned(),
             duration_ns,
             error,
-        });
+        };
+        let what = event::What::Teardown(step.clone());
+        self.observer.observe(clock::boot_ns(), what);
+        self.steps.push(step);
     }
 }
 

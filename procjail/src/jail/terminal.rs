@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, getpgid, getpgrp, getsid, tcgetpgrp, tcsetpgrp};
 
 use super::forward::{Dispositions, Reach, Target, reach};
-use super::pidfd;
-use super::proc;
 use super::signals::{Received, empty_set};
 use crate::event::ForwardAction;
+use crate::pidfd;
+use crate::procfs::state as proc;
 
 /// The terminal, with the process group that was in the foreground at the start.
 #[derive(Debug)]

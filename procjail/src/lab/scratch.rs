@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, umount2};
 
 use super::Failure;
-use crate::leak;
+use crate::procfs::mountinfo;
 
 /// What their names begin with.
 const PREFIX: &str = "procjail-lab.";
@@ -114,7 +114,7 @@ pub fn clean(dry_run: bool) -> Vec<Leftover> {
     paths
         .into_iter()
         .filter_map(|path| {
-            let mounts = leak::mounts_below(&path);
+            let mounts = mountinfo::mounts_below(&path);
             let fate = match lock(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Fate::InUse,
@@ -150,7 +150,7 @@ fn lock(path: &Path) -> io::Result<File> {
 /// Removes a directory whose lock is held, after what is mounted in it: lazily, since a file system of a dead
 /// FUSE daemon answers nothing.
 fn clear(path: &Path) -> io::Result<()> {
-    for mount in leak::mounts_below(path) {
+    for mount in mountinfo::mounts_below(path) {
         umount2(&mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
     fs::remove_dir_all(path)

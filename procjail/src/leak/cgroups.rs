@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::host;
-use super::mountinfo::Table;
+use crate::cgroup::View;
 use crate::event::{DyingCgroups, GrownTmpfs, LeftCgroup};
-use crate::jail::cgroup::View;
+use crate::procfs::host;
+use crate::procfs::mountinfo::Table;
 
 /// Members of a cgroup that are named.
 const NAMED: usize = 16;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Passing;
-use super::host::{self, Namespace};
 use super::identity;
-use super::mountinfo::{Mount, Table, key};
 use super::seen::{Copy, Seen};
 use crate::event::{LeakCheck, LeakedMount, OutputHolder, Pin, PinKind, PinnedNamespace};
-use crate::evidence::procfs;
+use crate::procfs;
+use crate::procfs::host::{self, Namespace};
+use crate::procfs::mountinfo::{Mount, Table, key};
 
 /// Longest time for all of it; what was not looked at then is told.
 pub const TIME: Duration = Duration::from_millis(100);

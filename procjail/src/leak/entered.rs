@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::host;
 use crate::clock;
 use crate::event::Task;
+use crate::procfs::host;
 
 /// Those of one jail that are told.
 const TOLD: usize = 16;

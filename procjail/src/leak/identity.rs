@@ -175,7 +175,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leak::mountinfo::Table;
+    use crate::procfs::mountinfo::Table;
 
     #[test]
     fn this_namespace_is_itself_and_no_other() {

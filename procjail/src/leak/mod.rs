@@ -8,9 +8,7 @@
 mod cgroups;
 mod check;
 mod entered;
-mod host;
 mod identity;
-mod mountinfo;
 mod notices;
 mod seen;
 mod umount;
@@ -21,8 +19,6 @@ mod words;
 use crate::jail::Plan;
 
 pub use check::new_mounts_here;
-pub use host::task;
-pub use mountinfo::mounts_below;
 pub use seen::Seen;
 pub use umount::Unmount;
 pub use watch::{Bell, Watch};

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use super::cgroups::{Dying, Tmpfs};
-use super::host::{self, KINDS, Namespace};
 use super::identity::{self, Mark};
-use super::mountinfo::{Key, Mount, Table, key};
 use crate::clock;
 use crate::event::{ImplicitUnmounts, MountEntry};
+use crate::procfs::host::{self, KINDS, Namespace};
+use crate::procfs::mountinfo::{Key, Mount, Table, key};
 
 /// Mount namespaces of one jail that are looked at.
 const MOUNT_NAMESPACES: usize = 16;

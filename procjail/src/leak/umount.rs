@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::host;
-use super::mountinfo::Table;
 use crate::event::{Errno, MountUse, MountUser, Task};
+use crate::procfs::host;
+use crate::procfs::mountinfo::Table;
 
 /// Users of one mount that are named.
 const USERS: usize = 32;
@@ -105,7 +105,7 @@ pub fn look(
         uses(pid, &|id| id == there.id, device, &mut found.users);
     }
     if let Some(mount) = mount {
-        let below = |candidate: &&super::mountinfo::Mount| candidate.parent == mount.id;
+        let below = |candidate: &&crate::procfs::mountinfo::Mount| candidate.parent == mount.id;
         let nested = table.0.iter().filter(below).take(NESTED);
         found.nested = nested.map(|mount| mount.entry.target.clone()).collect();
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::host;
 use crate::event::KernelWait;
-use crate::evidence::procfs;
 use crate::hang;
+use crate::procfs;
+use crate::procfs::host;
 
 /// Shorter waits are how such file systems work.
 const LONG: Duration = Duration::from_secs(1);

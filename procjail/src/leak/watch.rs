@@ -17,12 +17,13 @@ use super::notices::Notices;
 use super::seen::Seen;
 use super::umount::{Unmount, look};
 use super::waits::Waits;
-use super::{Passing, cgroups, host};
+use super::{Passing, cgroups};
+use crate::cgroup::View;
 use crate::clock;
 use crate::event::{LeakCheck, Task, What};
-use crate::jail::Observer;
-use crate::jail::cgroup::View;
-use crate::session::{Recorder, stand_back};
+use crate::jail::{LookAtStall, Observer};
+use crate::procfs::host;
+use crate::thread::stand_back;
 
 /// Calls that wait for the thread; of more, those that only tell of a change are left out.
 const QUEUE: usize = 64;
@@ -54,7 +55,7 @@ enum Notice {
 /// Watches one jail for what it will leave. An [`Observer`] that passes on what it is told.
 pub struct Watch<'a> {
     next: &'a dyn Observer,
-    recorder: Recorder,
+    recorder: Arc<dyn Observer + Send + Sync>,
     view: View,
     bell: Bell,
     /// What there was when PID 1's end was seen.
@@ -114,7 +115,7 @@ impl<'a> Watch<'a> {
     ///
     /// The thread can't be made.
     pub fn start(
-        recorder: &Recorder,
+        recorder: Arc<dyn Observer + Send + Sync>,
         next: &'a dyn Observer,
         seen: Seen,
         passing: Passing,
@@ -126,7 +127,7 @@ impl<'a> Watch<'a> {
         let wake = Arc::new(wake);
         let for_thread = view.try_clone()?;
         std::thread::Builder::new().name("leaks".into()).spawn({
-            let (recorder, wake) = (recorder.clone(), Arc::clone(&wake));
+            let (recorder, wake) = (Arc::clone(&recorder), Arc::clone(&wake));
             move || {
                 stand_back();
                 Thread {
@@ -149,7 +150,7 @@ impl<'a> Watch<'a> {
         })?;
         Ok(Watch {
             next,
-            recorder: recorder.clone(),
+            recorder,
             view,
             bell: Bell { notices, wake },
             ended: Mutex::default(),
@@ -210,10 +211,14 @@ impl Observer for Watch<'_> {
     fn before_removal(&self) {
         self.next.before_removal();
     }
+
+    fn look_at_stall(&self) -> Option<LookAtStall> {
+        self.next.look_at_stall()
+    }
 }
 
 struct Thread {
-    recorder: Recorder,
+    recorder: Arc<dyn Observer + Send + Sync>,
     view: View,
     pid_1: u32,
     pid_1_start_ns: u64,

@@ -1,8 +1,8 @@
 //! An explanation as text.
 
 use super::style::{Look, Painted, Tone};
-use super::text::{duration, escape, plural};
 use crate::diagnose::{Diagnosis, Explanation, Rank};
+use crate::text::{duration, escape, plural};
 
 /// Evidence that is shown of one diagnosis where not all is asked for.
 const SOME: usize = 6;

@@ -1,10 +1,10 @@
 //! The lines before and after a timeline: what was run, how it ended, and whether the trace is whole.
 
 use super::style::{Look, Painted, Tone};
-use super::text::{bytes, command, count, duration, escape, plural};
 use super::timeline::Totals;
 use super::words::{hint, losses, status, tone_of};
 use crate::exit;
+use crate::text::{bytes, command, count, duration, escape, plural};
 use crate::trace::{Footer, Header};
 
 /// A fact about a run.
@@ -242,10 +242,10 @@ fn exit_status(footer: &Footer) -> (Tone, String) {
 mod tests {
     use super::*;
     use crate::event::ExitStatus;
-    use crate::trace::TeardownStep;
+    use crate::event::Teardown;
 
     fn told(status: i32, exit_code: i32, failed: bool) -> String {
-        let step = TeardownStep {
+        let step = Teardown {
             step: "remove the cgroups".into(),
             duration_ns: 1,
             error: failed.then(|| "EBUSY".to_owned()),

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::style::{Look, Painted, Tone};
-use super::text::{escape, moment, quote};
 use super::words::{Words, signal_detail, words};
 use super::{Output, is_minor, summary};
 use crate::event::{Event, ExecFailed, Lost, Recent, What};
+use crate::text::{escape, moment, quote};
 use crate::trace::{Footer, Header};
 
 /// Columns before the words: time, PID, host PID, name, kind.

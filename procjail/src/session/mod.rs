@@ -24,7 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
+    thread as threads,
     time::{Duration, Instant},
 };
 
@@ -32,10 +32,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
     event::{Lost, What},
-    evidence::Finding,
-    jail::{Observer, Outcome},
+    evidence::{Finding, Listener, stall_snapshot},
+    jail::{LookAtStall, Observer, Outcome},
     kernel,
-    render::Output,
+    thread::stand_back,
 };
 
 pub use alarm::Alarm;
@@ -69,9 +69,8 @@ impl Recorder {
     }
 }
 
-impl Recorder {
-    /// Takes what the kernel log says, if it concerns a process of the jail.
-    pub fn kernel_log(&self, time_ns: u64, finding: Finding) {
+impl Listener for Recorder {
+    fn kernel_log(&self, time_ns: u64, finding: Finding) {
         self.spool.push(Item::KernelLog {
             time_ns,
             finding: Box::new(finding),
@@ -101,6 +100,10 @@ impl Observer for Recorder {
             what: Box::new(what),
         });
     }
+
+    fn look_at_stall(&self) -> Option<LookAtStall> {
+        Some(stall_snapshot)
+    }
 }
 
 /// The two threads of a live trace.
@@ -109,8 +112,8 @@ pub struct Session {
     shows_progress: bool,
     spool: Arc<Spool>,
     stop: Arc<EventFd>,
-    reader: thread::JoinHandle<()>,
-    writer: thread::JoinHandle<Report>,
+    reader: threads::JoinHandle<()>,
+    writer: threads::JoinHandle<Report>,
 }
 
 impl Session {
@@ -129,14 +132,14 @@ impl Session {
         let spool = Arc::clone(&recorder.spool);
         let shows_progress = sinks.iter().all(|sink| !sink.is_terminal_stream);
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
-        let reader = thread::Builder::new().name("reader".into()).spawn({
+        let reader = threads::Builder::new().name("reader".into()).spawn({
             let (spool, stop) = (Arc::clone(&spool), Arc::clone(&stop));
             move || {
                 stand_back();
                 reader::run(source, &spool, stop.as_fd(), &alarm);
             }
         })?;
-        let writer = thread::Builder::new().name("writer".into()).spawn({
+        let writer = threads::Builder::new().name("writer".into()).spawn({
             let spool = Arc::clone(&spool);
             move || {
                 stand_back();
@@ -172,14 +175,6 @@ impl Session {
     }
 }
 
-/// Lets the traced program run on when this thread has something to do: see SCHED_BATCH in sched(7).
-pub(crate) fn stand_back() {
-    let priority = libc::sched_param { sched_priority: 0 };
-    // SAFETY: 0 is the calling thread, and the parameter lives through the call. A refusal costs the
-    // traced program a little time, and nothing else.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &priority) };
-}
-
 /// Waits until `done`, as long as the spool is being emptied.
 fn wait_for(spool: &Spool, shown: &mut Progress, done: impl Fn() -> bool) -> Option<()> {
     let mut progress = spool.taken();
@@ -193,11 +188,8 @@ fn wait_for(spool: &Spool, shown: &mut Progress, done: impl Fn() -> bool) -> Opt
             return None;
         }
         shown.update(spool.bytes());
-        thread::sleep(pause);
+        threads::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
     Some(())
 }
-
-/// One of the trace's outputs and what to call it in a message.
-pub type BoxedOutput = Box<dyn Output + Send>;

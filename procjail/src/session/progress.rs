@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::render;
+use crate::text;
 
 /// Shorter waits are not worth a word.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ impl Progress {
         }
         self.next = Some(now + PERIOD);
         self.shown = true;
-        let left = render::bytes(left_bytes as u64);
+        let left = text::bytes(left_bytes as u64);
         // A terminal that takes nothing is no reason to stop.
         let _ = write!(
             std::io::stderr(),

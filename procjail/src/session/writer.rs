@@ -3,7 +3,6 @@
 use std::{collections::HashSet, io, rc::Rc, time::Duration};
 
 use super::{
-    BoxedOutput,
     executed::Files,
     reader::record_time_ns,
     spool::{Item, Spool},
@@ -14,7 +13,7 @@ use crate::{
     evidence::Finding,
     jail::Outcome,
     symbols::Symbols,
-    trace::{FLUSH_EVERY, Footer},
+    trace::{BoxedOutput, FLUSH_EVERY, Footer},
 };
 
 /// Records of different processors can be a little out of order, and one may still be in the making

@@ -6,6 +6,7 @@
 mod bench;
 mod condense;
 mod model;
+mod output;
 mod read;
 mod schema;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod write;
 
 pub use condense::Condensed;
 pub use model::*;
+pub use output::{BoxedOutput, Output};
 pub use read::{ReadError, Reader, open};
 pub use schema::schema;
 pub(crate) use schema::schema_of;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ExitStatus, Lost};
+use crate::event::{ExitStatus, Lost, Teardown};
 
 /// Version of the format that this program writes. Readers refuse a newer one.
 pub const FORMAT_VERSION: u32 = 1;
@@ -142,16 +142,5 @@ pub struct Footer {
     /// Processes that were dead and unreaped when PID 1 ended.
     pub zombies: u64,
     /// Steps of the clean-up.
-    pub teardown: Vec<TeardownStep>,
-}
-
-/// A step of the clean-up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct TeardownStep {
-    /// What was done, in words.
-    pub step: String,
-    /// How long it took, nanoseconds.
-    pub duration_ns: u64,
-    /// Why it failed; null if it didn't.
-    pub error: Option<String>,
+    pub teardown: Vec<Teardown>,
 }

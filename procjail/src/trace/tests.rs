@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{Event, story};
-use crate::render::Output;
+use crate::trace::Output;
 
 /// The story's trace as a file of this name.
 fn written(name: &str) -> Vec<u8> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Footer, Header};
 use crate::event::{Event, Lines};
 use crate::names;
-use crate::render::Output;
+use crate::trace::Output;
 
 /// Longest time that an event stays in memory.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(50);

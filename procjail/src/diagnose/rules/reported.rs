@@ -271,7 +271,6 @@ mod tests {
         fixture::{Scene, inside, outside},
     };
     use crate::event::{ExitStatus, JailExited, Teardown, What};
-    use crate::trace::TeardownStep;
 
     fn ids(scene: &Scene, reported: &str) -> Vec<String> {
         let mut case = scene.case();
@@ -352,7 +351,7 @@ mod tests {
         };
         scene.at(12, launcher, What::Teardown(step));
         if let Some(footer) = &mut scene.footer {
-            footer.teardown = vec![TeardownStep {
+            footer.teardown = vec![Teardown {
                 step: super::REMOVAL.to_owned(),
                 duration_ns: 1,
                 error: removal.map(str::to_owned),

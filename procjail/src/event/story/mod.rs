@@ -111,7 +111,7 @@ pub(crate) fn trace() -> (Vec<Event>, trace::Footer) {
             Source::Launcher(what) => Some(enricher.launcher(time_ns, what)),
         })
         .collect();
-    let step = |step: &str, duration_ns, error: Option<&str>| trace::TeardownStep {
+    let step = |step: &str, duration_ns, error: Option<&str>| Teardown {
         step: step.into(),
         duration_ns,
         error: error.map(str::to_owned),

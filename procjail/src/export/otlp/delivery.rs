@@ -40,7 +40,7 @@ pub(super) fn start(
     thread::Builder::new().name("exporter".into()).spawn({
         let queue = Arc::clone(queue);
         move || {
-            crate::session::stand_back();
+            crate::thread::stand_back();
             let _end = End(&queue);
             runtime.block_on(async {
                 let transport = Transport::new(&collector, resource);

@@ -32,7 +32,7 @@ use super::{Source, SourceError, Subject};
 use crate::diagnose::{Case, Explanation};
 use crate::event::{Event, SignalResult, What};
 use crate::render::{self, Output};
-use crate::session::BoxedOutput;
+use crate::trace::BoxedOutput;
 use crate::trace::{Footer, Header};
 
 use batch::Packer;

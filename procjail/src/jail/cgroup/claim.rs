@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::PARENT;
-use super::dir::Dir;
-use super::error::Error;
+use crate::cgroup::Dir;
+use crate::cgroup::Error;
 
 /// A lock may be held for a moment by someone who only looks whether it is free.
 const GLANCE: Duration = Duration::from_millis(100);

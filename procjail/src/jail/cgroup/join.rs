@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::dir::Dir;
-use super::error::Error;
+use crate::cgroup::Dir;
+use crate::cgroup::Error;
 
 /// A move that goes on. Dropping waits for its end: the process must not be reaped before, or its
 /// number could come to mean another one.

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::claim::{self, Claim};
-use super::dir::Dir;
-use super::error::Error;
-use super::host::HostCgroups;
-use super::{PARENT, busy, tree};
+use super::{PARENT, busy};
+use crate::cgroup::Dir;
+use crate::cgroup::Error;
+use crate::cgroup::HostCgroups;
+use crate::cgroup::tree;
 use crate::event::Leftover;
-use crate::leak;
+use crate::procfs;
 
 /// How long a new jail waits for the rest of a dead one of the same name.
 const STALE_TIME: Duration = Duration::from_secs(5);
@@ -169,7 +170,7 @@ fn leftover(host: &HostCgroups, claim: &Claim) -> Leftover {
         processes: pids
             .iter()
             .take(LEFT_PROCESSES)
-            .map(|pid| leak::task(*pid))
+            .map(|pid| procfs::host::task(*pid))
             .collect(),
         process_count: pids.len() as u64,
         removed: false,

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use super::error::Error;
-use super::host::HostCgroups;
+use crate::cgroup::Error;
+use crate::cgroup::HostCgroups;
 
 /// Limits of a jail; `None` and false mean: no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -345,8 +345,8 @@ fn cpu_settings(host: &HostCgroups, millicpus: u64) -> Result<Vec<Setting>, Erro
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::tests::{hybrid, v1, v2};
     use super::*;
+    use crate::cgroup::hosts::{hybrid, v1, v2};
 
     const MIB: u64 = 1024 * 1024;
 

@@ -10,13 +10,9 @@
 //! With `--cgroup-parent` all that lies below that cgroup of the user's instead of below the root.
 
 mod claim;
-mod dir;
-mod error;
-mod host;
 mod join;
 mod leftovers;
 mod limits;
-mod tree;
 mod view;
 
 use std::ffi::OsStr;
@@ -27,20 +23,15 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+pub use crate::cgroup::PARENT;
+use crate::cgroup::{Dir, Error, tree};
 use crate::event::Leftover;
-use crate::leak;
+use crate::procfs;
 use claim::Claim;
-use dir::Dir;
-pub use error::Error;
-pub use host::{HostCgroups, Mode, V1Mount};
 pub use join::Joining;
 pub use leftovers::{Found, State, find, members, remove_empty_parents, remove_stale};
 use limits::Place;
 pub use limits::{LimitPlan, Limits, MIN_MEMORY_BYTES};
-pub use view::{Hierarchy, LevelDir, View};
-
-/// The directory that all jails are in, in each hierarchy.
-pub const PARENT: &str = "procjail";
 
 /// How long [`Cgroups`] takes to remove itself when it is dropped.
 const DROP_TIME: Duration = Duration::from_secs(2);
@@ -333,7 +324,7 @@ fn occupants(dir: &Dir) -> String {
     let named = pids
         .iter()
         .take(NAMED)
-        .map(|&pid| format!("{} {pid}", leak::task(pid).comm.escape_debug()));
+        .map(|&pid| format!("{} {pid}", procfs::host::task(pid).comm.escape_debug()));
     let mut words = named.collect::<Vec<_>>().join(", ");
     if pids.len() > NAMED {
         words += &format!(" and {} more", pids.len() - NAMED);

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 pub use step::{INIT, Step};
 
-use super::cgroup::{HostCgroups, LimitPlan, Mode};
+use super::cgroup::LimitPlan;
 use super::error::Error;
 use super::mounts::{MountInfo, Peer, Remount};
 use super::program::Program;
 use super::spec::{Net, Propagation, Rlimit, Spec};
 use super::{StopOptions, sys};
+use crate::cgroup::{HostCgroups, Mode};
 
 /// What is done to build a jail, in order.
 #[derive(Debug)]

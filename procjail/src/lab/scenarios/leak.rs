@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::jail::cgroup::HostCgroups;
+use crate::cgroup::HostCgroups;
 use crate::lab::{Failure, Need, Scenario, Stage};
-use crate::leak;
+use crate::procfs::mountinfo;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -171,7 +171,7 @@ fn mount_here(
     let undo = target.to_owned();
     stage.undo(move || {
         // The innermost first; as often as something is mounted there.
-        for path in leak::mounts_below(&undo) {
+        for path in mountinfo::mounts_below(&undo) {
             let _ = umount2(&path, MntFlags::MNT_DETACH);
         }
     });

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::jail::cgroup::HostCgroups;
+use crate::cgroup::HostCgroups;
 use crate::lab::{Failure, Need, Scenario, Stage};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

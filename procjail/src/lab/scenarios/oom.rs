@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::memory::{play, without_swap};
-use crate::jail::cgroup::HostCgroups;
+use crate::cgroup::HostCgroups;
 use crate::lab::stuck_fs::StuckFs;
 use crate::lab::{Failure, Need, Scenario, Stage};
 

@@ -1,9 +1,9 @@
 //! Evidence in words: samples, snapshots, the kernel log.
 
 use super::super::style::Tone;
-use super::super::text::{bytes, command, count, escape, plural};
 use super::{Words, errno};
 use crate::event::*;
+use crate::text::{bytes, command, count, escape, plural};
 
 /// Most items of a list that a line names.
 const NAMED: usize = 3;

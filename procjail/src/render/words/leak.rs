@@ -1,10 +1,10 @@
 //! Mounts in use and what a jail leaves, in words.
 
 use super::super::style::Tone;
-use super::super::text::{duration, escape, plural};
 use super::{Words, errno};
 use crate::event::*;
 use crate::leak;
+use crate::text::{duration, escape, plural};
 
 /// Most items of a list that a line names.
 const NAMED: usize = 3;

@@ -6,9 +6,9 @@ mod signal;
 pub(crate) use signal::requester;
 
 use super::style::Tone;
-use super::text::{bytes, command, count, duration, escape, plural, quote};
 use crate::event::*;
 use crate::names;
+use crate::text::{bytes, command, count, duration, escape, plural, quote};
 
 /// A zombie that was left for so long is worth a look, nanoseconds.
 const LONG_ZOMBIE_NS: u64 = 1_000_000_000;

@@ -3,7 +3,7 @@
 use super::{Words, who};
 use crate::event::*;
 use crate::render::style::Tone;
-use crate::render::text::{duration, escape};
+use crate::text::{duration, escape};
 
 pub(super) fn generated(sender: &Task, signal: &SignalGenerated) -> Words {
     let (tone, fate) = fate(signal);

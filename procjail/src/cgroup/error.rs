@@ -115,7 +115,7 @@ pub enum Error {
 
 impl Error {
     /// An operation on a path that the kernel refused.
-    pub(super) fn io(operation: impl Into<String>, path: impl AsRef<Path>, errno: Errno) -> Error {
+    pub(crate) fn io(operation: impl Into<String>, path: impl AsRef<Path>, errno: Errno) -> Error {
         Error::Io {
             operation: operation.into(),
             path: path.as_ref().to_owned(),

@@ -23,7 +23,7 @@ const OPEN: OFlag = OFlag::O_RDONLY
 
 /// An open cgroup directory and the path that people know it by.
 #[derive(Debug)]
-pub(super) struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -152,6 +152,6 @@ impl AsFd for Dir {
 }
 
 /// The errno in an error of std, all of which come from system calls here.
-pub(super) fn errno_of(error: std::io::Error) -> Errno {
+pub(crate) fn errno_of(error: std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

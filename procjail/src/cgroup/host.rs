@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::dir::Dir;
 use super::error::Error;
-use crate::mountinfo::unescape;
+use crate::procfs::mountinfo::unescape;
 
 /// How a host arranges its cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl HostCgroups {
     }
 
     /// What a mountinfo (proc_pid_mountinfo(5)) tells; the rest is left empty.
-    pub(super) fn parse(mountinfo: &str) -> HostCgroups {
+    pub(crate) fn parse(mountinfo: &str) -> HostCgroups {
         let mut v2: Option<(PathBuf, PathBuf)> = None;
         let mut v1 = BTreeMap::new();
         for mount in mountinfo.lines().filter_map(Mount::parse) {
@@ -160,7 +160,7 @@ impl HostCgroups {
     }
 
     /// The root of the unified hierarchy: the mounted one, or a private mount that no path leads to.
-    pub(super) fn open_v2(&self) -> Result<Dir, Error> {
+    pub(crate) fn open_v2(&self) -> Result<Dir, Error> {
         let missing = |path: &Path, errno| match (&self.parent, errno) {
             (Some(_), Errno::ENOENT | Errno::ENOTDIR) => Error::NoParent {
                 path: path.to_owned(),
@@ -280,7 +280,7 @@ fn path(field: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const V2: &str = "\

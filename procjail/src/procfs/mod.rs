@@ -1,4 +1,10 @@
 //! Reading of /proc: proc_pid_status(5), proc_pid_stat(5). A process that is gone is no error.
+//!
+//! [`host`] looks at all processes, [`mountinfo`] at mounts, [`state`] at what a process is doing.
+
+pub(crate) mod host;
+pub(crate) mod mountinfo;
+pub(crate) mod state;
 
 use std::collections::HashMap;
 

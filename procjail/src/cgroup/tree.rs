@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::dir::Dir;
-use crate::jail::pidfd;
+use crate::pidfd;
 
 /// Processes in the cgroup and below. A process that comes or goes meanwhile may be missed: repeat
 /// until it is empty.
-pub(super) fn pids(dir: &Dir) -> Vec<u32> {
+pub(crate) fn pids(dir: &Dir) -> Vec<u32> {
     let mut found = Vec::new();
     visit(dir, &mut |dir| {
         // A threaded cgroup has no list of its own (EOPNOTSUPP); its processes are in its domain's.
@@ -25,14 +25,14 @@ pub(super) fn pids(dir: &Dir) -> Vec<u32> {
 }
 
 /// The directory and those below it, each before what is below it.
-pub(super) fn paths(dir: &Dir) -> Vec<PathBuf> {
+pub(crate) fn paths(dir: &Dir) -> Vec<PathBuf> {
     let mut found = Vec::new();
     visit(dir, &mut |dir| found.push(dir.path().to_owned()));
     found
 }
 
 /// Whether a process is in the cgroup or below; a zombie is none.
-pub(super) fn populated(dir: &Dir) -> Result<bool, Errno> {
+pub(crate) fn populated(dir: &Dir) -> Result<bool, Errno> {
     match dir.read("cgroup.events") {
         Ok(events) => Ok(field(&events, "populated") != Some(0)),
         // Removed.
@@ -43,7 +43,7 @@ pub(super) fn populated(dir: &Dir) -> Result<bool, Errno> {
 
 /// Kills all processes by SIGKILL: `cgroup.kill` (Linux 5.14), which no fork escapes, else
 /// freeze, kill each, thaw. Returns which.
-pub(super) fn kill(dir: &Dir) -> Result<&'static str, Errno> {
+pub(crate) fn kill(dir: &Dir) -> Result<&'static str, Errno> {
     match dir.write("cgroup.kill", "1") {
         Ok(()) | Err(Errno::ENODEV) => Ok("cgroup.kill"),
         // A threaded cgroup refuses; so does a kernel that lacks the file.
@@ -91,7 +91,7 @@ fn freeze_kill_thaw(dir: &Dir) -> Result<(), Errno> {
 /// # Errors
 ///
 /// The directory that stayed when `deadline` came, and what the kernel said.
-pub(super) fn remove(
+pub(crate) fn remove(
     parent: &Dir,
     name: &OsStr,
     deadline: Instant,
@@ -143,7 +143,7 @@ fn visit(dir: &Dir, each: &mut dyn FnMut(&Dir)) {
 }
 
 /// A number in a file of `key value` lines.
-pub(super) fn field(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn field(text: &str, key: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?
         .trim()

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::{self as procfs, Status};
 use crate::event::Task;
-use crate::evidence::procfs::{self, Status};
 
 /// The kinds of namespace, as `/proc/PID/ns` names them.
 pub const KINDS: [&str; 8] = ["mnt", "net", "pid", "ipc", "uts", "cgroup", "user", "time"];

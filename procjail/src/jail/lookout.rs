@@ -4,11 +4,11 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use super::tasks;
+use super::outcome::LookAtStall;
+use crate::cgroup::View;
 use crate::clock;
 use crate::event::Snapshot;
-use crate::jail::cgroup::View;
-use crate::session::stand_back;
+use crate::thread::stand_back;
 
 /// Takes snapshots when it is asked to.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Lookout {
     /// # Errors
     ///
     /// No thread is to be had.
-    pub fn start(view: View) -> std::io::Result<Lookout> {
+    pub fn start(view: View, look: LookAtStall) -> std::io::Result<Lookout> {
         let (questions, asked) = mpsc::channel::<(u32, Duration)>();
         let (tell, answers) = mpsc::channel();
         let thread = std::thread::Builder::new().name("lookout".into());
@@ -32,7 +32,7 @@ impl Lookout {
             stand_back();
             for (pid_1, waited) in asked {
                 let waited_ns = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-                let snapshot = tasks::stall_snapshot(&view, pid_1, waited_ns);
+                let snapshot = look(&view, pid_1, waited_ns);
                 if tell.send((clock::boot_ns(), snapshot)).is_err() {
                     return;
                 }
@@ -69,26 +69,33 @@ impl Lookout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Moment;
+
+    fn look(_: &View, _: u32, waited_ns: u64) -> Snapshot {
+        Snapshot {
+            moment: Moment::Stall,
+            threads: Vec::new(),
+            truncated: false,
+            frozen: None,
+            cpu: None,
+            waited_ns: Some(waited_ns),
+            processes: Vec::new(),
+        }
+    }
 
     #[test]
     fn an_answer_comes_for_each_question_that_was_taken() {
         let view = View {
             hierarchies: Vec::new(),
         };
-        let mut lookout = Lookout::start(view).expect("a thread");
+        let mut lookout = Lookout::start(view, look).expect("a thread");
         assert!(lookout.answer(Duration::ZERO).is_none());
-        lookout.ask(std::process::id(), Duration::from_millis(250));
+        lookout.ask(1, Duration::from_millis(250));
         // The first is still due.
-        lookout.ask(std::process::id(), Duration::from_secs(1));
+        lookout.ask(1, Duration::from_secs(1));
         let (time_ns, snapshot) = lookout.answer(Duration::from_secs(10)).expect("an answer");
         assert!(time_ns > 0);
         assert_eq!(snapshot.waited_ns, Some(250_000_000));
-        let own = snapshot
-            .threads
-            .iter()
-            .find(|thread| thread.task.pid == std::process::id());
-        let state = own.and_then(|own| own.stall.as_ref()).expect("its state");
-        assert!(state.in_pid_namespace && !state.exiting);
         assert!(!lookout.is_asked());
         assert!(lookout.answer(Duration::ZERO).is_none());
     }

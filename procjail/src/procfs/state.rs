@@ -1,4 +1,4 @@
-//! What /proc tells about the jail's processes.
+//! What a process is doing: on its way out, stopped, waiting; and in words.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn is_exiting(stat: &str) -> bool {
 }
 
 /// All threads of the process are on their way out. (The main thread alone may be gone long before.)
-pub(super) fn exiting(pid: u32) -> bool {
+pub(crate) fn exiting(pid: u32) -> bool {
     // One look for as long as it isn't, which is nearly always.
     if !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_exiting(&stat)) {
         return false;
@@ -37,14 +37,14 @@ pub(super) fn exiting(pid: u32) -> bool {
 }
 
 /// The process is stopped by a signal.
-pub(super) fn stopped(pid: u32) -> bool {
+pub(crate) fn stopped(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat_fields(&stat).next() == Some("T"))
 }
 
 /// One line about a process that doesn't go away: who, in which state, waiting where. Reads only what is
 /// told at once.
-pub(super) fn describe(pid: u32) -> String {
+pub(crate) fn describe(pid: u32) -> String {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let comm = file("comm");
     let stat = file("stat");
@@ -63,7 +63,7 @@ pub(super) fn describe(pid: u32) -> String {
 }
 
 /// Other processes in the same PID namespace as `pid`.
-pub(super) fn namespace_mates(pid: u32) -> Vec<u32> {
+pub(crate) fn namespace_mates(pid: u32) -> Vec<u32> {
     let namespace = |pid: &Path| fs::read_link(pid.join("ns/pid")).ok();
     let Some(ours) = namespace(Path::new(&format!("/proc/{pid}"))) else {
         return Vec::new();
