@@ -38,3 +38,4 @@ mod symbols;
 pub mod text;
 mod thread;
 pub mod trace;
+pub mod words;

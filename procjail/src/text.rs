@@ -93,6 +93,11 @@ pub(crate) fn command(argv: &[String], cut: bool, width: usize) -> String {
     line
 }
 
+/// Arguments as a shell would take them, in at most `width` columns.
+pub fn command_line(argv: &[String], width: usize) -> String {
+    command(argv, false, width)
+}
+
 /// A size in binary units: `31.2 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

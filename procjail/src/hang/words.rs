@@ -2,7 +2,7 @@
 
 use super::{Cause, Hold, holds, is_nested_init};
 use crate::event::{FileSystem, Other, Snapshot, ThreadState};
-use crate::render::{bytes, duration, escape};
+use crate::text::{bytes, duration, escape};
 
 /// What a stalled teardown waits for, in one line: `waiting for 17 (worker), D in request_wait_answer:
 /// the FUSE daemon of /data is not answering`.
@@ -191,7 +191,7 @@ pub fn remedy(hold: &Hold<'_>) -> String {
 }
 
 fn free(target: &FileSystem) -> String {
-    let point = crate::render::quote(&target.mount_point);
+    let point = crate::text::quote(&target.mount_point);
     match target.connection {
         Some(connection) => format!(
             "umount -f {point} from its mount namespace, or echo 1 > /sys/fs/fuse/connections/{connection}/abort \

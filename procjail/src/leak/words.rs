@@ -1,7 +1,7 @@
 //! A leak in one sentence each, as `run` and `trace` say it on stderr.
 
 use crate::event::{LeakCheck, LeakedMount, PinKind, PinnedNamespace, Task};
-use crate::render;
+use crate::text;
 
 /// One sentence for each leak.
 pub fn sentences(check: &LeakCheck) -> Vec<String> {
@@ -18,14 +18,14 @@ pub fn sentences(check: &LeakCheck) -> Vec<String> {
             "{} still holds the jail's output open (descriptor {}, {})",
             who(&holder.process),
             holder.descriptor,
-            render::escape(&holder.file)
+            text::escape(&holder.file)
         )
     }));
     lines
 }
 
 fn who(task: &Task) -> String {
-    format!("process {} ({})", task.pid, render::escape(&task.comm))
+    format!("process {} ({})", task.pid, text::escape(&task.comm))
 }
 
 fn holders(tasks: &[Task], count: u64) -> String {
@@ -38,12 +38,12 @@ fn holders(tasks: &[Task], count: u64) -> String {
 
 fn mount(leak: &LeakedMount) -> String {
     let entry = &leak.mount;
-    let target = render::escape(&entry.target);
+    let target = text::escape(&entry.target);
     let group = entry
         .shared
         .or(entry.master)
         .map_or_else(String::new, |group| format!(" by peer group {group}"));
-    let what = format!("mount {target} ({})", render::escape(&entry.fs_type));
+    let what = format!("mount {target} ({})", text::escape(&entry.fs_type));
     match (leak.launchers, leak.seen_in_jail) {
         (true, true) => format!("{what} of the jail is left on the host, passed on{group}"),
         (true, false) => {
@@ -63,7 +63,7 @@ fn namespace(pinned: &PinnedNamespace) -> String {
         .iter()
         .map(|pin| match pin.by {
             PinKind::Process => who(&pin.process),
-            PinKind::BindMount => format!("a bind mount at {}", render::escape(&pin.place)),
+            PinKind::BindMount => format!("a bind mount at {}", text::escape(&pin.place)),
             PinKind::Descriptor => format!("{} of {}", pin.place, who(&pin.process)),
         })
         .collect();

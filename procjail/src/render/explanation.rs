@@ -1,8 +1,9 @@
 //! An explanation as text.
 
-use super::style::{Look, Painted, Tone};
+use super::style::{Look, Painted};
 use crate::diagnose::{Diagnosis, Explanation, Rank};
 use crate::text::{duration, escape, plural};
+use crate::words::Tone;
 
 /// Evidence that is shown of one diagnosis where not all is asked for.
 const SOME: usize = 6;

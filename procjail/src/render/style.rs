@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use anstyle::{AnsiColor, Style};
 
+use crate::words::Tone;
+
 /// Columns that are assumed where there is no terminal.
 const DEFAULT_WIDTH: usize = 120;
 
@@ -48,31 +50,13 @@ impl Look {
     }
 }
 
-/// How much a line matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Tone {
-    /// A failure, a kill.
-    Bad,
-    /// Something was ignored or held; look here.
-    Warning,
-    /// A fact like others.
-    #[default]
-    Plain,
-    /// What the launcher did.
-    Launcher,
-    /// Detail.
-    Dim,
-}
-
-impl Tone {
-    fn style(self) -> Style {
-        match self {
-            Self::Bad => AnsiColor::Red.on_default().bold(),
-            Self::Warning => AnsiColor::Yellow.on_default(),
-            Self::Plain => Style::new(),
-            Self::Launcher => AnsiColor::Cyan.on_default(),
-            Self::Dim => Style::new().dimmed(),
-        }
+fn style(tone: Tone) -> Style {
+    match tone {
+        Tone::Bad => AnsiColor::Red.on_default().bold(),
+        Tone::Warning => AnsiColor::Yellow.on_default(),
+        Tone::Plain => Style::new(),
+        Tone::Launcher => AnsiColor::Cyan.on_default(),
+        Tone::Dim => Style::new().dimmed(),
     }
 }
 
@@ -88,7 +72,7 @@ impl Display for Painted<'_> {
         if !self.color || self.tone == Tone::Plain || self.text.is_empty() {
             return f.write_str(self.text);
         }
-        let style = self.tone.style();
+        let style = style(self.tone);
         write!(f, "{style}{}{style:#}", self.text)
     }
 }

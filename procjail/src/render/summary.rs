@@ -1,11 +1,12 @@
 //! The lines before and after a timeline: what was run, how it ended, and whether the trace is whole.
 
-use super::style::{Look, Painted, Tone};
+use super::style::{Look, Painted};
 use super::timeline::Totals;
-use super::words::{hint, losses, status, tone_of};
 use crate::exit;
 use crate::text::{bytes, command, count, duration, escape, plural};
 use crate::trace::{Footer, Header};
+use crate::words::Tone;
+use crate::words::{hint, losses, status, tone_of};
 
 /// A fact about a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

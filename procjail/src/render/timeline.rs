@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::style::{Look, Painted, Tone};
-use super::words::{Words, signal_detail, words};
+use super::style::{Look, Painted};
 use super::{Output, is_minor, summary};
 use crate::event::{Event, ExecFailed, Lost, Recent, What};
 use crate::text::{escape, moment, quote};
 use crate::trace::{Footer, Header};
+use crate::words::Tone;
+use crate::words::{Words, signal_detail, words};
 
 /// Columns before the words: time, PID, host PID, name, kind.
 const COLUMNS: usize = 12 + 1 + 5 + 1 + 7 + 2 + NAME_WIDTH + 1 + LABEL_WIDTH + 1;

@@ -72,6 +72,14 @@ const LAB: &str = "lab::";
 /// What is added to the name of a machine that plays the lab and nothing else.
 const LAB_SUFFIX: &str = "-lab";
 
+/// Tests of what procjail does by itself, whatever the kernel: options, files, collectors. One machine is enough for
+/// them, beside the host.
+const OF_PROCJAIL: [&str; 3] = ["bad_input::", "export::", "otlp::"];
+
+fn is_of_procjail(test: &str) -> bool {
+    OF_PROCJAIL.iter().any(|prefix| test.starts_with(prefix))
+}
+
 fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
     EXCEPTIONS
         .iter()
@@ -84,6 +92,9 @@ fn exception(test: &str) -> Option<(&'static [Cgroups], &'static str)> {
 pub fn is_for(test: &str, machine: &str, cgroups: Cgroups) -> bool {
     let is_ours = names().iter().any(|name| name == machine);
     if is_ours && test.starts_with(LAB) != is_lab(machine) {
+        return false;
+    }
+    if is_ours && is_of_procjail(test) && machine != LAB_MACHINE {
         return false;
     }
     exception(test).is_none_or(|(only, _)| only.contains(&cgroups))
@@ -131,6 +142,11 @@ pub fn announce(tests: &[String]) {
     println!(
         "only on {LAB_MACHINE}{LAB_SUFFIX} and the host: the {lab} tests of {LAB} (they take minutes)"
     );
+    let own = tests.iter().filter(|test| is_of_procjail(test)).count();
+    println!(
+        "only on {LAB_MACHINE} and the host: the {own} tests of {} (they need no particular kernel)",
+        OF_PROCJAIL.join(", ")
+    );
 }
 
 #[cfg(test)]
@@ -148,6 +164,8 @@ mod tests {
             Cgroups::Hybrid
         ));
         assert!(is_for("oom::x", "5.10-v1", Cgroups::V1));
+        assert!(is_for("export::x", LAB_MACHINE, Cgroups::V2));
+        assert!(!is_for("export::x", "5.10-v1", Cgroups::V1));
     }
 
     #[test]

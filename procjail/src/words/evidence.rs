@@ -1,7 +1,6 @@
 //! Evidence in words: samples, snapshots, the kernel log.
 
-use super::super::style::Tone;
-use super::{Words, errno};
+use super::{Tone, Words, errno};
 use crate::event::*;
 use crate::text::{bytes, command, count, escape, plural};
 

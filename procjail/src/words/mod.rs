@@ -1,17 +1,33 @@
-//! What happened, in words.
+//! What happened, in words: an [`Event`] as a sentence. Text from elsewhere in it has no control characters.
 
-pub(super) mod evidence;
+mod evidence;
 mod leak;
 mod signal;
+pub use evidence::kinds as memory_kinds;
 pub(crate) use signal::requester;
 
-use super::style::Tone;
 use crate::event::*;
 use crate::names;
 use crate::text::{bytes, command, count, duration, escape, plural, quote};
 
 /// A zombie that was left for so long is worth a look, nanoseconds.
 const LONG_ZOMBIE_NS: u64 = 1_000_000_000;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// A failure, a kill.
+    Bad,
+    /// Something was ignored or held; look here.
+    Warning,
+    /// A fact like others.
+    #[default]
+    Plain,
+    /// What the launcher did.
+    Launcher,
+    /// Detail.
+    Dim,
+}
 
 /// One line's text.
 #[derive(Debug, Default)]
@@ -46,11 +62,16 @@ impl Words {
 }
 
 /// What the words of a signal's event have for a detail.
-pub(super) fn signal_detail(event: &Event) -> String {
+pub(crate) fn signal_detail(event: &Event) -> String {
     match &event.what {
         What::SignalDelivered(signal) => signal::took(signal),
         _ => String::new(),
     }
+}
+
+/// What an event says, in about `width` columns: a sentence, with details of less importance in brackets.
+pub fn sentence(event: &Event, width: usize) -> String {
+    words(event, width).sentence()
 }
 
 /// What the event says, in about `width` columns.
@@ -142,7 +163,7 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
 }
 
 /// Lost events, counted: `12 signal-generated on CPU 1`.
-pub(super) fn loss(lost: &Lost) -> String {
+pub(crate) fn loss(lost: &Lost) -> String {
     let cpu = lost
         .cpu
         .map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
@@ -193,7 +214,8 @@ fn place(task: &Task) -> String {
     }
 }
 
-pub(super) fn errno(error: &Errno) -> String {
+/// An error number in words: `EACCES (Permission denied)`.
+pub fn errno(error: &Errno) -> String {
     let meaning = names::errno_meaning(error.number);
     if meaning.is_empty() {
         escape(&error.name)
@@ -443,7 +465,7 @@ fn cgroup_changed(cgroup: &Cgroup) -> Words {
 }
 
 /// Losses in words, most first: `12 events lost: 10 exit, 2 fork`; `None` for none.
-pub(super) fn losses(lost: &[Lost]) -> Option<String> {
+pub(crate) fn losses(lost: &[Lost]) -> Option<String> {
     let total = lost
         .iter()
         .fold(0u64, |total, lost| total.saturating_add(lost.count));

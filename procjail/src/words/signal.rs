@@ -1,9 +1,8 @@
 //! Signals in words: who sent it, what the kernel did with it, and why.
 
-use super::{Words, who};
+use super::{Tone, Words, who};
 use crate::event::*;
-use crate::render::style::Tone;
-use crate::text::{duration, escape};
+use crate::text::{command_line, duration, escape};
 
 pub(super) fn generated(sender: &Task, signal: &SignalGenerated) -> Words {
     let (tone, fate) = fate(signal);
@@ -153,7 +152,7 @@ pub(crate) fn requester(by: Option<&Requester>, signal: &Signal, pid: u32) -> St
         ([], "") if by.pid == 0 => return "an unknown process".to_owned(),
         ([], "") => "a process that ended before it could be looked at".to_owned(),
         ([], comm) => escape(comm),
-        (argv, _) => format!("`{}`", super::super::command_line(argv, 60)),
+        (argv, _) => format!("`{}`", command_line(argv, 60)),
     };
     let host_pid = (by.pid != 0).then(|| format!("host PID {}", by.pid));
     let unit = by.unit.as_deref().map(escape);

@@ -1,7 +1,6 @@
 //! Mounts in use and what a jail leaves, in words.
 
-use super::super::style::Tone;
-use super::{Words, errno};
+use super::{Tone, Words, errno};
 use crate::event::*;
 use crate::leak;
 use crate::text::{duration, escape, plural};
