@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "docs/events-csv.schema.json",
             procjail::export::table_schema(),
         ),
-        ("docs/catalogue.md", procjail::diagnose::catalogue()),
+        ("docs/catalogue.md", procjail::lab::catalogue()),
     ];
     for (name, page) in pages {
         let path = workspace::root().join(name);

@@ -11,7 +11,6 @@ use super::finding::Finding;
 use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
 use super::{Evidence, Rank, Rule, rules};
 use crate::event::Lost;
-use crate::lab;
 use crate::render;
 
 /// A finding with its rule.
@@ -206,7 +205,7 @@ fn diagnosis(case: &Case, found: &[Found], children: &[Vec<usize>], at: usize) -
         ruled_out: finding.ruled_out.clone(),
         weakened: weakened.clone(),
         remedy: finding.remedy.clone(),
-        scenario: lab::find(id).map(|scenario| scenario.id.to_owned()),
+        scenario: rules::is_played(id).then(|| (*id).to_owned()),
         consequences,
     }
 }

@@ -10,7 +10,6 @@
 //! under their causes, and says what could not be told. The catalogue is `docs/diagnoses.md`.
 
 mod case;
-mod catalogue;
 mod engine;
 mod errno;
 mod finding;
@@ -25,12 +24,11 @@ pub use case::{
     Builder, Case, Index, Limit, Notice, Origin, PassedOn, Passing, Process, ProcessId, Reported,
     SharedBuilder, is_bad, program_of,
 };
-pub use catalogue::{catalogue, schema};
 pub use engine::explain;
 pub use finding::{Finding, Follows, Tagged};
 pub use model::{
     CauseClaim, Confidence, Diagnosis, EXPLANATION_VERSION, Evidence, Explanation, Rank, RuledOut,
-    Unavailable,
+    Unavailable, schema,
 };
 
 /// A rule: what it finds, and what else that could be.

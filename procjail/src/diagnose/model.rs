@@ -5,6 +5,11 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The JSON Schema of an explanation; `docs/explanation.schema.json` in the sources.
+pub fn schema() -> String {
+    crate::trace::schema_of::<Explanation>()
+}
+
 /// Version of the form of an [`Explanation`].
 pub const EXPLANATION_VERSION: u32 = 2;
 

@@ -4,6 +4,7 @@
 //! options, what happens from outside meanwhile, and what must be found. It bears the name of the rule
 //! that it proves. Whatever it makes outside the jail, it undoes; whatever it does has a deadline.
 
+mod catalogue;
 mod elf;
 pub mod misbehave;
 mod need;
@@ -14,6 +15,7 @@ mod stage;
 mod stuck_fs;
 
 use crate::diagnose::Reported;
+pub use catalogue::catalogue;
 pub use run::{Ran, Verdict, run};
 pub use scratch::{Fate, Leftover, clean};
 pub use stage::{Failure, Stage};
@@ -126,6 +128,18 @@ mod tests {
             for id in scenario.never {
                 assert!(rules::find(id).is_some(), "{}: {id}", scenario.id);
             }
+        }
+    }
+
+    #[test]
+    fn the_rules_know_which_of_them_are_played() {
+        for rule in rules::all() {
+            assert_eq!(
+                rules::is_played(rule.id),
+                find(rule.id).is_some(),
+                "{}",
+                rule.id
+            );
         }
     }
 

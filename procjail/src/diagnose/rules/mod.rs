@@ -47,6 +47,31 @@ pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
+/// Whether the lab has a scenario of the rule's name, which makes it happen.
+pub fn is_played(id: &str) -> bool {
+    !UNPLAYED.contains(&id)
+}
+
+/// The rules that no scenario proves: what they find needs hardware, a machine in trouble, or a trace that is cut.
+const UNPLAYED: [&str; 16] = [
+    "term-lost-before-exec",
+    "term-held-by-tracer",
+    "oom-global",
+    "oom-cpuset-mempolicy",
+    "fork-eagain-system",
+    "fork-enomem",
+    "kill-kernel-other",
+    "timeout-expired",
+    "segv-vsyscall",
+    "sigbus-hwpoison",
+    "hang-d-state-nfs",
+    "hang-d-state-block",
+    "hang-d-state-driver",
+    "evidence-lost",
+    "trace-cut-off",
+    "attached-late",
+];
+
 const FAMILIES: &[Family] = &[
     setup::FAMILY,
     stop::FAMILY,

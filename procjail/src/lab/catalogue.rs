@@ -1,13 +1,6 @@
-//! What is generated from the rules and the model: the catalogue, and the form of an explanation.
+//! The catalogue of all rules, with the scenarios that prove them.
 
-use super::{Explanation, rules};
-use crate::lab;
-use crate::trace::schema_of;
-
-/// The JSON Schema of an explanation; `docs/explanation.schema.json` in the sources.
-pub fn schema() -> String {
-    schema_of::<Explanation>()
-}
+use crate::diagnose::rules;
 
 /// The table of all rules; `docs/catalogue.md` in the sources.
 pub fn catalogue() -> String {
@@ -18,7 +11,7 @@ pub fn catalogue() -> String {
          | id | what it finds | scenario |\n|---|---|---|\n",
     );
     for rule in rules::all() {
-        let scenario = match lab::find(rule.id) {
+        let scenario = match super::find(rule.id) {
             None => "none".to_owned(),
             Some(scenario) if scenario.needs.is_empty() => "yes".to_owned(),
             Some(scenario) => {
