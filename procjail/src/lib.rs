@@ -35,6 +35,7 @@ mod procfs;
 pub mod render;
 pub mod session;
 mod symbols;
+pub mod target;
 pub mod text;
 mod thread;
 pub mod trace;

@@ -4,7 +4,6 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process,
-    sync::Arc,
 };
 
 use anyhow::Context;
@@ -14,16 +13,14 @@ use super::{complain, live, options::JailOptions};
 use crate::{
     clock,
     diagnose::{self, Explanation, SharedBuilder},
-    evidence::{Witness, kmsg, runtime_settings},
+    evidence::runtime_settings,
     exit,
     export::otlp::{Collector, CollectorError, Live},
     host,
     jail::{self, Jail, Plan, spec},
-    kernel::{self, Tracer},
-    leak,
-    names::io_error,
+    kernel, leak,
     render::{self, Detail, JsonLines, Look, Timeline},
-    session::{Alarm, Recorder, Report, Session, Sink},
+    session::{End, Leaks, Recorder, Report, Sink, TraceSession},
     trace::{self, BoxedOutput, Header},
 };
 
@@ -146,57 +143,27 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         output: Box::new(case),
         is_terminal_stream: false,
     }));
-    let seen = leak::Seen::before();
+    let leaks = Leaks {
+        seen: leak::Seen::before(),
+        passing: leak::Passing::of(&plan),
+    };
     let mut jail = Jail::create(&plan, &recorder)?;
-    let kmsg = kmsg::open();
-    let no_kmsg = kmsg.as_ref().err().map(io_error);
-    let witness = jail
-        .view()
-        .and_then(|view| Witness::start(Arc::new(recorder.clone()), view, jail.pid(), kmsg.ok()))
-        .context("cannot open what tells the state of the jail")?;
-    let watch = jail
-        .view()
-        .and_then(|view| {
-            let passing = leak::Passing::of(&plan);
-            leak::Watch::start(
-                Arc::new(recorder.clone()),
-                &witness,
-                seen,
-                passing,
-                view,
-                jail.pid(),
-            )
-        })
-        .context("cannot start to watch what the jail leaves")?;
+    let target = jail.target().context("cannot open the jail's cgroups")?;
     // From here on the child sets itself up while the probes are loaded.
-    let mut tracer = Tracer::attach(
-        jail.cgroup_id(),
-        jail.cgroup_level(),
-        &args.probes(jail.pid()),
-    )?;
-    let reader = tracer
-        .take_reader()
-        .context("the ring buffer was taken already")?;
-    let header = header(&plan, &jail, &tracer, no_kmsg);
-    for sink in &mut sinks {
-        sink.output
-            .header(&header)
-            .with_context(|| format!("cannot write the trace to {}", sink.name))?;
-    }
-    let alarm = alarm(witness.alarm(), watch.bell());
-    let session = Session::start(&recorder, reader, sinks, alarm)
-        .context("cannot start the threads that record the trace")?;
-    let (outcome, failure) = match jail.open_gate(&watch) {
-        Ok(()) => (jail.supervise(&watch), None),
+    let probes = args.probes(jail.pid());
+    let header = |probes| header(&plan, &jail, probes);
+    let session = TraceSession::start(&recorder, target, &probes, Some(leaks), sinks, header)?;
+    let observer = session.observer();
+    let (outcome, failure) = match jail.open_gate(&*observer) {
+        Ok(()) => (jail.supervise(&*observer), None),
         Err(error) => {
-            let mut outcome = jail.abort("setup-failed", &watch);
+            let mut outcome = jail.abort("setup-failed", &*observer);
             outcome.exit_code = error.exit_code();
             (outcome, Some(error))
         }
     };
-    let leaks = watch.check();
-    let report = session.finish(|| tracer.lost(), &outcome);
-    drop(tracer);
+    let left = session.check_leaks().unwrap_or_default();
+    let report = session.finish(End::from(&outcome));
     if let Some(report) = &report {
         args.complain_of(report);
     } else {
@@ -212,7 +179,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         args.tell(explanation);
     }
     live::report(&outcome.remains);
-    for leak in leak::sentences(&leaks) {
+    for leak in leak::sentences(&left) {
         complain(format_args!("{leak}"));
     }
     // Last, as it may have to wait a little.
@@ -222,18 +189,6 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(outcome.exit_code),
-    }
-}
-
-/// Passes on what the kernel tells to whom it concerns.
-fn alarm(
-    oom_kill: impl Fn() + Send + 'static,
-    bell: leak::Bell,
-) -> impl Fn(Alarm) + Send + 'static {
-    move |alarm| match alarm {
-        Alarm::OomKill => oom_kill(),
-        Alarm::Mounts => bell.changed(),
-        Alarm::Unmount(unmount) => bell.unmount(*unmount),
     }
 }
 
@@ -322,14 +277,7 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
     features.into_iter().map(lack).collect()
 }
 
-fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<String>) -> Header {
-    let mut probes = tracer.probes();
-    probes.push(trace::Probe {
-        name: kmsg::NAME.into(),
-        attached: no_kmsg.is_none(),
-        error: no_kmsg.map(|error| format!("cannot open /dev/kmsg: {error}")),
-        provides: kmsg::PROVIDES.into(),
-    });
+fn header(plan: &Plan, jail: &Jail, probes: Vec<trace::Probe>) -> Header {
     Header {
         format: trace::FORMAT_NAME.into(),
         version: trace::FORMAT_VERSION,
@@ -344,15 +292,18 @@ fn header(plan: &Plan, jail: &Jail, tracer: &Tracer, no_kmsg: Option<String>) ->
             name: jail.name().into(),
             command: plan.command().to_vec(),
             pid: jail.pid(),
-            launcher_pid: process::id(),
             cgroup: jail.cgroup_path().display().to_string(),
             cgroup_id: jail.cgroup_id(),
             limits: plan.limits(),
-            plan: plan.steps(),
-            stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
-            stop_as_is: plan.stop().as_is,
             environment: runtime_settings(plan.environment()),
             rlimits: plan.rlimits(),
+            launcher: Some(trace::Launcher {
+                pid: process::id(),
+                plan: plan.steps(),
+                stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
+                stop_as_is: plan.stop().as_is,
+            }),
+            container: None,
         },
         probes,
     }

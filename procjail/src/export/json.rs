@@ -31,7 +31,7 @@ use crate::trace::{Footer, Header, schema_of};
 pub const REPORT_NAME: &str = "procjail-report";
 
 /// Version of the form of a [`Report`].
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// What `procjail export --to json` writes: a trace with its explanation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -39,6 +39,7 @@ use std::time::Instant;
 
 use crate::clock;
 use crate::event::{self, What};
+use crate::target::Target;
 
 pub use cgroup::Limits;
 pub use clean::{Fate, Item, clean};
@@ -135,6 +136,21 @@ impl<'plan> Jail<'plan> {
     /// What the jail uses of the kernel that not every kernel has.
     pub fn features(&self) -> Vec<Feature> {
         features::features(&self.cgroups, self.plan.limits.host())
+    }
+
+    /// What a trace of it is of.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors, mostly.
+    pub fn target(&self) -> std::io::Result<Target> {
+        Ok(Target {
+            pid: self.pid(),
+            cgroup: self.cgroup_path().to_owned(),
+            cgroup_id: self.cgroup_id(),
+            cgroup_level: self.cgroup_level(),
+            view: self.view()?,
+        })
     }
 
     /// Opens its cgroups, for what their files tell.

@@ -53,8 +53,8 @@ enum Notice {
 }
 
 /// Watches one jail for what it will leave. An [`Observer`] that passes on what it is told.
-pub struct Watch<'a> {
-    next: &'a dyn Observer,
+pub struct Watch {
+    next: Arc<dyn Observer + Send + Sync>,
     recorder: Arc<dyn Observer + Send + Sync>,
     view: View,
     bell: Bell,
@@ -108,7 +108,7 @@ impl Bell {
     }
 }
 
-impl<'a> Watch<'a> {
+impl Watch {
     /// Starts the thread. `seen` is from before the jail; `next` gets what the launcher tells.
     ///
     /// # Errors
@@ -116,12 +116,12 @@ impl<'a> Watch<'a> {
     /// The thread can't be made.
     pub fn start(
         recorder: Arc<dyn Observer + Send + Sync>,
-        next: &'a dyn Observer,
+        next: Arc<dyn Observer + Send + Sync>,
         seen: Seen,
         passing: Passing,
         view: View,
         pid_1: u32,
-    ) -> std::io::Result<Watch<'a>> {
+    ) -> std::io::Result<Watch> {
         let (notices, inbox) = sync_channel(QUEUE);
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let wake = Arc::new(wake);
@@ -188,7 +188,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Observer for Watch<'_> {
+impl Observer for Watch {
     fn observe(&self, time_ns: u64, what: What) {
         if let What::StopRequested(_) = &what {
             self.bell.changed();

@@ -2,6 +2,7 @@
 
 use super::style::{Look, Painted};
 use super::timeline::Totals;
+use crate::event::ExitStatus;
 use crate::exit;
 use crate::text::{bytes, command, count, duration, escape, plural};
 use crate::trace::{Footer, Header};
@@ -215,34 +216,42 @@ fn closing_block(
 }
 
 fn exit_status(footer: &Footer) -> (Tone, String) {
-    let Some(ended) = &footer.status else {
-        return (
-            Tone::Bad,
-            format!("PID 1 did not end in time ({})", footer.exit_code),
-        );
-    };
+    match (&footer.status, footer.exit_code) {
+        (None, None) => (Tone::Plain, "PID 1 did not end".to_owned()),
+        (None, Some(code)) => (Tone::Bad, format!("PID 1 did not end in time ({code})")),
+        (Some(ended), code) => {
+            let mut value = match code {
+                None => status(ended),
+                Some(code) => launchers_code(footer, ended, code),
+            };
+            if let Some(hint) = hint(ended) {
+                value += &format!(" ({hint})");
+            }
+            (tone_of(ended), value)
+        }
+    }
+}
+
+/// The exit code of the launcher, and what PID 1 did where that is something else.
+fn launchers_code(footer: &Footer, ended: &ExitStatus, code: i32) -> String {
     // APP may end with 124 too: then it is not procjail that gave up, unless a step failed.
     let own = exit::code_of(ended);
-    let gave_up = footer.exit_code == i32::from(exit::TEARDOWN_TIMEOUT)
+    let gave_up = code == i32::from(exit::TEARDOWN_TIMEOUT)
         && (own != exit::TEARDOWN_TIMEOUT
             || footer.teardown.iter().any(|step| step.error.is_some()));
-    let mut value = footer.exit_code.to_string();
+    let mut value = code.to_string();
     if gave_up {
         value += ": the jail could not be removed in time";
     }
-    if ended.signal.is_some() || i32::from(own) != footer.exit_code {
+    if ended.signal.is_some() || i32::from(own) != code {
         value += &format!(", PID 1 {}", status(ended));
     }
-    if let Some(hint) = hint(ended) {
-        value += &format!(" ({hint})");
-    }
-    (tone_of(ended), value)
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::ExitStatus;
     use crate::event::Teardown;
 
     fn told(status: i32, exit_code: i32, failed: bool) -> String {
@@ -256,7 +265,7 @@ mod tests {
             end_boot_ns: 0,
             end_unix_ns: None,
             status: Some(ExitStatus::from_wait(status)),
-            exit_code,
+            exit_code: Some(exit_code),
             duration_ns: 1,
             events: 0,
             lost: Vec::new(),

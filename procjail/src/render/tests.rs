@@ -75,7 +75,7 @@ fn a_quiet_end() {
     let (_, footer) = story::trace();
     let footer = Footer {
         status: Some(ExitStatus::from_wait(0)),
-        exit_code: 0,
+        exit_code: Some(0),
         lost: Vec::new(),
         zombies: 0,
         teardown: Vec::new(),

@@ -11,10 +11,12 @@
 //! fills, and the kernel counts what it could not record.
 
 mod alarm;
+mod end;
 mod executed;
 mod progress;
 mod reader;
 mod spool;
+mod trace;
 mod writer;
 
 use std::{
@@ -33,15 +35,17 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::{
     event::{Lost, What},
     evidence::{Finding, Listener, stall_snapshot},
-    jail::{LookAtStall, Observer, Outcome},
+    jail::{LookAtStall, Observer},
     kernel,
     thread::stand_back,
 };
 
 pub use alarm::Alarm;
+pub use end::End;
 use executed::View;
 use progress::Progress;
 pub use spool::{Item, Spool};
+pub use trace::{Leaks, StartError, TraceSession};
 pub use writer::{Report, Sink};
 
 /// Bytes that may wait between the kernel's ring buffer and the outputs.
@@ -160,7 +164,7 @@ impl Session {
     ///
     /// Gives up, and returns `None`, when the outputs make no progress for a while (a pipe that nobody
     /// reads).
-    pub fn finish(self, lost: impl FnOnce() -> Vec<Lost>, outcome: &Outcome) -> Option<Report> {
+    pub fn finish(self, lost: impl FnOnce() -> Vec<Lost>, end: End) -> Option<Report> {
         // A failed write leaves the reader at its next timeout; the flag in the spool ends it as well.
         self.spool.end_of_source();
         let _ = self.stop.write(1);
@@ -168,7 +172,7 @@ impl Session {
         wait_for(&self.spool, &mut progress, || self.reader.is_finished())?;
         self.spool.push(Item::End {
             lost: lost(),
-            outcome: Box::new(outcome.clone()),
+            end: Box::new(end),
         });
         wait_for(&self.spool, &mut progress, || self.writer.is_finished())?;
         self.writer.join().ok()

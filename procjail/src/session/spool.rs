@@ -11,13 +11,11 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::{End, executed::View};
 use crate::{
     event::{Lost, What},
     evidence::Finding,
-    jail::Outcome,
 };
-
-use super::executed::View;
 
 /// What waits to be written.
 pub enum Item {
@@ -50,7 +48,7 @@ pub enum Item {
         /// What the kernel could not record.
         lost: Vec<Lost>,
         /// How the jail ended.
-        outcome: Box<Outcome>,
+        end: Box<End>,
     },
 }
 

@@ -3,15 +3,15 @@
 use std::{collections::HashSet, io, rc::Rc, time::Duration};
 
 use super::{
+    End,
     executed::Files,
     reader::record_time_ns,
     spool::{Item, Spool},
 };
 use crate::{
     clock,
-    event::{Enricher, Lost, Record, What, decode},
+    event::{Enricher, ExitStatus, Lost, Record, What, decode},
     evidence::Finding,
-    jail::Outcome,
     symbols::Symbols,
     trace::{BoxedOutput, FLUSH_EVERY, Footer},
 };
@@ -65,6 +65,8 @@ struct Writer {
     /// Host PIDs of all that were ever in the jail, for what only knows those.
     members: HashSet<u32>,
     files: Files,
+    /// How PID 1 ended, as the kernel told.
+    status: Option<ExitStatus>,
 }
 
 /// Runs until the end of the spool.
@@ -78,6 +80,7 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
         undecodable: 0,
         members: HashSet::new(),
         files: Files::default(),
+        status: None,
     };
     let mut patience = IDLE;
     loop {
@@ -100,9 +103,9 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
             Some(Item::KernelLog { time_ns, finding }) => {
                 writer.pending.push((time_ns, Source::KernelLog(finding)));
             }
-            Some(Item::End { lost, outcome }) => {
+            Some(Item::End { lost, end }) => {
                 writer.emit_until(u64::MAX, spool);
-                return writer.finish(lost, &outcome);
+                return writer.finish(lost, *end);
             }
             None => writer.tick(),
         }
@@ -162,6 +165,12 @@ impl Writer {
                             self.note_member(&record);
                             if let Some(mut event) = self.enricher.record(record) {
                                 self.symbols.see(&mut event);
+                                if let What::Exit(exit) = &event.what
+                                    && exit.process
+                                    && event.task.jail_pid == Some(1)
+                                {
+                                    self.status = Some(exit.status.clone());
+                                }
                                 if let What::ExecFailed(failed) = &mut event.what {
                                     failed.file = self.files.look(&event.task, failed);
                                 }
@@ -211,7 +220,7 @@ impl Writer {
             });
     }
 
-    fn finish(mut self, mut lost: Vec<Lost>, outcome: &Outcome) -> Report {
+    fn finish(mut self, mut lost: Vec<Lost>, end: End) -> Report {
         if self.undecodable > 0 {
             lost.push(Lost {
                 event_kind: "undecodable".into(),
@@ -228,16 +237,20 @@ impl Writer {
             footer: true,
             end_boot_ns: now_ns,
             end_unix_ns,
-            status: outcome.status.clone(),
-            exit_code: i32::from(outcome.exit_code),
-            duration_ns: outcome.duration_ns,
+            // Where there is a launcher, it knows.
+            status: match end.exit_code {
+                Some(_) => end.status,
+                None => end.status.or(self.status.take()),
+            },
+            exit_code: end.exit_code.map(i32::from),
+            duration_ns: end.duration_ns,
             events: self.enricher.events(),
             lost,
-            peak_memory_bytes: outcome.peak_memory_bytes,
-            cpu_ns: outcome.cpu_ns,
+            peak_memory_bytes: end.peak_memory_bytes,
+            cpu_ns: end.cpu_ns,
             processes: self.enricher.processes(),
             zombies: self.enricher.zombies(),
-            teardown: outcome.teardown.clone(),
+            teardown: end.teardown,
         };
         self.each_sink(|output| output.footer(Some(&footer)));
         Report {

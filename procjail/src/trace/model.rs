@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{ExitStatus, Lost, Teardown};
 
 /// Version of the format that this program writes. Readers refuse a newer one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Value of [`Header::format`].
 pub const FORMAT_NAME: &str = "procjail-trace";
@@ -28,7 +28,7 @@ pub struct Header {
     pub start_unix_ns: u64,
     /// The machine.
     pub host: Host,
-    /// The jail.
+    /// What was traced.
     pub jail: Jail,
     /// The probes.
     pub probes: Vec<Probe>,
@@ -67,37 +67,93 @@ pub struct Lack {
     pub lost: String,
 }
 
-/// The jail that was traced.
+/// What was traced: a jail that procjail made, or what others started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Jail {
     /// Its name.
     pub name: String,
-    /// APP and its arguments.
+    /// What its first process executes, and the arguments.
     pub command: Vec<String>,
-    /// Host PID of PID 1.
+    /// Host PID of PID 1; 0 if what was traced has no PID namespace of its own.
     pub pid: u32,
-    /// Host PID of the launcher.
-    pub launcher_pid: u32,
     /// Its cgroup on the default hierarchy, an absolute path of the host.
     pub cgroup: String,
     /// ID of that cgroup.
     pub cgroup_id: u64,
     /// Limits in force, as written: file (such as `memory.max`) to value.
     pub limits: BTreeMap<String, String>,
-    /// The steps that were taken to build it, one sentence each.
-    pub plan: Vec<String>,
-    /// How long a stop may take, nanoseconds.
-    pub stop_timeout_ns: u64,
-    /// Signals were passed on at once, even without a handler (`--stop-as-is`).
-    #[serde(default)]
-    pub stop_as_is: bool,
-    /// Variables of APP's environment that set the memory of a language's runtime, and no others.
+    /// Variables of its environment that set the memory of a language's runtime, and no others.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Resource limits of PID 1 (getrlimit(2)): name, such as `nofile`, to the soft limit; null for
     /// none.
     #[serde(default)]
     pub rlimits: BTreeMap<String, Option<u64>>,
+    /// procjail's own side of a jail that it made; null for what others started.
+    pub launcher: Option<Launcher>,
+    /// What the runtime or systemd calls it; null for a jail of procjail's.
+    pub container: Option<Container>,
+}
+
+/// The launcher of a jail.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Launcher {
+    /// Its host PID.
+    pub pid: u32,
+    /// The steps that were taken to build the jail, one sentence each.
+    pub plan: Vec<String>,
+    /// How long a stop may take, nanoseconds.
+    pub stop_timeout_ns: u64,
+    /// Signals were passed on at once, even without a handler (`--stop-as-is`).
+    pub stop_as_is: bool,
+}
+
+/// A container, unit or cgroup that others started, as its runtime's records name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    /// `docker`, `podman`, `containerd`, `crio`, `unit`, `cgroup` or `process`.
+    pub kind: String,
+    /// The runtime's ID of it, or the unit's name; empty if it has none.
+    pub id: String,
+    /// The image it was made of; null if unknown.
+    pub image: Option<String>,
+    /// The low-level runtime, such as `runc` or `crun`; null if unknown.
+    pub runtime: Option<String>,
+    /// Its name in the pod (`k8s.container.name`); null outside of Kubernetes.
+    pub container_name: Option<String>,
+    /// Its pod; null outside of Kubernetes.
+    pub pod: Option<Pod>,
+    /// How long its runtime lets a stop take, nanoseconds; null if that isn't recorded.
+    pub stop_timeout_ns: Option<u64>,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pod {
+    /// `k8s.pod.name`.
+    pub name: String,
+    /// `k8s.namespace.name`.
+    pub namespace: String,
+    /// `k8s.pod.uid`; empty if unknown.
+    pub uid: String,
+}
+
+impl Header {
+    /// Host PID of the launcher; 0 if there was none.
+    pub fn launcher_pid(&self) -> u32 {
+        self.jail
+            .launcher
+            .as_ref()
+            .map_or(0, |launcher| launcher.pid)
+    }
+
+    /// The steps by which procjail built the jail; none if others started what was traced.
+    pub fn plan(&self) -> &[String] {
+        self.jail
+            .launcher
+            .as_ref()
+            .map_or(&[], |launcher| &launcher.plan)
+    }
 }
 
 /// A probe, attached or not.
@@ -125,9 +181,9 @@ pub struct Footer {
     pub end_unix_ns: Option<u64>,
     /// How PID 1 ended; null if it was not reaped in time.
     pub status: Option<ExitStatus>,
-    /// Exit code of procjail.
-    pub exit_code: i32,
-    /// From the gate to PID 1's end, nanoseconds.
+    /// Exit code of the launcher; null if there was none.
+    pub exit_code: Option<i32>,
+    /// From the gate, or from when the trace began, to PID 1's end, nanoseconds.
     pub duration_ns: u64,
     /// Events in this trace.
     pub events: u64,

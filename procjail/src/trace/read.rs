@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::condense::Condensed;
 use super::{FORMAT_NAME, FORMAT_VERSION, Footer, Header};
@@ -355,10 +356,37 @@ fn header(line: &[u8], name: &str) -> Result<Header, ReadError> {
             procjail: version.procjail.unwrap_or_else(|| "?".to_owned()),
         });
     }
-    serde_json::from_slice(line).map_err(|error| ReadError::Line {
+    let header = match number {
+        1 => serde_json::from_slice(line).and_then(version_1),
+        _ => serde_json::from_slice(line),
+    };
+    header.map_err(|error| ReadError::Line {
         name: name.to_owned(),
         line: 1,
         detail: format!("bad header: {}", error_text(&error)),
+    })
+}
+
+/// The header of format version 1 as one of today's. It had the launcher's side among the jail's own, as there was no
+/// trace without a launcher.
+fn version_1(mut header: Value) -> serde_json::Result<Header> {
+    if let Some(jail) = header.get_mut("jail").and_then(Value::as_object_mut) {
+        let mut launcher = Map::new();
+        for (old, new) in [
+            ("launcher_pid", "pid"),
+            ("plan", "plan"),
+            ("stop_timeout_ns", "stop_timeout_ns"),
+        ] {
+            launcher.extend(jail.remove(old).map(|value| (new.to_owned(), value)));
+        }
+        let as_is = jail.remove("stop_as_is").unwrap_or(Value::Bool(false));
+        launcher.insert("stop_as_is".to_owned(), as_is);
+        jail.insert("launcher".to_owned(), Value::Object(launcher));
+    }
+    let header = serde_json::from_value(header)?;
+    Ok(Header {
+        version: FORMAT_VERSION,
+        ..header
     })
 }
 

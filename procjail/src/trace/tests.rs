@@ -234,11 +234,11 @@ fn other_files_are_told_apart() {
     let zeros = zstd::encode_all(&[0u8; 100][..], 0).expect("compresses");
     assert_eq!(failure(&zeros), format!("{not}not the header of a trace"));
     let newer =
-        failure(b"{\"format\":\"procjail-trace\",\"version\":2,\"procjail\":\"9.1.0\",\"x\":0}\n");
+        failure(b"{\"format\":\"procjail-trace\",\"version\":9,\"procjail\":\"9.1.0\",\"x\":0}\n");
     let own = env!("CARGO_PKG_VERSION");
     let expected = format!(
-        "file is a trace of format version 2, written by procjail 9.1.0; this is procjail {own} and \
-         reads versions up to 1: use a newer procjail"
+        "file is a trace of format version 9, written by procjail 9.1.0; this is procjail {own} and \
+         reads versions up to 2: use a newer procjail"
     );
     assert_eq!(newer, expected);
     let error = failure(b"{\"format\":\"procjail-trace\",\"version\":1}\n");
@@ -246,6 +246,35 @@ fn other_files_are_told_apart() {
         error.starts_with("file, line 1: bad header: missing field"),
         "{error}"
     );
+}
+
+#[test]
+fn a_header_of_version_1_is_read_as_one_of_today() {
+    let mut old = serde_json::to_value(story::header_line()).expect("a header");
+    old["version"] = 1.into();
+    let jail = old["jail"].as_object_mut().expect("an object");
+    let launcher = jail.remove("launcher").expect("a launcher");
+    jail.remove("container");
+    for (new, old) in [
+        ("pid", "launcher_pid"),
+        ("plan", "plan"),
+        ("stop_timeout_ns", "stop_timeout_ns"),
+        ("stop_as_is", "stop_as_is"),
+    ] {
+        jail.insert(old.to_owned(), launcher[new].clone());
+    }
+    let read = |header: &serde_json::Value| {
+        let bytes = format!("{header}\n").into_bytes();
+        let reader = Reader::new(io::Cursor::new(bytes), "file").expect("a trace");
+        reader.header().clone()
+    };
+    assert_eq!(read(&old), story::header_line());
+    // The first traces did not have it yet.
+    old["jail"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("stop_as_is");
+    assert_eq!(read(&old), story::header_line());
 }
 
 #[test]

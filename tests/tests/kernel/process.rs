@@ -23,7 +23,7 @@ fn exit_code_is_the_apps_own() {
         assert_eq!(exit.status.signal, None);
         assert!(event.task.in_jail);
         let footer = trace.footer();
-        assert_eq!(footer.exit_code, 7);
+        assert_eq!(footer.exit_code, Some(7));
         assert_eq!(footer.processes, 1);
         assert_eq!(footer.status.as_ref(), Some(&exit.status));
     });

@@ -135,7 +135,7 @@ fn sigterm_reaches_the_handler_once() {
         assert_eq!(sent.len(), 1);
         let (event, sent) = sent[0];
         assert!(!event.task.in_jail);
-        assert_eq!(event.task.pid, trace.header.jail.launcher_pid);
+        assert_eq!(event.task.pid, trace.header.launcher_pid());
         assert_eq!(sent.disposition, Disposition::Handler);
         assert_eq!(
             sent.syscall.as_ref().expect("a call").name,

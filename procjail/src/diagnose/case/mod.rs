@@ -150,7 +150,7 @@ impl Case {
 
     /// PID 1 is procjail's own (`--init`), and APP its child.
     pub fn has_init(&self) -> bool {
-        self.header.jail.plan.iter().any(|step| step == INIT)
+        self.header.plan().iter().any(|step| step == INIT)
     }
 
     /// The memory controller is one of cgroup v1, as on nearly all hosts but those with v2 alone: its files are
@@ -238,7 +238,8 @@ impl Case {
 
     /// The task is procjail, which made the jail.
     pub fn is_launcher(&self, task: &Task) -> bool {
-        task.pid != 0 && task.pid == self.header.jail.launcher_pid
+        let launcher = self.header.jail.launcher.as_ref();
+        task.pid != 0 && launcher.is_some_and(|launcher| launcher.pid == task.pid)
     }
 
     /// All events that `pick` takes, with what it made of them.
@@ -373,7 +374,7 @@ mod tests {
         scene.fork(1, &pid1, &app).exec(2, &app, &["app"]);
         let case = scene.case();
         assert_eq!(case.main_process(), case.pid1());
-        scene.header.jail.plan.push(INIT.to_owned());
+        scene.plan().push(INIT.to_owned());
         let case = scene.case();
         assert_eq!(case.main_process(), case.process_of(&app));
         assert!(case.has_init() && case.main_process() != case.pid1());

@@ -125,7 +125,7 @@ fn the_users_limit_is_told_where_the_jails_is_not_reached() {
     let mut scene = scene(3, REFUSED);
     limit(&mut scene, "nproc", 20);
     limit(&mut scene, "pids.max", 100);
-    scene.header.jail.plan.push(USER.to_owned());
+    scene.plan().push(USER.to_owned());
     let counted: &[(&str, u64)] = &[("pids.events:max", 0)];
     scene.counters(600, &[("/procjail/web", counted)]);
     let found = scene.verdict("fork-eagain-nproc");
@@ -146,7 +146,7 @@ const USER: &str = "become user 4242 and group 4242, without further groups";
 fn as_many_as_the_user_may_have_prove_it() {
     let mut scene = scene(3, REFUSED);
     limit(&mut scene, "nproc", 4);
-    scene.header.jail.plan.push(USER.to_owned());
+    scene.plan().push(USER.to_owned());
     assert_eq!(
         scene.verdict("fork-eagain-nproc").sure(),
         Confidence::Proven

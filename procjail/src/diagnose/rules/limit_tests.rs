@@ -132,7 +132,7 @@ fn a_limit_of_the_kernel_is_no_full_file_system() {
 fn a_tmpfs_is_full_by_its_own_size() {
     let mut scene = refused(failed_call("write", libc::ENOSPC, Some("/mnt/f"), &[3]));
     let plan = "mount a new tmpfs at /mnt of 65536 bytes".to_owned();
-    scene.header.jail.plan.push(plan);
+    scene.plan().push(plan);
     let (_, verdict) = scene.expect("enospc");
     assert!(
         verdict.contains("The tmpfs of 64.0 KiB at /mnt was full"),

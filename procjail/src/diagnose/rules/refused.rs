@@ -326,8 +326,7 @@ fn space(case: &Case, call: &FailedCall, plain: Why) -> Why {
 fn own_tmpfs<'a>(case: &'a Case, call: &FailedCall) -> Option<(&'a str, Option<u64>)> {
     let all: Vec<(&str, Option<u64>)> = case
         .header
-        .jail
-        .plan
+        .plan()
         .iter()
         .filter_map(|step| step.strip_prefix("mount a new tmpfs at "))
         .map(|step| match step.rsplit_once(" of ") {

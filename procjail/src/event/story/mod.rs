@@ -52,7 +52,6 @@ pub(crate) fn header_line() -> trace::Header {
             .map(String::from)
             .into(),
             pid: 4131,
-            launcher_pid: 4100,
             cgroup: "/sys/fs/cgroup/procjail/web".into(),
             cgroup_id: 7001,
             limits: [
@@ -62,11 +61,15 @@ pub(crate) fn header_line() -> trace::Header {
             ]
             .map(|(file, value)| (file.into(), value.into()))
             .into(),
-            plan: vec!["create cgroup /sys/fs/cgroup/procjail/web".into()],
-            stop_timeout_ns: 1_000 * MS,
-            stop_as_is: false,
             environment: Default::default(),
             rlimits: Default::default(),
+            launcher: Some(trace::Launcher {
+                pid: 4100,
+                plan: vec!["create cgroup /sys/fs/cgroup/procjail/web".into()],
+                stop_timeout_ns: 1_000 * MS,
+                stop_as_is: false,
+            }),
+            container: None,
         },
         probes: vec![
             probe("sched_process_exec", None, "execs"),
@@ -121,7 +124,7 @@ pub(crate) fn trace() -> (Vec<Event>, trace::Footer) {
         end_boot_ns: GATE_NS + 3_508 * MS,
         end_unix_ns: Some(1_795_332_570_639_579_789),
         status: Some(ExitStatus::from_wait(9)),
-        exit_code: 137,
+        exit_code: Some(137),
         duration_ns: 3_501 * MS,
         events: enricher.events(),
         lost: vec![Lost {

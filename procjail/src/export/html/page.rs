@@ -321,7 +321,7 @@ fn lists(subject: &Subject) -> Vec<List> {
         ("limits as written", pairs(&jail.limits)),
         ("resource limits of PID 1", rlimits.collect()),
         ("environment of runtimes", pairs(&jail.environment)),
-        ("how the jail was built", numbered(&jail.plan)),
+        ("how the jail was built", numbered(header.plan())),
         ("what this kernel lacks", lacks.collect()),
     ]
     .into_iter()

@@ -80,16 +80,26 @@ impl Page<'_> {
         option("swap", swap.map(size));
         option("pids", limit("pids.max").map(str::to_owned));
         option("cpus", self.cpus());
+        let stop_timeout_ns = match (&jail.launcher, &jail.container) {
+            (Some(launcher), _) => Some(launcher.stop_timeout_ns),
+            (None, Some(container)) => container.stop_timeout_ns,
+            (None, None) => None,
+        };
         // The default.
-        if jail.stop_timeout_ns != 10_000_000_000 {
-            let ms = jail.stop_timeout_ns / 1_000_000;
+        if let Some(stop_timeout_ns) = stop_timeout_ns.filter(|ns| *ns != 10_000_000_000) {
+            let ms = stop_timeout_ns / 1_000_000;
             let time = match ms % 1_000 {
                 0 => format!("{}s", ms / 1_000),
                 _ => format!("{ms}ms"),
             };
             option("stop-timeout", Some(time));
         }
-        if jail.stop_as_is {
+        // Others pass signals on at once.
+        if jail
+            .launcher
+            .as_ref()
+            .is_none_or(|launcher| launcher.stop_as_is)
+        {
             options.push("--stop-as-is".to_owned());
         }
         if limit("memory.oom.group") == Some("1") {
@@ -159,7 +169,7 @@ mod tests {
     /// The options for these limits.
     fn options(limits: &[(&str, &str)]) -> String {
         let mut header = story::header_line();
-        header.jail.stop_timeout_ns = 1_500_000_000;
+        header.jail.launcher.get_or_insert_default().stop_timeout_ns = 1_500_000_000;
         let limits = limits
             .iter()
             .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()));

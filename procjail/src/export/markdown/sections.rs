@@ -122,10 +122,12 @@ impl Page<'_> {
                 let zombies = plural(footer.zombies, "zombie", "zombies");
                 facts.push(format!("{zombies} left by PID 1"));
             }
+            let launcher = footer.exit_code.map_or_else(String::new, |code| {
+                format!("; exit code {code} of the launcher")
+            });
             facts.push(format!(
-                "{} from the start to the end of PID 1; exit code {} of the launcher",
+                "{} from the start to the end of PID 1{launcher}",
                 duration(footer.duration_ns),
-                footer.exit_code
             ));
         }
         let left = case.each(|what| match what {
@@ -324,7 +326,14 @@ impl Page<'_> {
         if header.jail.limits.is_empty() {
             row("limit", "none of its own".to_owned());
         }
-        row("stop timeout", duration(header.jail.stop_timeout_ns));
+        let launcher = header.jail.launcher.as_ref();
+        let container = header.jail.container.as_ref();
+        let stop_timeout_ns = launcher
+            .map(|launcher| launcher.stop_timeout_ns)
+            .or_else(|| container?.stop_timeout_ns);
+        if let Some(stop_timeout_ns) = stop_timeout_ns {
+            row("stop timeout", duration(stop_timeout_ns));
+        }
         for (name, value) in &header.jail.environment {
             row("variable", code(&format!("{name}={value}")));
         }
@@ -362,7 +371,7 @@ impl Page<'_> {
 
     /// How the jail was built, step by step.
     pub(super) fn plan(&self) -> Option<String> {
-        let plan = &self.subject.case.header.jail.plan;
+        let plan = self.subject.case.header.plan();
         (!plan.is_empty()).then(|| block(plan.iter().map(String::as_str)))
     }
 }

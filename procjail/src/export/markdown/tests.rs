@@ -134,7 +134,7 @@ fn text_of_the_program_stays_text() {
     let mut header = story::header_line();
     header.jail.name = evil.to_owned();
     header.jail.command = vec![evil.to_owned(), "```".to_owned()];
-    header.jail.plan = vec![evil.to_owned(), "````".to_owned()];
+    header.jail.launcher.get_or_insert_default().plan = vec![evil.to_owned(), "````".to_owned()];
     header.jail.limits.insert(evil.to_owned(), evil.to_owned());
     header.host.hostname = evil.to_owned();
     for probe in &mut header.probes {

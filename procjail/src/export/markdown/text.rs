@@ -49,7 +49,8 @@ pub(super) fn prose(text: &str) -> String {
         }
         for next in between {
             words.push(std::mem::take(&mut glued));
-            glued = word(next, false);
+            // Blanks before it are left out.
+            glued = word(next, words.iter().all(String::is_empty));
         }
     }
     words.push(glued);
@@ -249,6 +250,12 @@ mod tests {
         assert_eq!(code(""), "(empty)");
         assert_eq!(code("a\nb"), "`a\\nb`");
         assert!(code(&"x".repeat(10_000)).len() < 700);
+    }
+
+    #[test]
+    fn blanks_before_a_word_do_not_make_it_a_list() {
+        assert_eq!(prose(" + "), "`+`");
+        assert_eq!(prose("  a - b"), "a - b");
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Ids {
         hash.update(header.jail.name.as_bytes());
         hash.update([0]);
         hash.update(header.start_unix_ns.to_be_bytes());
-        hash.update(header.jail.launcher_pid.to_be_bytes());
+        hash.update(header.launcher_pid().to_be_bytes());
         hash.update(header.jail.pid.to_be_bytes());
         Self {
             trace: first(&hash.finalize()),

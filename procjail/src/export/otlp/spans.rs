@@ -78,7 +78,7 @@ impl Spans {
     pub fn new(header: &Header) -> Self {
         Self {
             ids: Ids::of(header),
-            launcher_pid: header.jail.launcher_pid,
+            launcher_pid: header.launcher_pid(),
             header: header.clone(),
             processes: HashMap::new(),
             by_pid: HashMap::new(),

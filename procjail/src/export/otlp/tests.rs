@@ -172,7 +172,7 @@ fn data_of_programs_is_bounded_and_harmless_where_it_is_shown() {
 fn a_storm_of_processes_is_forgotten_as_it_goes() {
     const LAST: u32 = 70_000;
     let mut header = story::header_line();
-    header.jail.launcher_pid = LAST + 1;
+    header.jail.launcher.get_or_insert_default().pid = LAST + 1;
     let process = |pid| Task {
         pid,
         tid: pid,

@@ -115,7 +115,7 @@ impl<'a> Jail<'a> {
             .arg("architecture", &header.host.architecture)
             .arg("procjail", &header.procjail)
             .arg("limits", &header.jail.limits)
-            .arg("plan", header.jail.plan.as_slice())
+            .arg("plan", header.plan())
             .arg("events", case.total_events())
             .arg("complete", case.complete())
             .arg("cut off", self.subject.missing.as_ref())
@@ -233,7 +233,7 @@ impl<'a> Jail<'a> {
             What::GateOpened(gate) if self.open.is_empty() => {
                 let setup = Mark::new(CATEGORY, "set-up")
                     .arg("seq", event.seq)
-                    .arg("steps", self.subject.case.header.jail.plan.as_slice());
+                    .arg("steps", self.subject.case.header.plan());
                 sink.begin(now_ns.saturating_sub(gate.setup_ns), self.track, setup)?;
                 sink.end(now_ns, self.track)?;
                 let command = command_line(&self.subject.case.header.jail.command, 120);

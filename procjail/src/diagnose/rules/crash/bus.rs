@@ -35,8 +35,7 @@ fn full(case: &Case) -> Option<Full<'_>> {
         .next();
     let planned = case
         .header
-        .jail
-        .plan
+        .plan()
         .iter()
         .find(|step| step.contains("tmpfs"))
         .map(|step| render::escape(step));

@@ -407,7 +407,7 @@ fn census(case: &Case, living: &[ProcessId], event: &Event) -> String {
 
 /// The user that the jail's processes were started as; `None` for root, whom RLIMIT_NPROC does not bind.
 fn user(case: &Case) -> Option<&str> {
-    let plan = case.header.jail.plan.iter();
+    let plan = case.header.plan().iter();
     plan.filter_map(|step| step.strip_prefix("become user "))
         .filter_map(|step| step.split(' ').next())
         .find(|uid| *uid != "0")

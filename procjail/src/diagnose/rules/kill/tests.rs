@@ -13,7 +13,7 @@ fn worker() -> Task {
 /// PID 1 has a worker, which is killed by `from` with that code, after `with` had its way with it.
 fn scene(from: Task, code: i32, with: impl FnOnce(&mut SignalGenerated)) -> Scene {
     let mut scene = Scene::new(&["app"]);
-    scene.header.jail.launcher_pid = 4100;
+    scene.launcher().pid = 4100;
     scene.fork(10, inside(1, "app"), worker());
     let mut kill = SignalGenerated {
         code: SignalCode {

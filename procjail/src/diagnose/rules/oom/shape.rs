@@ -263,8 +263,7 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
 fn tmpfs(case: &Case) -> Vec<String> {
     let made = case
         .header
-        .jail
-        .plan
+        .plan()
         .iter()
         .filter_map(|step| step.strip_prefix("mount a new tmpfs at "))
         .map(|rest| rest.split(" of ").next().unwrap_or(rest));

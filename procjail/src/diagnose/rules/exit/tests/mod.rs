@@ -259,7 +259,7 @@ fn a_failure_that_is_told_as_a_success_comes_first() {
 fn an_init_of_procjails_own_changes_only_the_names() {
     let (init, app) = (inside(1, "procjail-init"), inside(2, "app"));
     let mut scene = Scene::bare();
-    scene.header.jail.plan.push(crate::jail::INIT.to_owned());
+    scene.plan().push(crate::jail::INIT.to_owned());
     scene
         .fork(0, &init, &app)
         .exec(1, &app, &["/bin/app"])

@@ -155,7 +155,7 @@ fn who_asked_procjail_is_named() {
     };
     let play = |request: &StopRequested| {
         let mut scene = Scene::new(&["app"]);
-        scene.header.jail.launcher_pid = launcher().pid;
+        scene.launcher().pid = launcher().pid;
         scene.at(100, launcher(), What::StopRequested(request.clone()));
         send(&mut scene, 101, launcher(), sent(app(), libc::SIGINT));
         handled(&mut scene, 102, app(), libc::SIGINT);

@@ -60,7 +60,7 @@ pub(super) fn handled(scene: &mut Scene, ms: u64, task: Task, number: i32) {
 
 /// A request at 100 ms, with a window of 1 s.
 pub(super) fn asked(scene: &mut Scene) {
-    scene.header.jail.launcher_pid = launcher().pid;
+    scene.launcher().pid = launcher().pid;
     let what = StopRequested {
         signal: Signal::new(TERM),
         stop_signal: Signal::new(TERM),
