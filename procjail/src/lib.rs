@@ -31,6 +31,7 @@ pub mod leak;
 mod mountinfo;
 pub mod names;
 pub mod render;
+pub mod runtime;
 pub mod session;
 mod symbols;
 pub mod trace;
