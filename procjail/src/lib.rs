@@ -33,6 +33,7 @@ pub mod names;
 mod pidfd;
 mod procfs;
 pub mod render;
+pub mod runtime;
 pub mod session;
 mod symbols;
 pub mod target;

@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod attach;
 mod check;
 mod clean;
 mod completions;
@@ -30,6 +31,9 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Trace(trace::Args),
+    // Its list is what there is of it yet.
+    #[command(hide = true)]
+    Attach(attach::Args),
     Show(show::Args),
     Explain(explain::Args),
     Export(export::Args),
@@ -62,6 +66,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Attach(args) => attach::run(args),
         Command::Show(args) => show::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Export(args) => export::run(args),

@@ -1,0 +1,1 @@
+//! Listings of whole hosts, made of fixtures.
