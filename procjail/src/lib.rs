@@ -15,6 +15,7 @@
 //! beside that what procfs, the cgroups and the kernel log tell. [`leak`] looks what the
 //! jail leaves. [`session`] joins them for a live trace. [`cli`] is the command line over all of it.
 
+pub mod attach;
 pub mod cgroup;
 pub mod cli;
 pub mod clock;

@@ -9,6 +9,7 @@ mod export;
 mod lab;
 mod live;
 mod options;
+mod outputs;
 mod run;
 mod show;
 mod trace;

@@ -242,7 +242,7 @@ fn parse_cpus(text: &str) -> Result<u64, Refusal> {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, Refusal> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, Refusal> {
     match humantime::parse_duration(text) {
         Ok(time) if time <= Duration::from_secs(365 * 24 * 3600) => Ok(time),
         Ok(_) => Err("that is more than a year".into()),

@@ -44,15 +44,23 @@ fn complete(task: &mut Task, processes: &Processes) {
     let Some(known) = processes.find(task.pid) else {
         return;
     };
-    let same = task.start_ns == 0
-        || known.start_ns == 0
-        || (task.start_ns..task.start_ns.saturating_add(TICK_NS)).contains(&known.start_ns);
-    if same {
+    if is_same_start(task.start_ns, known.start_ns) {
         task.jail_pid = known.jail_pid.or(task.jail_pid);
         task.start_ns = known.start_ns.max(task.start_ns);
         task.cgroup_id = known.cgroup_id;
         task.in_jail |= known.in_jail;
     }
+}
+
+/// Whether a start that procfs told, cut to a tick, and one that the kernel told can be the same; 0 is unknown.
+fn is_same_start(cut_ns: u64, exact_ns: u64) -> bool {
+    cut_ns == 0 || exact_ns == 0 || (cut_ns..cut_ns.saturating_add(TICK_NS)).contains(&exact_ns)
+}
+
+/// Whether one start is another one cut to a tick, as procfs tells it: the same process then, if the PID is.
+pub fn is_cut_start(one_ns: u64, other_ns: u64) -> bool {
+    let (cut_ns, exact_ns) = (one_ns.min(other_ns), one_ns.max(other_ns));
+    cut_ns != 0 && cut_ns.is_multiple_of(TICK_NS) && is_same_start(cut_ns, exact_ns)
 }
 
 #[cfg(test)]

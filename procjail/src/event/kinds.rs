@@ -94,6 +94,9 @@ kinds! {
     MountUse = "mount-use",
     ImplicitUnmounts = "implicit-unmounts",
     LeakCheck = "leak-check",
+    Attached = "attached",
+    Found = "found",
+    Detached = "detached",
     Lost = "lost",
 }
 

@@ -27,6 +27,7 @@ pub use decode::{DecodeError, Exec as ExecRecord, Failures, Record, decode};
 pub use enrich::Enricher;
 pub use evidence::*;
 pub use executed::{ExecutedFile, FileForm, inspect};
+pub use identify::is_cut_start;
 pub use kinds::KINDS;
 pub use leak::*;
 pub use line::Lines;

@@ -233,9 +233,13 @@ impl<W: Write> Output for Timeline<W> {
         let text = summary::opening(header, &self.look);
         self.header = Some(header.clone());
         self.out.write_all(text.as_bytes())?;
+        let since = match header.jail.launcher {
+            Some(_) => "SINCE GATE",
+            None => "SINCE START",
+        };
         let columns = format!(
             "\n{:>12} {:>5} {:>7}  {:<NAME_WIDTH$} {:<LABEL_WIDTH$} WHAT HAPPENED",
-            "SINCE GATE", "PID", "HOST", "NAME", "EVENT"
+            since, "PID", "HOST", "NAME", "EVENT"
         );
         let columns = Painted {
             text: &columns,
@@ -254,6 +258,11 @@ impl<W: Write> Output for Timeline<W> {
         self.totals.last_ns = self.totals.last_ns.max(event.time_ns);
         match &event.what {
             What::GateOpened(_) => self.origin(event.time_ns),
+            What::Attached(_) => {
+                let start_ns = self.header.as_ref().map(|header| header.start_boot_ns);
+                self.origin(start_ns.unwrap_or(event.time_ns));
+            }
+            What::Detached(_) => self.origin(event.time_ns),
             What::Lost(lost) => self.totals.lost.push(lost.clone()),
             _ => {}
         }

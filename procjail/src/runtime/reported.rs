@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn systemd_need_not_answer() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let temp = tempfile::tempdir().unwrap();
         let script = |name: &str, text: &str| {
             let path = temp.path().join(name);

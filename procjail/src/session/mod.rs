@@ -33,7 +33,7 @@ use std::{
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::{
-    event::{Lost, What},
+    event::{Found, Lost, Task, What},
     evidence::{Finding, Listener, stall_snapshot},
     jail::{LookAtStall, Observer},
     kernel,
@@ -70,6 +70,20 @@ impl Recorder {
             spool: Arc::new(Spool::new(SPOOL_BYTES)),
             pid1: Arc::default(),
         }
+    }
+}
+
+impl Recorder {
+    /// Takes a process that was there before, and how PID 1 sees its files.
+    pub fn found(&self, time_ns: u64, task: Task, found: Found) {
+        if task.jail_pid == Some(1) {
+            self.spool.push(Item::View(View::of(task.pid)));
+        }
+        self.spool.push(Item::Found {
+            time_ns,
+            task: Box::new(task),
+            found: Box::new(found),
+        });
     }
 }
 

@@ -13,7 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{End, executed::View};
 use crate::{
-    event::{Lost, What},
+    event::{Found, Lost, Task, What},
     evidence::Finding,
 };
 
@@ -26,6 +26,15 @@ pub enum Item {
         bytes: Vec<u8>,
         /// CLOCK_BOOTTIME, nanoseconds.
         watermark_ns: u64,
+    },
+    /// A process that was there when procjail attached.
+    Found {
+        /// CLOCK_BOOTTIME, nanoseconds.
+        time_ns: u64,
+        /// The process.
+        task: Box<Task>,
+        /// What is known of it.
+        found: Box<Found>,
     },
     /// How PID 1 sees its files.
     View(View),
@@ -56,7 +65,11 @@ impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Records { bytes, .. } => bytes.len(),
-            Self::View(_) | Self::Launcher { .. } | Self::KernelLog { .. } | Self::End { .. } => 0,
+            Self::View(_)
+            | Self::Found { .. }
+            | Self::Launcher { .. }
+            | Self::KernelLog { .. }
+            | Self::End { .. } => 0,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock,
-    event::{Enricher, ExitStatus, Lost, Record, What, decode},
+    event::{Enricher, ExitStatus, Found, Lost, Record, Task, What, decode},
     evidence::Finding,
     symbols::Symbols,
     trace::{BoxedOutput, FLUSH_EVERY, Footer},
@@ -53,6 +53,7 @@ enum Source {
     },
     Launcher(Box<What>),
     KernelLog(Box<Finding>),
+    Found(Box<Task>, Box<Found>),
 }
 
 struct Writer {
@@ -99,6 +100,13 @@ pub fn run(spool: &Spool, sinks: Vec<Sink>) -> Report {
             Some(Item::View(view)) => writer.files.seen_from(view),
             Some(Item::Launcher { time_ns, what }) => {
                 writer.pending.push((time_ns, Source::Launcher(what)));
+            }
+            Some(Item::Found {
+                time_ns,
+                task,
+                found,
+            }) => {
+                writer.pending.push((time_ns, Source::Found(task, found)));
             }
             Some(Item::KernelLog { time_ns, finding }) => {
                 writer.pending.push((time_ns, Source::KernelLog(finding)));
@@ -152,6 +160,11 @@ impl Writer {
                         self.members.insert(jail.pid);
                     }
                     self.emit_launcher(time_ns, *what);
+                }
+                Source::Found(task, found) => {
+                    self.members.insert(task.pid);
+                    let event = self.enricher.found(time_ns, *task, *found);
+                    self.write(&event);
                 }
                 Source::KernelLog(finding) => {
                     if finding.certain || finding.pids.iter().any(|pid| self.members.contains(pid))

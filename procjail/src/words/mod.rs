@@ -1,5 +1,6 @@
 //! What happened, in words: an [`Event`] as a sentence. Text from elsewhere in it has no control characters.
 
+mod attach;
 mod evidence;
 mod leak;
 mod signal;
@@ -158,6 +159,9 @@ pub(crate) fn words(event: &Event, width: usize) -> Words {
         What::MountUse(found) => leak::mount_use(found),
         What::ImplicitUnmounts(gone) => leak::implicit_unmounts(gone),
         What::LeakCheck(check) => leak::leak_check(check),
+        What::Attached(attached) => attach::attached(attached),
+        What::Found(found) => attach::found(found, width),
+        What::Detached(detached) => attach::detached(detached),
         What::Lost(lost) => Words::new(Tone::Bad, format!("events lost: {}", loss(lost))),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Case, Notice, Process, ProcessId};
 use crate::event::{
     Disposition, Event, SignalCode, SignalDelivered, SignalGenerated, SignalResult, Task, What,
+    is_cut_start,
 };
 use crate::render::Output;
 use crate::trace::{Footer, Header, ReadError, Reader};
@@ -294,6 +295,7 @@ impl Case {
             0 => self.by_pid.get(&task.pid),
             start_ns => self.by_key.get(&(task.pid, start_ns)),
         };
+        let known = known.or_else(|| self.cut(task));
         let id = match known {
             Some(id) => *id,
             None => {
@@ -311,6 +313,11 @@ impl Case {
             }
         };
         let process = &mut self.processes[id.0];
+        // Of a start that is cut to a tick and the exact one, the exact one counts.
+        if task.start_ns > process.task.start_ns {
+            process.task.start_ns = task.start_ns;
+            self.by_key.insert((task.pid, task.start_ns), id);
+        }
         if process.task.jail_pid.is_none() {
             process.task.jail_pid = task.jail_pid;
         }
@@ -320,6 +327,14 @@ impl Case {
             process.task.comm.clone_from(&task.comm);
         }
         id
+    }
+
+    /// The entry of the same process whose start a look at procfs has cut to a tick, or that of `task` is.
+    fn cut(&self, task: &Task) -> Option<&ProcessId> {
+        self.by_pid.get(&task.pid).filter(|id| {
+            let known = &self.processes[id.0].task;
+            is_cut_start(known.start_ns, task.start_ns)
+        })
     }
 
     /// Puts events where their numbers say.
@@ -390,6 +405,22 @@ impl Case {
                 }
             }
             What::Exec(_) => self.processes[id.0].execs.push(index),
+            What::Found(found) => {
+                self.processes[id.0].execs.push(index);
+                let parent = self.by_pid.get(&found.parent.pid).copied();
+                let known = parent.filter(|parent| {
+                    let (told, known) = (
+                        found.parent.start_ns,
+                        self.processes[parent.0].task.start_ns,
+                    );
+                    let same = told == known || is_cut_start(told, known);
+                    same && *parent != id && !self.is_below(*parent, id)
+                });
+                if let Some(parent) = known.filter(|_| self.processes[id.0].creator.is_none()) {
+                    self.processes[id.0].creator = Some(parent);
+                    self.processes[parent.0].children.push(id);
+                }
+            }
             What::ExecFailed(_) => self.processes[id.0].failed_execs.push(index),
             What::Exit(exit) if exit.process => self.processes[id.0].exit = Some(index),
             What::Exit(_) => self.processes[id.0].thread_exits.push(index),

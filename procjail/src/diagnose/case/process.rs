@@ -101,6 +101,7 @@ impl Case {
     pub fn execs(&self, id: ProcessId) -> impl DoubleEndedIterator<Item = (&Event, &Exec)> {
         self.those(&self.process(id).execs, |what| match what {
             What::Exec(exec) => Some(exec),
+            What::Found(found) => Some(&found.program),
             _ => None,
         })
     }

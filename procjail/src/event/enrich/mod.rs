@@ -71,8 +71,15 @@ impl Enricher {
     /// What the launcher itself did.
     pub fn launcher(&mut self, time_ns: u64, mut what: What) -> Event {
         identify(&mut what, &self.processes);
+        // What PID 1 does is its own from the start, and no set-up of procjail's.
+        self.app_executes |= matches!(what, What::Attached(_));
         let task = self.launcher.clone();
         self.event(time_ns, task, what)
+    }
+
+    /// A process that was there before.
+    pub fn found(&mut self, time_ns: u64, task: Task, found: Found) -> Event {
+        self.event(time_ns, task, What::Found(found))
     }
 
     /// What the kernel told. `None` for what is not part of a trace: procjail's own set-up of the

@@ -3,6 +3,7 @@
 //! An event is one fact, told by the kernel or by the launcher. Its form is the same live and in a
 //! file: [`crate::trace`] writes it as one JSON object, [`crate::render`] as one line of text.
 
+mod attach;
 mod launcher;
 mod oom;
 mod place;
@@ -17,6 +18,7 @@ use super::evidence::{
 };
 use super::leak::{ImplicitUnmounts, LeakCheck, Leftover, MountUse};
 
+pub use attach::*;
 pub use launcher::*;
 pub use oom::*;
 pub use place::*;
@@ -129,6 +131,12 @@ pub enum What {
     ImplicitUnmounts(ImplicitUnmounts),
     /// What was left of the jail.
     LeakCheck(LeakCheck),
+    /// procjail attached to what others had started.
+    Attached(Attached),
+    /// A process was there when procjail attached.
+    Found(Found),
+    /// procjail detached.
+    Detached(Detached),
     /// Events were lost, or data could not be decoded.
     Lost(Lost),
 }

@@ -196,10 +196,13 @@ impl<W: Write> Output for Perfetto<'_, W> {
             | What::FailedCalls(_)
             | What::StderrTail(_)
             | What::LimitChanged(_)
+            | What::Found(_)
             | What::Sender(_) => self.plain(event, "process"),
             What::Mount(_) => self.plain(event, "mount"),
             What::SignalForwarded(_) => self.plain(event, "signal"),
-            What::JailCreated(_) => jail.note(sink, now_ns, None, event),
+            What::JailCreated(_) | What::Attached(_) | What::Detached(_) => {
+                jail.note(sink, now_ns, None, event)
+            }
             What::GateOpened(_) | What::SetupFailed(_) | What::StopRequested(_) | What::Kill(_) => {
                 jail.phase(sink, now_ns, event)
             }

@@ -140,9 +140,8 @@ fn late(case: &Case) -> Vec<Finding> {
     if case.from_the_start() || case.events().is_empty() {
         return Vec::new();
     }
-    let overdue = case
-        .pid1()
-        .is_none_or(|pid1| case.execs(pid1).next().is_none());
+    let first = case.pid1().and_then(|pid1| case.execs(pid1).next());
+    let overdue = first.is_none_or(|(event, _)| matches!(event.what, What::Found(_)));
     if !overdue {
         return Vec::new();
     }
@@ -153,9 +152,15 @@ fn late(case: &Case) -> Vec<Finding> {
         )
         .proven()
         .at(case.header.start_boot_ns)
-        .fact("there is no event of the gate's opening")
+        .fact(match case.header.jail.launcher {
+            Some(_) => "there is no event of the gate's opening",
+            None => "procjail attached when it ran already",
+        })
         .not("a start that is recorded later in the trace", "no program was seen to start as PID 1")
-        .remedy("Start the program with procjail trace."),
+        .remedy(match case.header.jail.launcher {
+            Some(_) => "Start the program with procjail trace.",
+            None => "Attach before what you look for happens; what came before the trace is in no trace.",
+        }),
     ]
 }
 

@@ -1,61 +1,28 @@
-//! `procjail attach`.
+//! What can be attached to, as a table or as JSON.
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, bail};
-use clap::ValueEnum;
+use anyhow::Context as _;
 
+use crate::cli::outputs::Format;
 use crate::render::{bytes, escape};
-use crate::runtime::{self, Container, List, Roots};
+use crate::runtime::{self, Container, List};
 
-/// Explain a container, pod or unit that others started
-///
-/// `--list` shows what runs on this host.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// PID, `cgroup:PATH`, `docker:NAME`, `podman:NAME`, `containerd:NAME`, `crio:NAME`, `pod:NAMESPACE/POD/CONTAINER`,
-    /// `unit:NAME.service`, or a name alone; an ID may be cut short
-    #[arg(required_unless_present = "list")]
-    target: Option<String>,
-
-    /// Show what can be attached to
-    #[arg(long, conflicts_with = "target")]
-    list: bool,
-
-    /// Form of the list
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// A table
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// Runs the command.
+/// Writes the list to standard output.
 ///
 /// # Errors
 ///
-/// There is no such target, or several; /proc can't be read; the output can't be written.
-pub fn run(args: Args) -> anyhow::Result<u8> {
-    let list = runtime::list(&Roots::default()).context("cannot read /proc")?;
-    if let Some(target) = args.target {
-        let container = runtime::resolve(&runtime::parse(&target), &list)?;
-        bail!("cannot attach to {} yet", escape(&container.target()));
-    }
-    let written = match args.format {
-        Format::Text => text(&list),
-        Format::Json => json(&list),
+/// The output can't be written.
+pub fn list(list: &List, format: Format) -> anyhow::Result<()> {
+    let written = match format {
+        Format::Text => text(list),
+        Format::Json => json(list),
     };
     match written {
         // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        other => other.context("cannot write to standard output")?,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
     }
-    Ok(0)
 }
 
 fn json(list: &List) -> io::Result<()> {
