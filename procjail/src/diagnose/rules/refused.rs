@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::exit::reason::{self, Failed, Reason, times, words};
-use crate::diagnose::errno::{self, Refusal};
-use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
-use crate::event::FailedCall;
+use super::exit::reason::{self, Failed, Reason, Words, times, words};
+use crate::diagnose::errno::{self, Refusal, Weight};
+use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, Tagged, is_bad};
+use crate::event::{Event, FailedCall, SignalGenerated};
 use crate::render;
 
 /// Refused memory so shortly before a bad end has to do with it, nanoseconds.
@@ -56,34 +56,70 @@ fn rule(refusal: Refusal) -> Option<&'static str> {
     }
 }
 
+/// A process and a refused call, with what refused it and how sure all of that is.
+struct Claim<'a> {
+    refused: Refused<'a>,
+    why: Why,
+    sure: Confidence,
+}
+
+impl<'a> Claim<'a> {
+    fn new(case: &Case, refused: Refused<'a>) -> Option<Self> {
+        let why = why(case, &refused)?;
+        // What refused the call, and that the end came of it, are one claim: the lower counts.
+        let sure = refused
+            .ended
+            .map_or(why.confidence, |ended| ended.min(why.confidence));
+        Some(Self { refused, why, sure })
+    }
+}
+
+/// What makes two refusals one finding: it must be true of all of them.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike<'a> {
+    rule: &'static str,
+    program: &'a str,
+    error: i32,
+    why: String,
+    /// Exit code and signal, if it ended for it.
+    ended: Option<(Option<i32>, Option<i32>)>,
+}
+
 /// All that was refused, each resource of each program once.
 pub(super) fn all(case: &Case) -> Vec<Tagged> {
-    let mut groups: Vec<(&'static str, Vec<Refused<'_>>)> = Vec::new();
-    let mut known: HashMap<(&str, &str, i32, bool), usize> = HashMap::new();
+    let mut groups: Vec<(&'static str, Vec<Claim<'_>>)> = Vec::new();
+    let mut known: HashMap<Alike<'_>, usize> = HashMap::new();
     for (id, process) in case.processes() {
         for refused in of(case, id) {
             let Some(rule) = rule(errno::refusal(&refused.failed.call)) else {
                 continue;
             };
-            let number = refused.failed.call.error.number;
-            let key = (
+            let Some(claim) = Claim::new(case, refused) else {
+                continue;
+            };
+            let ended = claim.refused.ended.and_then(|_| case.status(id));
+            let alike = Alike {
                 rule,
-                process.task.comm.as_str(),
-                number,
-                refused.ended.is_some(),
-            );
-            let at = *known.entry(key).or_insert_with(|| {
+                program: process.task.comm.as_str(),
+                error: claim.refused.failed.call.error.number,
+                why: claim.why.text.clone(),
+                ended: ended.map(|status| {
+                    let signal = status.signal.as_ref();
+                    (status.code, signal.map(|signal| signal.number))
+                }),
+            };
+            let at = *known.entry(alike).or_insert_with(|| {
                 groups.push((rule, Vec::new()));
                 groups.len() - 1
             });
             if let Some((_, group)) = groups.get_mut(at) {
-                group.push(refused);
+                group.push(claim);
             }
         }
     }
     groups
-        .iter()
-        .filter_map(|(rule, group)| Some((*rule, finding(case, group)?)))
+        .into_iter()
+        .filter_map(|(rule, group)| Some((rule, finding(case, group)?)))
         .collect()
 }
 
@@ -100,7 +136,7 @@ fn of(case: &Case, id: ProcessId) -> Vec<Refused<'_>> {
     let calls = reason::calls(case, id);
     for failed in calls.iter().rev() {
         let refusal = errno::refusal(&failed.call);
-        let heavy = errno::weight(&failed.call) == errno::Weight::Heavy;
+        let heavy = errno::weight(&failed.call) == Weight::Heavy;
         let told = found
             .iter()
             .any(|other| errno::refusal(&other.failed.call) == refusal);
@@ -131,7 +167,9 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
     {
         let refusal = errno::refusal(&reason.failed.call);
         // Who gets no memory says so in words of its own.
-        let sure = match refusal == Refusal::Memory {
+        let says = refusal == Refusal::Memory
+            && reason::words_of_memory(case, id, &reason.failed.call) == Words::Memory;
+        let sure = match says {
             true => Confidence::Likely,
             false => reason.confidence,
         };
@@ -140,20 +178,60 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
             ..reason.into()
         });
     }
-    // Who gets no memory often aborts, or says so in its own words. What others end has another reason.
-    let by_others = case
-        .killing_signal(id)
-        .is_some_and(|(event, _)| case.process_of(&event.task) != Some(id));
-    if by_others {
-        return None;
-    }
-    let calls = reason::calls(case, id);
-    let is = |call: &FailedCall| {
-        errno::refusal(call) == Refusal::Memory
-            && errno::weight(call) == errno::Weight::Heavy
-            && call.before_ns <= MEMORY_NS
+    ended_itself(case, id).then(|| gave_up(case, id)).flatten()
+}
+
+/// The end was the process's own doing: it returned a code, it faulted, or it sent itself a signal. One that it got from
+/// another before and then sent on to itself is that other's doing.
+fn ended_itself(case: &Case, id: ProcessId) -> bool {
+    let Some(signal) = case.status(id).and_then(|status| status.signal.as_ref()) else {
+        return true;
     };
-    let failed = calls.iter().rev().find(|failed| is(&failed.call))?;
+    let own = |event: &Event, signal: &SignalGenerated| {
+        matches!(case.origin(event, signal), Origin::Itself | Origin::Fault)
+    };
+    match case.killing_signal(id) {
+        Some((event, fatal)) => {
+            let passed_on = case.received(id).any(|(before, got)| {
+                before.seq < event.seq
+                    && got.signal.number == fatal.signal.number
+                    && !own(before, got)
+            });
+            own(event, fatal) && !passed_on
+        }
+        // Who sent it is not in the trace: these are seldom sent by others.
+        None => matches!(
+            signal.number,
+            libc::SIGABRT
+                | libc::SIGSEGV
+                | libc::SIGBUS
+                | libc::SIGILL
+                | libc::SIGFPE
+                | libc::SIGTRAP
+        ),
+    }
+}
+
+/// The memory that a process was refused before it gave up: who gets none often aborts, or says so in words of its own.
+fn gave_up(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
+    let calls = reason::calls(case, id);
+    let is_heavy = |call: &FailedCall| errno::weight(call) == Weight::Heavy;
+    let is = |call: &FailedCall| {
+        errno::refusal(call) == Refusal::Memory && is_heavy(call) && call.before_ns <= MEMORY_NS
+    };
+    let at = calls.iter().rposition(|failed| is(&failed.call))?;
+    let failed = calls.get(at)?;
+    let words = reason::words_of_memory(case, id, &failed.call);
+    let went_on = reason::went_on(case, id, failed.time_ns)
+        || calls.iter().skip(at + 1).any(|later| is_heavy(&later.call));
+    let sure = match words {
+        Words::Another => return None,
+        Words::Memory => Confidence::Likely,
+        // It had other things to do, or another trouble.
+        Words::Nothing if went_on => return None,
+        Words::Nothing if failed.call.before_ns <= AT_ONCE_NS => Confidence::Likely,
+        Words::Nothing => Confidence::ConsistentWith,
+    };
     Some(Refused {
         id,
         failed: failed.clone(),
@@ -162,22 +240,7 @@ fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
             .filter(|failed| is(&failed.call))
             .map(|failed| times(&failed.call))
             .sum(),
-        ended: Some(
-            match failed.call.before_ns <= AT_ONCE_NS || says_memory(case, id) {
-                true => Confidence::Likely,
-                false => Confidence::ConsistentWith,
-            },
-        ),
-    })
-}
-
-/// Its last words on stderr are about memory.
-fn says_memory(case: &Case, id: ProcessId) -> bool {
-    reason::quoted(case, id).is_some_and(|(line, _)| {
-        let line = line.to_lowercase();
-        ["memory", "alloc", "heap", "mmap"]
-            .iter()
-            .any(|word| line.contains(word))
+        ended: Some(sure),
     })
 }
 
@@ -193,13 +256,13 @@ struct Why {
     remedy: String,
 }
 
-fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
-    let first = group.first()?;
-    let call = &*first.failed.call;
-    let ids: Vec<ProcessId> = group.iter().map(|refused| refused.id).collect();
-    let why = why(case, first)?;
-    let (exit, ended) = case.exit(first.id)?;
-    let times = match first.count {
+/// The finding on what is alike. It is as sure as the least sure of it, and tells of that one.
+fn finding(case: &Case, group: Vec<Claim<'_>>) -> Option<Finding> {
+    let ids: Vec<ProcessId> = group.iter().map(|claim| claim.refused.id).collect();
+    let Claim { refused, why, sure } = group.into_iter().min_by_key(|claim| claim.sure)?;
+    let call = &*refused.failed.call;
+    let (exit, ended) = case.exit(refused.id)?;
+    let times = match refused.count {
         0 | 1 => String::new(),
         count => format!("; {} calls failed so", render::count(count as u64)),
     };
@@ -211,33 +274,37 @@ fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
         ),
         None => words(case, call),
     };
-    let fact = match first.ended {
+    // The times are those of one.
+    let (whose, of_one) = match ids.len() {
+        1 => (String::new(), String::new()),
+        _ => {
+            let name = case.name(refused.id);
+            (format!("{name} "), format!(", {name}"))
+        }
+    };
+    let fact = match refused.ended {
         Some(_) => format!(
-            "{} {}, {} after {failed}{times}{}.",
+            "{} {}, {whose}{} after {failed}{times}{}.",
             case.names(&ids),
             case.did_end(&ended.status),
             render::duration(call.before_ns),
-            said(case, first.id)
+            said(case, refused.id)
         ),
         None => format!(
-            "{} went on for {} after {failed}{times}.",
+            "{} went on{of_one} for {} after {failed}{times}.",
             case.names(&ids),
             render::duration(call.before_ns),
         ),
     };
-    // What refused the call, and that the end came of it, are one claim: the lower counts.
-    let confidence = first
-        .ended
-        .map_or(why.confidence, |sure| sure.min(why.confidence));
     let mut finding = Finding::new(fact)
         .proven()
-        .cause(why.text, confidence)
-        .shown_by(first.failed.event, words(case, call))
+        .cause(why.text, sure)
+        .shown_by(refused.failed.event, words(case, call))
         .shown_by(
             exit,
-            format!("{} {}", case.name(first.id), case.did_end(&ended.status)),
+            format!("{} {}", case.name(refused.id), case.did_end(&ended.status)),
         )
-        .at(first.failed.time_ns)
+        .at(refused.failed.time_ns)
         .remedy(why.remedy);
     for (what, because) in why.not {
         finding = finding.not(what, because);
@@ -251,7 +318,7 @@ fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
             render::count(open)
         ));
     }
-    Some(match first.ended {
+    Some(match refused.ended {
         Some(_) => finding.about(ids.clone()).about(case.code_to(&ids)),
         None => finding.note(),
     })
@@ -511,3 +578,7 @@ fn set_by(case: &Case, limit: Option<crate::diagnose::Limit<'_>>) -> String {
             format!(", which {} had set", case.task_name(&event.task))
         })
 }
+
+#[cfg(test)]
+#[path = "refused_tests.rs"]
+mod tests;

@@ -152,6 +152,13 @@ impl<'a> Message<'a> {
         self.last().any(|line| names_error(line, number))
     }
 
+    /// A line of the last message is about memory, in whatever words.
+    pub(super) fn names_memory(self) -> bool {
+        self.last().any(|line| {
+            has_any(line, &["memory", "alloc", "mmap"]) || has_word(&line.to_lowercase(), "heap")
+        })
+    }
+
     /// A line of the last message has the name of this file or address.
     pub(super) fn names_object(self, object: &str) -> bool {
         self.last().any(|line| names_object(line, object))
@@ -181,6 +188,11 @@ impl<'a> Message<'a> {
                 .iter()
                 .any(|word| has_word(&line, &format!("{word} {code}")))
         })
+    }
+
+    /// The last message speaks of an error of the kernel's, and not of this one.
+    pub(super) fn names_another_error(self, number: i32) -> bool {
+        !self.names_error(number) && self.names_any_error()
     }
 
     /// The last message speaks of any error of the kernel's.
@@ -330,6 +342,19 @@ mod tests {
         let psql = "connection to server at \"127.0.0.1\", port 5432 failed: Connection refused";
         let psql = Message::new(psql).expect("text");
         assert!(psql.names_both(libc::ECONNREFUSED, "127.0.0.1:5432"));
+    }
+
+    #[test]
+    fn memory_has_many_words() {
+        let names = |text| Message::new(text).is_some_and(Message::names_memory);
+        for text in [
+            "Fatal: Not enough memory",
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+            "GC error: Heap exhausted",
+        ] {
+            assert!(names(text), "{text}");
+        }
+        assert!(!names("error: the cheapest plan failed"));
     }
 
     #[test]
