@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::exit::reason::{self, Failed, Reason, Words, times, words};
+use super::known;
 use crate::diagnose::errno::{self, Refusal, Weight};
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, Tagged, is_bad};
 use crate::event::{Event, FailedCall, SignalGenerated};
@@ -86,9 +87,13 @@ struct Alike<'a> {
 }
 
 /// All that was refused, each resource of each program once.
-pub(super) fn all(case: &Case) -> Vec<Tagged> {
+pub(super) fn all(case: &Case) -> &[Tagged] {
+    known::refused(case, || find(case))
+}
+
+fn find(case: &Case) -> Vec<Tagged> {
     let mut groups: Vec<(&'static str, Vec<Claim<'_>>)> = Vec::new();
-    let mut known: HashMap<Alike<'_>, usize> = HashMap::new();
+    let mut at_of: HashMap<Alike<'_>, usize> = HashMap::new();
     for (id, process) in case.processes() {
         for refused in of(case, id) {
             let Some(rule) = rule(errno::refusal(&refused.failed.call)) else {
@@ -108,7 +113,7 @@ pub(super) fn all(case: &Case) -> Vec<Tagged> {
                     (status.code, signal.map(|signal| signal.number))
                 }),
             };
-            let at = *known.entry(alike).or_insert_with(|| {
+            let at = *at_of.entry(alike).or_insert_with(|| {
                 groups.push((rule, Vec::new()));
                 groups.len() - 1
             });

@@ -6,10 +6,11 @@ mod memory;
 use std::collections::BTreeMap;
 
 use super::exit::reason::times;
+use crate::diagnose::errno::FORKS;
 use crate::diagnose::{
     Case, Confidence, Family, Finding, Follows, Limit, ProcessId, Rank, Rule, Tagged, is_bad,
 };
-use crate::event::{Event, FailedCall, KernelMessage, What};
+use crate::event::{Event, FailedCall, FailedCalls, KernelMessage, What};
 use crate::render;
 
 pub(super) const FAMILY: Family = Family {
@@ -96,34 +97,53 @@ struct Refused<'a> {
 
 fn refused(case: &Case, errno: i32) -> Vec<Refused<'_>> {
     case.all_failed_calls()
-        .filter_map(|(id, event, calls)| {
-            let is = |call: &&FailedCall| {
-                call.error.number == errno
-                    && matches!(
-                        call.syscall.name.as_str(),
-                        "clone" | "clone3" | "fork" | "vfork"
-                    )
-                    && call.before_ns <= RECENT_NS
-            };
-            // An OOM victim's calls fail while it is dying.
-            if case.process(id).oom_kill.is_some() {
-                return None;
-            }
-            Some(Refused {
-                event,
-                id,
-                call: calls.calls.iter().rev().find(is)?,
-                count: calls.calls.iter().filter(is).map(times).sum(),
-            })
-        })
+        .filter_map(|(id, event, calls)| Refused::new(case, id, event, calls, errno))
         .collect()
 }
 
-/// A process ended badly soon after a fork of it was refused.
+impl<'a> Refused<'a> {
+    fn new(
+        case: &Case,
+        id: ProcessId,
+        event: &'a Event,
+        calls: &'a FailedCalls,
+        errno: i32,
+    ) -> Option<Self> {
+        let is = |call: &&FailedCall| {
+            call.error.number == errno
+                && FORKS.contains(&call.syscall.name.as_str())
+                && call.before_ns <= RECENT_NS
+        };
+        // An OOM victim's calls fail while it is dying.
+        if case.process(id).oom_kill.is_some() {
+            return None;
+        }
+        Some(Self {
+            event,
+            id,
+            call: calls.calls.iter().rev().find(is)?,
+            count: calls.calls.iter().filter(is).map(times).sum(),
+        })
+    }
+}
+
+/// The errors with which a fork is refused.
+const REFUSALS: [i32; 2] = [libc::EAGAIN, libc::ENOMEM];
+
+/// A process ended soon after a fork of it was refused.
 pub(super) fn refused_to(case: &Case, id: ProcessId) -> bool {
-    [libc::EAGAIN, libc::ENOMEM]
-        .into_iter()
-        .any(|errno| refused(case, errno).iter().any(|refused| refused.id == id))
+    case.failed_calls(id).is_some_and(|(event, calls)| {
+        REFUSALS
+            .into_iter()
+            .any(|errno| Refused::new(case, id, event, calls, errno).is_some())
+    })
+}
+
+/// All processes that ended soon after a fork of theirs was refused.
+pub(super) fn refused_to_any(case: &Case) -> impl Iterator<Item = ProcessId> {
+    case.processes()
+        .map(|(id, _)| id)
+        .filter(|id| refused_to(case, *id))
 }
 
 /// The finding on those, with what they failed with. Where nobody ended badly, it is a note.
