@@ -279,10 +279,23 @@ fn named(message: Option<Message<'_>>, call: &FailedCall) -> Named {
     if message.names_both(number, object) {
         return Named::Both;
     }
-    match message.names_error(number) || message.names_object(object) {
+    let place = || is_denied(call) && place(object).is_some_and(|place| message.names_path(place));
+    match message.names_error(number) || message.names_object(object) || place() {
         true => Named::Half,
         false => Named::Nothing,
     }
+}
+
+/// It was not allowed, and programs seldom survive that. Who looks for a place to write to tries some and then says which.
+fn is_denied(call: &FailedCall) -> bool {
+    errno::weight(call) == Weight::Heavy
+        && matches!(call.error.number, libc::EROFS | libc::EACCES | libc::EPERM)
+}
+
+/// The directory that a file was to be in. The root of all says nothing.
+fn place(path: &str) -> Option<&str> {
+    let (place, _) = path.trim_end_matches('/').rsplit_once('/')?;
+    (!place.is_empty()).then_some(place)
 }
 
 /// The program was called with that path: as a word of its command line, or behind the `=` of an option.
