@@ -4,11 +4,15 @@ use std::collections::HashMap;
 
 use super::crash::names;
 use super::exit;
-use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged, program_of};
+use crate::diagnose::{
+    Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged, program_of,
+};
 use crate::event::{Event, ExecFailed, ExecutedFile, FileForm};
 use crate::render;
 
 const PATH: &str = "a search through PATH that succeeded later";
+
+const OBJECT: &str = "an object file or a core dump, which is no program";
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -31,6 +35,11 @@ pub(super) const FAMILY: Family = Family {
             id: "exec-wrong-arch",
             about: "a program was built for another machine",
             alternatives: &[PATH],
+        },
+        Rule {
+            id: "exec-damaged",
+            about: "a program for this machine is damaged or cut off",
+            alternatives: &[PATH, OBJECT],
         },
     ],
     rank: Rank::Problem,
@@ -65,6 +74,11 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .into_iter()
             .map(|one| ("exec-wrong-arch", one)),
     );
+    found.extend(
+        of(case, Kind::Damaged)
+            .into_iter()
+            .map(|one| ("exec-damaged", one)),
+    );
     found
 }
 
@@ -77,6 +91,7 @@ enum Kind {
     NotFound,
     Interpreter,
     WrongMachine,
+    Damaged,
 }
 
 /// Between the failure of execve(2) and the signal that follows from it, nanoseconds.
@@ -100,6 +115,7 @@ pub(super) fn all(case: &Case) -> Vec<Finding> {
         Kind::NotFound,
         Kind::Interpreter,
         Kind::WrongMachine,
+        Kind::Damaged,
     ]
     .into_iter()
     .flat_map(|kind| of(case, kind))
@@ -162,14 +178,16 @@ fn failure(case: &Case, id: ProcessId) -> Option<Failure<'_>> {
         .or_else(|| tried.iter().rev().find(|(_, failed)| failed.file.is_some()))
         .or(tried.last())
         .copied()?;
-    let kind = kind(failed);
+    let kind = kind(case, failed);
     let own = executed == 0 && case.process(id).is_pid1();
     let code = ended.status.code;
     let ends = match kind {
         // The launcher's own exec of APP.
         _ if own => true,
         Kind::NotExecutable | Kind::NotFound => matches!(code, Some(126 | 127)),
-        Kind::Interpreter | Kind::WrongMachine => code.is_some_and(|code| code != 0),
+        Kind::Interpreter | Kind::WrongMachine | Kind::Damaged => {
+            code.is_some_and(|code| code != 0)
+        }
     } || lost_its_image(case, id, event);
     ends.then_some(Failure {
         id,
@@ -203,11 +221,15 @@ pub(super) fn ended(case: &Case, id: ProcessId) -> bool {
     last.is_some_and(|(failed, _)| lost_its_image(case, id, failed))
 }
 
-fn kind(failed: &ExecFailed) -> Kind {
-    let form = failed.file.as_ref().map(|file| file.form);
-    match (failed.error.number, form) {
+fn kind(case: &Case, failed: &ExecFailed) -> Kind {
+    let file = failed.file.as_ref();
+    let other_machine = file
+        .and_then(|file| file.machine.as_ref())
+        .is_some_and(|machine| *machine != case.header.host.architecture);
+    match (failed.error.number, file.map(|file| file.form)) {
         (libc::ENOENT, Some(_)) => Kind::Interpreter,
         (libc::ENOENT | libc::ENOTDIR, None) => Kind::NotFound,
+        (libc::ENOEXEC, Some(FileForm::Elf)) if !other_machine => Kind::Damaged,
         (libc::ENOEXEC, None | Some(FileForm::Elf)) => Kind::WrongMachine,
         _ => Kind::NotExecutable,
     }
@@ -245,9 +267,13 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
     for fact in said.facts {
         finding = finding.fact(fact);
     }
-    Some(match said.proven {
+    finding = match said.proven {
         true => finding.proven(),
         false => finding,
+    };
+    Some(match first.kind {
+        Kind::Damaged => damaged(first, finding),
+        _ => finding,
     })
 }
 
@@ -266,6 +292,7 @@ fn say(case: &Case, failure: &Failure<'_>, who: &str, returned: &str) -> Said {
         Kind::NotFound => not_found(failure, &path, who, returned),
         Kind::Interpreter => interpreter(file, &path, who, returned),
         Kind::WrongMachine => wrong_machine(case, file, &path, who, returned),
+        Kind::Damaged => no_image(case, file, &path, who, returned),
         Kind::NotExecutable => not_executable(case, failure, &path, who, returned),
     }
 }
@@ -367,8 +394,7 @@ fn wrong_machine(
             ),
             true,
         ),
-        Some(_) => ("it is damaged, or cut off".to_owned(), false),
-        None => (
+        _ => (
             format!(
                 "it is neither a program for this machine ({}) nor a script with #! in its first line",
                 render::escape(host)
@@ -386,6 +412,50 @@ fn wrong_machine(
             .into_iter()
             .collect(),
         proven,
+    }
+}
+
+/// The header of a file is there up to its machine, or the file ends before.
+fn has_header(file: Option<&ExecutedFile>) -> bool {
+    file.is_some_and(|file| file.machine.is_some())
+}
+
+fn no_image(
+    case: &Case,
+    file: Option<&ExecutedFile>,
+    path: &str,
+    who: &str,
+    returned: &str,
+) -> Said {
+    let host = render::escape(&case.header.host.architecture);
+    let why = match has_header(file) {
+        true => format!(
+            "it is an ELF file for this machine ({host}) that the kernel can't execute (ENOEXEC)"
+        ),
+        false => "it begins as an ELF file and ends before its header does (ENOEXEC)".to_owned(),
+    };
+    Said {
+        verdict: format!("{who} could not execute {path}: {why}; {returned}."),
+        fix: "Compare the file with its original (sha256sum; readelf -h and file show what is wrong with it), and copy, \
+              download or build it again; a full disk or an interrupted copy cuts files off."
+            .to_owned(),
+        facts: Vec::new(),
+        proven: true,
+    }
+}
+
+/// Why the kernel could not execute a file for its own machine.
+fn damaged(failure: &Failure<'_>, finding: Finding) -> Finding {
+    match has_header(failure.failed.file.as_ref()) {
+        true => finding
+            .cause(
+                "It is damaged, or cut off within its headers.",
+                Confidence::Likely,
+            )
+            .or(OBJECT),
+        false => finding
+            .cause("It is cut off.", Confidence::Proven)
+            .not(OBJECT, "it has no whole header"),
     }
 }
 
