@@ -34,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kernel-limit",
             about: "the kernel refused another of its objects: inotify watches, namespaces, semaphores, mounts, \
-                    keys",
+                    keys, huge pages",
             alternatives: &["another limit with the same error"],
         },
         Rule {
