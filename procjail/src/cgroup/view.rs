@@ -138,6 +138,13 @@ impl View {
         })
     }
 
+    /// ID of the cgroup of its own that memory is charged to; none if it has none with the memory controller.
+    pub fn memory_cgroup_id(&self) -> Option<u64> {
+        let hierarchy = self.with("memory", "memory.current")?;
+        let own = hierarchy.levels.first().filter(|_| hierarchy.own)?;
+        own.dir.id().ok()
+    }
+
     /// Processes in the jail's cgroup and below, host PIDs.
     pub fn pids(&self) -> Vec<u32> {
         self.unified()

@@ -89,7 +89,8 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let target = jail.target().context("cannot open the jail's cgroups")?;
     // From here on the child sets itself up while the probes are loaded.
     let probes = args.probes(jail.pid());
-    let header = |probes| header(&plan, &jail, probes);
+    let memory_cgroup_id = target.view.memory_cgroup_id();
+    let header = |probes| header(&plan, &jail, memory_cgroup_id, probes);
     let session = TraceSession::start(&recorder, target, &probes, Some(leaks), sinks, header)?;
     let observer = session.observer();
     let (outcome, failure) = match jail.open_gate(&*observer) {
@@ -140,7 +141,12 @@ fn lacks(jail: &Jail) -> Vec<trace::Lack> {
     features.into_iter().map(lack).collect()
 }
 
-fn header(plan: &Plan, jail: &Jail, probes: Vec<trace::Probe>) -> Header {
+fn header(
+    plan: &Plan,
+    jail: &Jail,
+    memory_cgroup_id: Option<u64>,
+    probes: Vec<trace::Probe>,
+) -> Header {
     Header {
         format: trace::FORMAT_NAME.into(),
         version: trace::FORMAT_VERSION,
@@ -157,6 +163,7 @@ fn header(plan: &Plan, jail: &Jail, probes: Vec<trace::Probe>) -> Header {
             pid: jail.pid(),
             cgroup: jail.cgroup_path().display().to_string(),
             cgroup_id: jail.cgroup_id(),
+            memory_cgroup_id,
             limits: plan.limits(),
             environment: runtime_settings(plan.environment()),
             rlimits: plan.rlimits(),

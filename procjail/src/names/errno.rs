@@ -13,8 +13,12 @@ pub fn errno(number: i32) -> String {
     }
 }
 
-/// What an error number means: `No such file or directory`; empty if it has no name.
+/// What an error number means, in the C library's words, which programs print: `No such file or directory`; empty if
+/// it has no name.
 pub fn errno_meaning(number: i32) -> &'static str {
+    if let Some((_, words)) = STRERROR.iter().find(|(error, _)| *error == number) {
+        return words;
+    }
     match Errno::from_raw(number) {
         Errno::UnknownErrno => "",
         known => known.desc(),
@@ -29,6 +33,30 @@ pub fn io_error(error: &std::io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+/// Errors that strerror(3) of glibc has other words for than nix.
+const STRERROR: [(i32, &str); 17] = [
+    (libc::EIO, "Input/output error"),
+    (libc::EBADF, "Bad file descriptor"),
+    (libc::EAGAIN, "Resource temporarily unavailable"),
+    (libc::ENOMEM, "Cannot allocate memory"),
+    (libc::EXDEV, "Invalid cross-device link"),
+    (libc::ENFILE, "Too many open files in system"),
+    (libc::ENOTTY, "Inappropriate ioctl for device"),
+    (libc::EDOM, "Numerical argument out of domain"),
+    (libc::ERANGE, "Numerical result out of range"),
+    (libc::EDEADLK, "Resource deadlock avoided"),
+    (libc::ENOLCK, "No locks available"),
+    (libc::ELOOP, "Too many levels of symbolic links"),
+    (libc::EBADMSG, "Bad message"),
+    (
+        libc::EILSEQ,
+        "Invalid or incomplete multibyte or wide character",
+    ),
+    (libc::EOPNOTSUPP, "Operation not supported"),
+    (libc::ENETRESET, "Network dropped connection on reset"),
+    (libc::EDQUOT, "Disk quota exceeded"),
+];
 
 /// Numbers that never reach a program but are seen inside the kernel, when a signal interrupts a
 /// system call (`include/linux/errno.h`).
@@ -53,5 +81,17 @@ mod tests {
         assert_eq!(errno(-3), "E-3");
         assert_eq!(errno_meaning(libc::ENOENT), "No such file or directory");
         assert_eq!(errno_meaning(9999), "");
+    }
+
+    #[test]
+    fn errors_are_told_in_the_c_librarys_words() {
+        assert_eq!(errno_meaning(libc::ENOMEM), "Cannot allocate memory");
+        for number in 1..=libc::EHWPOISON {
+            let words = std::io::Error::from_raw_os_error(number).to_string();
+            let words = words.split(" (os error").next().unwrap_or_default();
+            if !words.starts_with("Unknown error") {
+                assert_eq!(errno_meaning(number), words);
+            }
+        }
     }
 }

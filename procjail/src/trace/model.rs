@@ -80,6 +80,9 @@ pub struct Jail {
     pub cgroup: String,
     /// ID of that cgroup.
     pub cgroup_id: u64,
+    /// ID of its own cgroup in the hierarchy that has the memory controller; null if it has none there.
+    #[serde(default)]
+    pub memory_cgroup_id: Option<u64>,
     /// Limits in force, as written: file (such as `memory.max`) to value.
     pub limits: BTreeMap<String, String>,
     /// Variables of its environment that set the memory of a language's runtime, and no others.

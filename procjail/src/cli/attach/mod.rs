@@ -163,6 +163,7 @@ fn traced(container: &Container, target: &Target) -> trace::Jail {
         pid: target.pid,
         cgroup: target.cgroup.display().to_string(),
         cgroup_id: target.cgroup_id,
+        memory_cgroup_id: target.view.memory_cgroup_id(),
         limits: attach::limits(&target.view),
         environment: attach::environment(pid),
         rlimits: attach::rlimits(pid),

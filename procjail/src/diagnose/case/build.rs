@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Case, Notice, Process, ProcessId};
+use crate::diagnose::rules::Known;
 use crate::event::{
     Disposition, Event, SignalCode, SignalDelivered, SignalGenerated, SignalResult, Task, What,
     is_cut_start,
@@ -201,6 +202,7 @@ impl Output for Builder {
             end_ns: header.start_boot_ns,
             total: 0,
             overflow: 0,
+            known: Known::default(),
         });
         Ok(())
     }

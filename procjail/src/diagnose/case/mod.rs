@@ -18,6 +18,7 @@ pub use words::program_of;
 
 use std::collections::HashMap;
 
+use crate::diagnose::rules::Known;
 use crate::event::{
     Counters, Event, Kill, Lost, MemorySample, Moment, OomKill, Sender, SignalForwarded, Snapshot,
     StopRequested, Task, What,
@@ -108,6 +109,7 @@ pub struct Case {
     pub(super) end_ns: u64,
     pub(super) total: u64,
     pub(super) overflow: u64,
+    pub(super) known: Known,
 }
 
 impl Case {

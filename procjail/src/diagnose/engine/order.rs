@@ -160,6 +160,59 @@ fn circular(parents: &[Option<usize>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::fixture::{Scene, inside};
+    use crate::diagnose::{Confidence, Finding};
+
+    fn found(rank: Rank, finding: Finding) -> Found {
+        Found {
+            id: "any",
+            rank,
+            finding,
+            weakened: Vec::new(),
+        }
+    }
+
+    /// PID 1 loses a child to the OOM killer and returns that code so many milliseconds later. Is the kill told first,
+    /// or what tells PID 1's end?
+    fn kill_is_first(code: i32, later_ms: u64, end: impl Fn(Finding) -> (Rank, Finding)) -> bool {
+        let (pid1, worker) = (inside(1, "app"), inside(2, "worker"));
+        let mut scene = Scene::new(&["app"]);
+        scene
+            .fork(1, &pid1, &worker)
+            .oom_kill(1_000, &worker)
+            .exit_to(1_001, &worker, &pid1, libc::SIGKILL)
+            .end(1_000 + later_ms, &pid1, code << 8);
+        let case = scene.case();
+        let of = |task| case.process_of(task).expect("a process");
+        let (rank, end) = end(Finding::new("It ended.").about([of(&pid1)]).at(1));
+        let kill = Finding::new("It was killed.").about([of(&worker)]).at(2);
+        let found = [found(rank, end), found(Rank::Problem, kill)];
+        order(&case, &found).roots == [1, 0]
+    }
+
+    #[test]
+    fn an_oom_kill_comes_before_an_end_that_nobody_can_explain() {
+        let silent = |end: Finding| (Rank::Story, end);
+        assert!(kill_is_first(1, 5_000, silent));
+        // It is too long ago, or the run went well: the kill is a problem still, and before a story.
+        assert!(!kill_is_first(1, 11_000, silent));
+        assert!(kill_is_first(0, 11_000, silent));
+        // A story that has a reason is more than that.
+        let told = |end: Finding| (Rank::Story, end.cause("It had to.", Confidence::Likely));
+        assert!(!kill_is_first(1, 5_000, told));
+    }
+
+    #[test]
+    fn an_oom_kill_right_before_the_end_comes_before_what_was_done_last() {
+        let problem = |end: Finding| (Rank::Problem, end);
+        // Both lead to the end: the first one in time. The finding on the end is earlier here.
+        assert!(!kill_is_first(1, 500, problem));
+        let later = |end: Finding| (Rank::Problem, end.at(3));
+        assert!(kill_is_first(1, 500, later));
+        assert!(!kill_is_first(1, 1_500, later));
+        // A good end has nothing to do with it.
+        assert!(!kill_is_first(0, 500, later));
+    }
 
     #[test]
     fn a_circle_of_causes_is_cut() {

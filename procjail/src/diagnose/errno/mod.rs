@@ -5,6 +5,7 @@
 //! manual pages.
 
 mod capability;
+mod object;
 mod table;
 mod weight;
 
@@ -12,7 +13,8 @@ pub use capability::capability;
 pub use weight::{Weight, weight};
 
 use crate::event::FailedCall;
-use table::{MEANINGS, special};
+use object::special;
+use table::MEANINGS;
 
 /// What kind of thing refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

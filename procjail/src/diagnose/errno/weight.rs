@@ -1,6 +1,6 @@
 //! How much a failed call says about an end.
 
-use super::table::{is_huge, open_flags};
+use super::object::{is_huge, open_flags};
 use super::{FORKS, meaning};
 use crate::event::FailedCall;
 

@@ -133,6 +133,38 @@ mod tests {
     }
 
     #[test]
+    fn some_are_no_surer_than_each_of_them() {
+        let pid1 = inside(1, "app");
+        let sure = |later: Option<i32>| {
+            let mut scene = Scene::new(&["app"]);
+            for pid in [2, 3] {
+                let worker = inside(pid, "worker");
+                let path = Some("/sys/fs/cgroup/a/cgroup.procs");
+                let mut calls = vec![failed_call("write", libc::EBUSY, path, &[])];
+                calls.extend(
+                    later
+                        .filter(|_| pid == 3)
+                        .map(|error| failed_call("write", error, Some("/a"), &[])),
+                );
+                scene
+                    .fork(1, &pid1, &worker)
+                    .exit_to(5, &worker, &pid1, 1 << 8)
+                    .failed_calls(5, &worker, calls)
+                    .reap(6, &pid1, &worker);
+            }
+            scene.end(9, &pid1, 0);
+            scene.expect(ID)
+        };
+        let (confidence, verdict) = sure(None);
+        assert_eq!(confidence, Confidence::Proven);
+        assert!(
+            verdict.contains(" exited with 1, worker (PID 2) "),
+            "{verdict}"
+        );
+        assert_eq!(sure(Some(libc::EIO)).0, Confidence::Likely);
+    }
+
+    #[test]
     fn so_are_the_reverse_and_a_birth() {
         let (verdict, _) =
             found("write", libc::EBUSY, Some("web/cgroup.subtree_control")).expect("found");

@@ -34,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
         Rule {
             id: "kernel-limit",
             about: "the kernel refused another of its objects: inotify watches, namespaces, semaphores, mounts, \
-                    keys",
+                    keys, huge pages",
             alternatives: &["another limit with the same error"],
         },
         Rule {
@@ -54,8 +54,8 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     let sizes = file_size(case).into_iter().chain(refused_size(case));
     found.extend(sizes.map(|one| ("rlimit-fsize", one)));
     // Refused memory belongs to another family.
-    let refused = refused::all(case).into_iter();
-    found.extend(refused.filter(|(id, _)| *id != refused::MEMORY));
+    let refused = refused::all(case).iter();
+    found.extend(refused.filter(|(id, _)| *id != refused::MEMORY).cloned());
     found.extend(throttled(case).map(|one| ("cpu-throttled", one)));
     found
 }
@@ -228,28 +228,49 @@ pub(super) struct Failed<'a> {
     count: usize,
 }
 
-/// Findings on calls that failed and led to an end, for rules that ask whether that is explained.
-pub(super) fn failures(case: &Case) -> Vec<Finding> {
-    let mut all: Vec<Finding> = refused::all(case).into_iter().map(|(_, one)| one).collect();
-    all.extend(super::cgroup::refused(case));
-    all.extend(refused_size(case));
-    all
+/// Processes whose ends are told by calls that failed, for rules that ask whether they are explained.
+pub(super) fn failures(case: &Case) -> Vec<ProcessId> {
+    let others = super::cgroup::refused(case);
+    let others = others.into_iter().chain(refused_size(case));
+    let refused = refused::all(case).iter().map(|(_, one)| one);
+    refused
+        .flat_map(|finding| finding.subjects.clone())
+        .chain(others.flat_map(|finding| finding.subjects))
+        .collect()
 }
 
-/// Programs that ended badly after calls failed so, by program: one verdict for each.
+/// What makes two ends alike: one sentence must be true of both.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike<'a> {
+    program: &'a str,
+    call: &'a str,
+    error: i32,
+    path: Option<&'a str>,
+    code: Option<i32>,
+    signal: Option<i32>,
+}
+
+/// Programs that ended badly after calls failed so: one verdict for those that are alike.
 pub(super) fn failed<'a>(case: &'a Case, errors: &[i32]) -> Vec<Vec<Failed<'a>>> {
     let mut groups: Vec<Vec<Failed<'a>>> = Vec::new();
-    let mut known: HashMap<(&str, i32), usize> = HashMap::new();
+    let mut known: HashMap<Alike<'_>, usize> = HashMap::new();
     for (id, event, failed) in case.all_failed_calls() {
         let fits = |call: &&FailedCall| errors.contains(&call.error.number);
         let Some(last) = failed.calls.iter().rev().find(fits) else {
             continue;
         };
-        if !case.status(id).is_some_and(is_bad) {
+        let Some(status) = case.status(id).filter(|status| is_bad(status)) else {
             continue;
-        }
-        let key = (event.task.comm.as_str(), last.error.number);
-        let at = *known.entry(key).or_insert_with(|| {
+        };
+        let alike = Alike {
+            program: event.task.comm.as_str(),
+            call: last.syscall.name.as_str(),
+            error: last.error.number,
+            path: last.path.as_deref(),
+            code: status.code,
+            signal: status.signal.as_ref().map(|signal| signal.number),
+        };
+        let at = *known.entry(alike).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
         });
@@ -281,8 +302,13 @@ pub(super) fn ended_after(
         .map_or_else(String::new, |path| format!(" of {}", render::escape(path)));
     let status = case.status(first.id)?;
     let (exit, _) = case.exit(first.id)?;
+    // The time is that of one.
+    let whose = match group.len() {
+        1 => String::new(),
+        _ => format!("{} ", case.name(first.id)),
+    };
     let mut finding = Finding::new(format!(
-        "{} {}, {} after {what}: {}{path} failed with {}.",
+        "{} {}, {whose}{} after {what}: {}{path} failed with {}.",
         names(case, &ids),
         case.did_end(status),
         render::duration(call.before_ns),
@@ -301,11 +327,12 @@ pub(super) fn ended_after(
     .shown_by(exit, render::status(status))
     .remedy(fix);
     // The last thing that failed, and nothing that another process did: nothing else explains it.
-    let last = case
-        .failed_calls(first.id)
-        .and_then(|(_, failed)| failed.calls.last())
-        .is_some_and(|last| last == call);
-    if last && status.code.is_some() && case.passed_on(first.id).is_none() {
+    let only = |failed: &Failed<'_>| {
+        let calls = case.failed_calls(failed.id);
+        calls.and_then(|(_, failed)| failed.calls.last()) == Some(failed.last)
+            && case.passed_on(failed.id).is_none()
+    };
+    if status.code.is_some() && group.iter().all(only) {
         finding = finding
             .proven()
             .not(

@@ -59,8 +59,9 @@ fn analyse(case: &Case) -> Vec<Tagged> {
     );
     found.extend(
         refused::all(case)
-            .into_iter()
-            .filter(|(id, _)| *id == refused::MEMORY),
+            .iter()
+            .filter(|(id, _)| *id == refused::MEMORY)
+            .cloned(),
     );
     found.extend(
         oomd(case)

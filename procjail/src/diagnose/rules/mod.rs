@@ -12,6 +12,7 @@ mod fork_tests;
 mod fuse;
 mod hang;
 mod kill;
+mod known;
 mod leak;
 #[cfg(test)]
 mod leak_tests;
@@ -29,6 +30,8 @@ mod stop;
 mod story;
 mod umount;
 mod zombie;
+
+pub(super) use known::Known;
 
 use super::{Family, Rule};
 

@@ -54,6 +54,7 @@ pub(crate) fn header_line() -> trace::Header {
             pid: 4131,
             cgroup: "/sys/fs/cgroup/procjail/web".into(),
             cgroup_id: 7001,
+            memory_cgroup_id: None,
             limits: [
                 ("memory.max", "33554432"),
                 ("pids.max", "100"),

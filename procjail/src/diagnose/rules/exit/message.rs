@@ -152,9 +152,21 @@ impl<'a> Message<'a> {
         self.last().any(|line| names_error(line, number))
     }
 
+    /// A line of the last message is about memory, in whatever words.
+    pub(super) fn names_memory(self) -> bool {
+        self.last().any(|line| {
+            has_any(line, &["memory", "alloc", "mmap"]) || has_word(&line.to_lowercase(), "heap")
+        })
+    }
+
     /// A line of the last message has the name of this file or address.
     pub(super) fn names_object(self, object: &str) -> bool {
         self.last().any(|line| names_object(line, object))
+    }
+
+    /// A line of the last message has this path, and not as a part of a longer one.
+    pub(super) fn names_path(self, path: &str) -> bool {
+        self.last().any(|line| has_path(line, path))
     }
 
     /// One line of the last message has both.
@@ -181,6 +193,11 @@ impl<'a> Message<'a> {
                 .iter()
                 .any(|word| has_word(&line, &format!("{word} {code}")))
         })
+    }
+
+    /// The last message speaks of an error of the kernel's, and not of this one.
+    pub(super) fn names_another_error(self, number: i32) -> bool {
+        !self.names_error(number) && self.names_any_error()
     }
 
     /// The last message speaks of any error of the kernel's.
@@ -242,6 +259,18 @@ fn names_object(line: &str, object: &str) -> bool {
         Some((_, port)) if port.len() > 1 => has_word(line, port),
         _ => object.len() > 2 && has_word(line, object),
     }
+}
+
+/// The path is in the line, and no longer path has it as a part.
+fn has_path(line: &str, path: &str) -> bool {
+    let is_part = |char: char| char.is_alphanumeric() || matches!(char, '/' | '_' | '-' | '~');
+    line.match_indices(path).any(|(at, _)| {
+        let before = line.get(..at).unwrap_or_default();
+        let after = line.get(at + path.len()..).unwrap_or_default();
+        // A dot may be the end of the sentence.
+        let after = after.trim_start_matches('.');
+        !before.ends_with(|char| is_part(char) || char == '.') && !after.starts_with(is_part)
+    })
 }
 
 /// The text is in the line, and neither letters nor digits adjoin it.
@@ -330,6 +359,37 @@ mod tests {
         let psql = "connection to server at \"127.0.0.1\", port 5432 failed: Connection refused";
         let psql = Message::new(psql).expect("text");
         assert!(psql.names_both(libc::ECONNREFUSED, "127.0.0.1:5432"));
+    }
+
+    #[test]
+    fn a_path_is_named_where_it_stands_alone() {
+        let line = "No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', '/']";
+        let message = Message::new(line).expect("text");
+        assert!(message.names_path("/tmp") && message.names_path("/usr/tmp"));
+        assert!(!message.names_path("/usr") && !message.names_path("/var"));
+        for (line, named) in [
+            ("cannot write to /data.", true),
+            ("cannot write to /data: no", true),
+            ("cannot write to /data/x", false),
+            ("cannot write to /data.db", false),
+            ("cannot write to /data-old", false),
+            ("cannot write to ../data", false),
+        ] {
+            assert_eq!(has_path(line, "/data"), named, "{line}");
+        }
+    }
+
+    #[test]
+    fn memory_has_many_words() {
+        let names = |text| Message::new(text).is_some_and(Message::names_memory);
+        for text in [
+            "Fatal: Not enough memory",
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+            "GC error: Heap exhausted",
+        ] {
+            assert!(names(text), "{text}");
+        }
+        assert!(!names("error: the cheapest plan failed"));
     }
 
     #[test]

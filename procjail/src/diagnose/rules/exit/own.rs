@@ -1,12 +1,14 @@
 //! The process that PID 1's exit code comes from returned it itself.
 
+use std::collections::HashSet;
+
 use super::chain::Chain;
 use super::children;
 use super::message::Message;
 use super::passed::OWN;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
-use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
+use crate::diagnose::rules::{crash::seccomp, exec, fork, known, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId, program_of};
 use crate::event::Errno;
 use crate::render;
@@ -256,20 +258,25 @@ fn by_message(case: &Case, finding: Finding, number: i32) -> Finding {
 
 /// Another rule says why the process ended.
 pub(super) fn is_explained(case: &Case, id: ProcessId) -> bool {
+    known::explained(case, || explained(case)).contains(&id)
+}
+
+/// The processes whose ends other rules explain.
+fn explained(case: &Case) -> HashSet<ProcessId> {
     let told = [
         exec::all(case),
-        limit::failures(case),
         said_by_loader(case),
         children::stolen(case),
         children::discarded(case),
     ];
-    told.iter()
+    let umounts = (umount::FAMILY.analyse)(case);
+    told.into_iter()
         .flatten()
-        .any(|finding| finding.subjects.contains(&id))
-        || (umount::FAMILY.analyse)(case)
-            .iter()
-            .any(|(_, finding)| finding.subjects.contains(&id))
-        || fork::refused_to(case, id)
+        .chain(umounts.into_iter().map(|(_, finding)| finding))
+        .flat_map(|finding| finding.subjects)
+        .chain(limit::failures(case))
+        .chain(fork::refused_to_any(case))
+        .collect()
 }
 
 /// The ends that the loader itself spoke of.

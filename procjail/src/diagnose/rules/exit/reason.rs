@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::message::Message;
 use crate::diagnose::errno::{self, Refusal, Weight};
 use crate::diagnose::{Case, Confidence, ProcessId};
-use crate::event::{Event, FailedCall, Syscall};
+use crate::event::{Event, FailedCall, StderrTail, Syscall};
 use crate::render;
 
 /// An error that nobody spoke of is a reason only so shortly before the end, nanoseconds.
@@ -145,10 +145,44 @@ pub(super) fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
     Message::new(&tail.text).filter(|_| last)
 }
 
+/// What the last message of a process on stderr says of memory that it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::diagnose::rules) enum Words {
+    /// It is about memory.
+    Memory,
+    /// It has another error for the end.
+    Another,
+    /// Neither, or there is none.
+    Nothing,
+}
+
+/// What the last message on stderr says of that refusal of memory.
+pub(in crate::diagnose::rules) fn words_of_memory(
+    case: &Case,
+    id: ProcessId,
+    call: &FailedCall,
+) -> Words {
+    let (Some(message), Some((_, tail))) = (message(case, id), case.stderr(id)) else {
+        return Words::Nothing;
+    };
+    if message.names_another_error(call.error.number) {
+        Words::Another
+    } else if message.names_memory() && is_after(tail, call) {
+        Words::Memory
+    } else {
+        Words::Nothing
+    }
+}
+
+/// What was written before a call failed does not speak of it.
+fn is_after(tail: &StderrTail, call: &FailedCall) -> bool {
+    call.before_ns + SLACK_NS >= tail.before_ns
+}
+
 /// The failed call that a process with a bad end may have ended for, if there is one.
 pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<Reason<'_>> {
     let message = message(case, id);
-    let wrote_ns = case.stderr(id).map_or(0, |(_, tail)| tail.before_ns);
+    let tail = case.stderr(id).map(|(_, tail)| tail);
     let calls = calls(case, id);
     let mut best: Option<(i32, Reason<'_>)> = None;
     let only = |call: &FailedCall| {
@@ -162,8 +196,7 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
     for failed in calls.iter().rev() {
         let call = &*failed.call;
         let weight = errno::weight(call);
-        // What was written before the call failed does not speak of it.
-        let after = message.filter(|_| call.before_ns + SLACK_NS >= wrote_ns);
+        let after = message.filter(|_| tail.is_some_and(|tail| is_after(tail, call)));
         let named = named(after, call);
         let silent = message.is_none_or(|message| !message.names_any_error());
         let went_on = went_on(case, id, failed.time_ns);
@@ -246,10 +279,23 @@ fn named(message: Option<Message<'_>>, call: &FailedCall) -> Named {
     if message.names_both(number, object) {
         return Named::Both;
     }
-    match message.names_error(number) || message.names_object(object) {
+    let place = || is_denied(call) && place(object).is_some_and(|place| message.names_path(place));
+    match message.names_error(number) || message.names_object(object) || place() {
         true => Named::Half,
         false => Named::Nothing,
     }
+}
+
+/// It was not allowed, and programs seldom survive that. Who looks for a place to write to tries some and then says which.
+fn is_denied(call: &FailedCall) -> bool {
+    errno::weight(call) == Weight::Heavy
+        && matches!(call.error.number, libc::EROFS | libc::EACCES | libc::EPERM)
+}
+
+/// The directory that a file was to be in. The root of all says nothing.
+fn place(path: &str) -> Option<&str> {
+    let (place, _) = path.trim_end_matches('/').rsplit_once('/')?;
+    (!place.is_empty()).then_some(place)
 }
 
 /// The program was called with that path: as a word of its command line, or behind the `=` of an option.
@@ -267,7 +313,7 @@ fn is_alike(one: &FailedCall, other: &FailedCall) -> bool {
 }
 
 /// The process made others after that time, so it lived with what had failed.
-fn went_on(case: &Case, id: ProcessId, time_ns: u64) -> bool {
+pub(in crate::diagnose::rules) fn went_on(case: &Case, id: ProcessId, time_ns: u64) -> bool {
     case.process(id)
         .children
         .iter()

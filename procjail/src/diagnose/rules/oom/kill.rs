@@ -94,6 +94,10 @@ fn adopt(kills: &mut [Kill<'_>]) {
 
 /// Level of the chain that is the jail's own cgroup; `None` if it has none with the memory controller.
 pub fn jail_level(case: &Case, chain: &[MemoryCgroup]) -> Option<usize> {
+    if let Some(id) = case.header.jail.memory_cgroup_id {
+        return chain.iter().position(|level| level.id == id);
+    }
+    // Traces of before have no ID.
     chain
         .windows(2)
         .position(|pair| matches!(pair, [own, above] if own.name == case.header.jail.name && above.name == PARENT))

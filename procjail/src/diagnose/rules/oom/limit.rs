@@ -7,7 +7,8 @@ use super::above;
 use super::chain::Chain;
 use super::kill::{Kill, Limit, held, jail_level, percent};
 use super::makeup::{ANON, Makeup, Purpose, makeup};
-use crate::diagnose::{Case, Confidence, Finding, Tagged};
+use super::shape;
+use crate::diagnose::{Case, Confidence, Finding, Follows, Tagged};
 use crate::event::What;
 use crate::render;
 
@@ -26,7 +27,15 @@ pub(super) fn analyse(look: &Look<'_>, remedy: Option<String>) -> Vec<Tagged> {
     let case = look.case;
     let own = by_limit(look, |kill| matches!(kill.limit, Limit::Own(_)))
         .into_iter()
-        .filter_map(|group| own_limit(case, &group, remedy.clone()))
+        .filter_map(|group| {
+            let finding = own_limit(case, &group, remedy.clone())?;
+            let first = look.first.as_ref().map(|(kill, _)| kill.event.seq);
+            let has_first = group.iter().any(|kill| Some(kill.event.seq) == first);
+            Some(match has_first && shape::is_shmem(look) {
+                true => finding.follows(Follows::Rule("oom-shmem-tmpfs")),
+                false => finding,
+            })
+        })
         .map(|finding| ("oom-own-limit", finding));
     let above = by_limit(look, |kill| matches!(kill.limit, Limit::Above(_)))
         .into_iter()

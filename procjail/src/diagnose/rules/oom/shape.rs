@@ -1,6 +1,7 @@
 //! What the memory at the limit was made of.
 
 use super::Look;
+use super::aftermath;
 use super::kernel;
 use super::kill::{Kill, Limit, held, own, percent};
 use super::makeup::{ANON, FILE, Makeup, Purpose, SHMEM};
@@ -30,7 +31,11 @@ pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
         Some(makeup) => shmem(look, kill, makeup),
         None => shmem_by_the_victims(look, kill),
     };
-    found.extend(shmem.map(|one| ("oom-shmem-tmpfs", one)));
+    let (causes, follows) = match is_shmem(look) {
+        true => (shmem, None),
+        false => (None, shmem),
+    };
+    found.extend(follows.map(|one| ("oom-shmem-tmpfs", one)));
     let cache = match makeup {
         Some(makeup) => page_cache(makeup),
         None => mapped_files(case, kill),
@@ -38,10 +43,18 @@ pub(super) fn analyse(look: &Look<'_>) -> Vec<Tagged> {
     found.extend(cache.map(|one| ("oom-page-cache-unreclaimable", one)));
     found.extend(kernel::analyse(case, kill, makeup));
     found.extend(swap(case, kill).map(|one| ("oom-swap-capped", one)));
-    found
-        .into_iter()
-        .map(|(id, one)| (id, kill.qualify(one)))
-        .collect()
+    let qualified = found.into_iter().map(|(id, one)| (id, kill.qualify(one)));
+    let causes = causes.map(|one| ("oom-shmem-tmpfs", one));
+    qualified.chain(causes).collect()
+}
+
+/// Files in tmpfs and shared memory are most of what is charged to the jail: they are why its limit was hit, so the
+/// kill follows from them. Not where the jail ended for another reason: then the kill is a note.
+pub(super) fn is_shmem(look: &Look<'_>) -> bool {
+    look.first.as_ref().is_some_and(|(kill, makeup)| {
+        let most = |makeup: &Makeup<'_>| makeup.percent(makeup.kinds.shmem) >= MOST;
+        matches!(kill.limit, Limit::Own(_)) && makeup.as_ref().is_some_and(most)
+    }) && !aftermath::failed_otherwise(look)
 }
 
 /// The victim itself made the allocation that found no room, and not by touching its own memory.
@@ -161,7 +174,8 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
         return None;
     }
     let amount = format!(
-        "Of the {} in use, {} ({}%) was {SHMEM}",
+        "{} was OOM-killed: of the {} in use, {} ({}%) was {SHMEM}",
+        kill.name(case),
         render::bytes(makeup.usage_bytes),
         render::bytes(bytes),
         makeup.percent(bytes)
@@ -180,12 +194,13 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
         ),
         None => String::new(),
     };
-    let unmapped = match mapped {
-        0 => "No process had any of it mapped".to_owned(),
-        _ => format!(
+    let unmapped = match (mapped, makeup.processes.is_empty()) {
+        (0, false) => "No process had any of it mapped".to_owned(),
+        (_, false) => format!(
             "No process had more than {} of it mapped",
             render::bytes(mapped)
         ),
+        (_, true) => format!("The victim had {} of it mapped", render::bytes(mapped)),
     };
     let purpose = Purpose::of(kill.oom);
     let writing = purpose == Purpose::TmpfsWrite || purpose == Purpose::Unknown && did_it(kill);
@@ -205,7 +220,7 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
                 "What stays after its last user is a file in tmpfs or a SysV segment: delete the file ({places}), or \
                  remove the segment (ipcs -m, ipcrm)."
             ),
-            None => "Map less shared memory (MAP_SHARED, shm_open(3), shmat(2)), or give the jail more than it maps: \
+            None => "Map less shared memory (MAP_SHARED, memfd_create(2), shm_open(3), shmat(2)), or give the jail more than it maps: \
                      such pages count in full for whoever touches them first, and cannot be dropped."
                 .to_owned(),
         })
@@ -231,15 +246,19 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
             Confidence::Likely,
         )
         .or("files in tmpfs (shm_open(3) makes them in /dev/shm) that were mapped, filled and unmapped")
-        .remedy(
-            "Remove segments that are no longer used: ipcs -m lists them, ipcrm removes one, and \
-             shmctl(2) with IPC_RMID right after shmat(2) lets it end with its last user.",
-        )
+        .remedy(format!(
+            "{SEGMENTS}, and shmctl(2) with IPC_RMID right after shmat(2) lets one end with its last user. Of files, \
+             delete those that are no longer used: {places}."
+        ))
     } else {
         Finding::new(format!("{amount}. {unmapped}.{stayed}"))
-            .cause("Files in tmpfs.", Confidence::Likely)
-            .or("SysV segments that nobody is attached to (ipcs -m)")
-            .remedy(format!("{DELETE}: {places}."))
+            .cause(
+                "Files in tmpfs (those of /dev/shm and of memfd_create(2) too), or SysV segments: both stay although \
+                 no process has them mapped.",
+                Confidence::Likely,
+            )
+            .or("memory of a process that this trace does not show")
+            .remedy(format!("{DELETE}: {places}. {SEGMENTS}."))
     };
     let finding = finding.proven().shown_by(
         kill.event,
@@ -258,6 +277,10 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
         None => finding,
     })
 }
+
+/// What to do about segments, which no file system shows.
+const SEGMENTS: &str =
+    "Of SysV segments, remove those that are no longer used: ipcs -m lists them, ipcrm removes one";
 
 /// Where the jail has tmpfs mounts of its own: made with it, or by the program.
 fn tmpfs(case: &Case) -> Vec<String> {

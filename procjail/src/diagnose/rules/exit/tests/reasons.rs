@@ -63,6 +63,38 @@ fn the_file_that_it_was_called_with_is_not_optional() {
 }
 
 #[test]
+fn the_place_that_was_tried_is_named_by_its_directory() {
+    // The line of source above the error has the name of another.
+    let stderr = "  File \"/usr/lib/python3.11/tempfile.py\", line 223, in _get_default_tempdir\n    \
+                  raise FileNotFoundError(_errno.ENOENT,\n\
+                  FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', \
+                  '/usr/tmp', '/srv']\n";
+    let flags = (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL) as u64;
+    let open = |error, path| failed_call("openat", error, Some(path), &[0, 0, flags, 0o600]);
+    for error in [libc::EROFS, libc::EACCES, libc::EPERM] {
+        let name = Errno::new(error).name;
+        let scene = |elsewhere| {
+            let calls = vec![
+                open(error, elsewhere),
+                open(libc::ENOENT, "/usr/tmp/hdl7sstl"),
+            ];
+            failing(calls, stderr).verdict("exit-own-code")
+        };
+        let found = scene("/var/tmp/q1x5l0ab");
+        assert!(
+            found
+                .verdict()
+                .contains(&format!("openat /var/tmp/q1x5l0ab failed with {name}")),
+            "{found:?}"
+        );
+        assert_eq!(found.sure(), Confidence::Likely);
+        // A place of which only a part is named was not meant.
+        let other = scene("/var/q1x5l0ab").verdict();
+        assert!(!other.contains(&name), "{other}");
+    }
+}
+
+#[test]
 fn the_message_decides_which_failed_call_it_was() {
     let calls = || {
         vec![

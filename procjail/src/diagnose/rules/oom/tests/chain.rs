@@ -6,20 +6,25 @@ fn worker() -> Task {
     inside(3, "worker")
 }
 
-/// `worker`, made by PID 2 `sh`, which PID 1 made, is OOM-killed after a second and collected.
-fn killed() -> Scene {
-    let mut scene = Scene::new(&["make"]);
-    let (make, shell) = (inside(1, "make"), inside(2, "sh"));
+/// `worker`, made by that process, is OOM-killed after a second and collected.
+fn lose_worker<'a>(scene: &'a mut Scene, parent: &Task) -> &'a mut Scene {
     scene
-        .fork(10, &make, &shell)
-        .fork(20, &shell, worker())
+        .fork(20, parent, worker())
         .at(
             1000,
             worker(),
             What::OomKill(kill(worker(), mib(60), full())),
         )
-        .exit_to(1005, worker(), &shell, libc::SIGKILL)
-        .reap(1006, &shell, worker());
+        .exit_to(1005, worker(), parent, libc::SIGKILL)
+        .reap(1006, parent, worker())
+}
+
+/// PID 1 `make` has a shell, PID 2, which loses its worker.
+fn killed() -> Scene {
+    let mut scene = Scene::new(&["make"]);
+    let (make, shell) = (inside(1, "make"), inside(2, "sh"));
+    scene.fork(10, &make, &shell);
+    lose_worker(&mut scene, &shell);
     scene
 }
 
@@ -61,15 +66,7 @@ fn what_a_shell_does_last_does_not_come_before_the_kill() {
     let first = |later_ms: u64| {
         let (shell, grep) = (inside(1, "sh"), inside(4, "grep"));
         let mut scene = Scene::new(&["sh"]);
-        scene
-            .fork(20, &shell, worker())
-            .at(
-                1000,
-                worker(),
-                What::OomKill(kill(worker(), mib(60), full())),
-            )
-            .exit_to(1005, worker(), &shell, libc::SIGKILL)
-            .reap(1006, &shell, worker())
+        lose_worker(&mut scene, &shell)
             .fork(later_ms, &shell, &grep)
             .exec(later_ms + 1, &grep, &["grep"])
             .stderr(
@@ -103,15 +100,7 @@ fn a_shell_that_goes_on_well_breaks_the_chain() {
 fn the_code_of_another_child_is_not_the_kills() {
     let mut scene = Scene::new(&["sh"]);
     let (shell, other) = (inside(1, "sh"), inside(4, "check"));
-    scene
-        .fork(10, &shell, worker())
-        .at(
-            1000,
-            worker(),
-            What::OomKill(kill(worker(), mib(60), full())),
-        )
-        .exit_to(1005, worker(), &shell, libc::SIGKILL)
-        .reap(1006, &shell, worker())
+    lose_worker(&mut scene, &shell)
         .fork(1010, &shell, &other)
         .exit_to(1500, &other, &shell, 7 << 8)
         .reap(1501, &shell, &other)
@@ -130,15 +119,7 @@ fn the_code_of_another_child_is_not_the_kills() {
 fn a_silent_helper_of_a_manager_that_gives_up_is_no_other_reason() {
     let mut scene = Scene::new(&["pool"]);
     let (manager, helper) = (inside(1, "pool"), inside(4, "pgrep"));
-    scene
-        .fork(10, &manager, worker())
-        .at(
-            1000,
-            worker(),
-            What::OomKill(kill(worker(), mib(60), full())),
-        )
-        .exit_to(1005, worker(), &manager, libc::SIGKILL)
-        .reap(1006, &manager, worker())
+    lose_worker(&mut scene, &manager)
         .fork(1010, &manager, &helper)
         .exit_to(1020, &helper, &manager, 1 << 8)
         .reap(1021, &manager, &helper)
@@ -157,15 +138,7 @@ fn a_silent_helper_of_a_manager_that_gives_up_is_no_other_reason() {
 fn a_shell_that_went_on_with_other_work_ended_for_another_reason() {
     let mut scene = Scene::new(&["sh"]);
     let (shell, other) = (inside(1, "sh"), inside(4, "build"));
-    scene
-        .fork(10, &shell, worker())
-        .at(
-            1000,
-            worker(),
-            What::OomKill(kill(worker(), mib(60), full())),
-        )
-        .exit_to(1005, worker(), &shell, libc::SIGKILL)
-        .reap(1006, &shell, worker())
+    lose_worker(&mut scene, &shell)
         .fork(1010, &shell, &other)
         .exit_to(2500, &other, &shell, 0)
         .reap(2501, &shell, &other)
@@ -177,17 +150,10 @@ fn a_shell_that_went_on_with_other_work_ended_for_another_reason() {
 fn what_a_manager_ends_after_the_kill_ended_because_of_it() {
     let mut scene = Scene::new(&["pool"]);
     let pool = inside(1, "pool");
-    for pid in 2..5 {
+    for pid in [2, 4] {
         scene.fork(10, &pool, inside(pid, "worker"));
     }
-    scene
-        .at(
-            1000,
-            worker(),
-            What::OomKill(kill(worker(), mib(60), full())),
-        )
-        .exit_to(1005, worker(), &pool, libc::SIGKILL)
-        .reap(1006, &pool, worker());
+    lose_worker(&mut scene, &pool);
     for pid in [2, 4] {
         let other = inside(pid, "worker");
         scene
@@ -205,16 +171,7 @@ fn what_a_manager_ends_after_the_kill_ended_because_of_it() {
 fn idle_pool(listening: &[&str]) -> Scene {
     let mut scene = Scene::new(&["pool"]);
     let (pool, next) = (inside(1, "pool"), inside(9, "worker"));
-    scene
-        .fork(10, &pool, worker())
-        .at(
-            1000,
-            worker(),
-            What::OomKill(kill(worker(), mib(60), full())),
-        )
-        .exit_to(1005, worker(), &pool, libc::SIGKILL)
-        .reap(1006, &pool, worker())
-        .fork(1100, &pool, &next);
+    lose_worker(&mut scene, &pool).fork(1100, &pool, &next);
     let stop = StopRequested {
         signal: Signal::new(libc::SIGTERM),
         stop_signal: Signal::new(libc::SIGTERM),

@@ -23,6 +23,25 @@ fn a_limit_above_is_not_the_jails() {
 }
 
 #[test]
+fn the_id_tells_whose_limit_it_was_and_no_name() {
+    // A container's cgroup, whose directory is called as the runtime likes.
+    let chain = vec![
+        level(9, "01a00bda", mib(64), Some(mib(64)), true),
+        level(2, "docker", mib(64), None, false),
+        level(0, "/", mib(900), None, false),
+    ];
+    let mut scene = scene(kill(app(), mib(60), chain));
+    scene.header.jail.memory_cgroup_id = Some(9);
+    scene.expect("oom-own-limit");
+    scene.expect_no("oom-ancestor-limit");
+    // Names as a jail's would be, of cgroups that are others.
+    let mut scene = self::scene(kill(app(), mib(60), full()));
+    scene.header.jail.memory_cgroup_id = Some(77);
+    scene.expect("oom-ancestor-limit");
+    scene.expect_no("oom-own-limit");
+}
+
+#[test]
 fn a_limit_above_that_the_jail_alone_fills_is_its_own_doing() {
     let chain = chain(
         (mib(125), Some(mib(256))),

@@ -222,6 +222,67 @@ fn whoever_writes_to_tmpfs_is_no_innocent_victim() {
 }
 
 #[test]
+fn shared_memory_that_is_most_of_the_charge_is_what_the_kill_follows_from() {
+    let with = |shmem: u64, purpose: &str| {
+        let mut victim = kill(app(), mib(2), full());
+        victim.stack = stack(&["try_charge_memcg", purpose]);
+        let mut scene = scene(victim);
+        let kinds = MemoryKinds {
+            anon: mib(63) - shmem,
+            file: shmem,
+            shmem,
+            ..MemoryKinds::default()
+        };
+        scene.sample(4990, mib(63), kinds);
+        let first = scene.ids().into_iter().next();
+        (first.unwrap_or_default(), scene)
+    };
+    // Files that somebody wrote, memory that is mapped, and what lies there when another asks for more.
+    for purpose in ["shmem_write_begin", "shmem_fault", "do_anonymous_page"] {
+        let (first, scene) = with(mib(45), purpose);
+        assert_eq!(first, "oom-shmem-tmpfs", "{purpose}");
+        let found = scene.verdict("oom-shmem-tmpfs");
+        assert!(
+            found.fact.starts_with("app (PID 1) was OOM-killed: of the"),
+            "{}",
+            found.fact
+        );
+        assert!(
+            found.consequences.is_empty() && scene.ids().iter().any(|id| id == "oom-own-limit")
+        );
+    }
+    let (_, idle) = with(mib(45), "do_anonymous_page");
+    let found = idle.verdict("oom-shmem-tmpfs");
+    for word in ["size=", "ipcs -m", "ipcrm"] {
+        assert!(found.remedy.contains(word), "{}", found.remedy);
+    }
+    assert_eq!(with(mib(20), "do_anonymous_page").0, "oom-own-limit");
+}
+
+#[test]
+fn shared_memory_above_the_jail_is_not_all_that_fills_it() {
+    let mut victim = kill(app(), mib(2), full());
+    if let Some(own) = victim.chain.first_mut() {
+        own.limit_bytes = None;
+    }
+    if let Some(above) = victim.chain.get_mut(1) {
+        above.limit_bytes = Some(mib(64));
+        above.usage_bytes = mib(64);
+    }
+    let mut scene = scene(victim);
+    let kinds = MemoryKinds {
+        file: mib(50),
+        shmem: mib(50),
+        ..MemoryKinds::default()
+    };
+    scene.sample(4990, mib(63), kinds);
+    assert_ne!(
+        scene.ids().first().map(String::as_str),
+        Some("oom-shmem-tmpfs")
+    );
+}
+
+#[test]
 fn kernel_memory_is_told_by_what_was_being_allocated() {
     let of = |call: &str| {
         let mut victim = kill(app(), mib(2), full());

@@ -106,6 +106,34 @@ fn what_is_in_the_file_decides() {
     }
 }
 
+/// The beginning of an ELF file for that machine (`e_machine`).
+fn elf(machine: u8) -> Vec<u8> {
+    let mut head = vec![0; 64];
+    head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    head[18] = machine;
+    head
+}
+
+#[test]
+fn a_program_for_this_machine_that_is_no_program_is_damaged() {
+    let no_exec = |head: &[u8]| shell(libc::ENOEXEC, file(head, true, true), 126);
+    let (own, other) = (elf(62), elf(183));
+    let found = no_exec(&own);
+    assert_eq!(first(&found), ("exec-damaged", Confidence::Proven));
+    // It may be an object file.
+    assert_eq!(found.first().map(Diagnosis::sure), Some(Confidence::Likely));
+    let cut_off = no_exec(&own[..12]);
+    assert_eq!(first(&cut_off).0, "exec-damaged");
+    assert_eq!(
+        cut_off.first().map(Diagnosis::sure),
+        Some(Confidence::Proven)
+    );
+    assert_eq!(first(&no_exec(&other)).0, "exec-wrong-arch");
+    for found in [&found, &cut_off] {
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
 #[test]
 fn a_search_through_path_is_no_failure() {
     let pid1 = inside(1, "sh");

@@ -1,273 +1,28 @@
-//! Resources that were refused by an error, not by a signal: room, open files, objects of the kernel, memory.
-//!
-//! The same table of errors ([`errno`]) tells which resource it was. What a program ended for is a problem; what it
-//! lived with is a note.
+//! What refused a call.
 
-use std::collections::HashMap;
-
-use super::exit::reason::{self, Failed, Reason, times, words};
+use super::{Refused, asked};
 use crate::diagnose::errno::{self, Refusal};
-use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
+use crate::diagnose::{Case, Confidence, Limit, ProcessId};
 use crate::event::FailedCall;
 use crate::render;
 
-/// Refused memory so shortly before a bad end has to do with it, nanoseconds.
-const MEMORY_NS: u64 = 2_000_000_000;
+pub(super) const OVERCOMMIT: &str = "the machine's rules on memory (vm.overcommit_memory)";
 
-/// Nothing else can have happened in between, nanoseconds.
-const AT_ONCE_NS: u64 = 100_000_000;
-
-/// The rule for refused memory.
-pub(super) const MEMORY: &str = "enomem-not-oom";
-
-/// What else may refuse memory than a limit of the process.
-pub(super) const MEMORY_ALTERNATIVES: &[&str] = &[OVERCOMMIT, MAPS];
-const OVERCOMMIT: &str = "the machine's rules on memory (vm.overcommit_memory)";
-const MAPS: &str = "too many mappings (vm.max_map_count)";
-
-/// A process and the refused call that is told of it.
-struct Refused<'a> {
-    id: ProcessId,
-    failed: Failed<'a>,
-    count: usize,
-    /// How sure it is that the process ended for it; `None` if it lived with it.
-    ended: Option<Confidence>,
-}
-
-impl<'a> From<Reason<'a>> for Refused<'a> {
-    fn from(reason: Reason<'a>) -> Self {
-        Self {
-            id: reason.id,
-            failed: reason.failed,
-            count: reason.count,
-            ended: Some(reason.confidence),
-        }
-    }
-}
-
-/// The rule for a resource; `None` for what this family does not tell.
-fn rule(refusal: Refusal) -> Option<&'static str> {
-    match refusal {
-        Refusal::Space => Some("enospc"),
-        Refusal::Files => Some("emfile"),
-        Refusal::Kernel => Some("kernel-limit"),
-        Refusal::Memory => Some(MEMORY),
-        Refusal::Processes | Refusal::Other => None,
-    }
-}
-
-/// All that was refused, each resource of each program once.
-pub(super) fn all(case: &Case) -> Vec<Tagged> {
-    let mut groups: Vec<(&'static str, Vec<Refused<'_>>)> = Vec::new();
-    let mut known: HashMap<(&str, &str, i32, bool), usize> = HashMap::new();
-    for (id, process) in case.processes() {
-        for refused in of(case, id) {
-            let Some(rule) = rule(errno::refusal(&refused.failed.call)) else {
-                continue;
-            };
-            let number = refused.failed.call.error.number;
-            let key = (
-                rule,
-                process.task.comm.as_str(),
-                number,
-                refused.ended.is_some(),
-            );
-            let at = *known.entry(key).or_insert_with(|| {
-                groups.push((rule, Vec::new()));
-                groups.len() - 1
-            });
-            if let Some((_, group)) = groups.get_mut(at) {
-                group.push(refused);
-            }
-        }
-    }
-    groups
-        .iter()
-        .filter_map(|(rule, group)| Some((*rule, finding(case, group)?)))
-        .collect()
-}
-
-/// What was refused to one process: what it ended for, and the last call of each other resource.
-fn of(case: &Case, id: ProcessId) -> Vec<Refused<'_>> {
-    // An OOM victim's calls fail while it is dying.
-    if case.process(id).oom_kill.is_some() {
-        return Vec::new();
-    }
-    let mut found: Vec<Refused<'_>> = Vec::new();
-    if let Some(ended) = ended_for(case, id) {
-        found.push(ended);
-    }
-    let calls = reason::calls(case, id);
-    for failed in calls.iter().rev() {
-        let refusal = errno::refusal(&failed.call);
-        let heavy = errno::weight(&failed.call) == errno::Weight::Heavy;
-        let told = found
-            .iter()
-            .any(|other| errno::refusal(&other.failed.call) == refusal);
-        if !heavy || told || rule(refusal).is_none() {
-            continue;
-        }
-        let same = |other: &&Failed<'_>| errno::refusal(&other.call) == refusal;
-        let count = calls
-            .iter()
-            .filter(same)
-            .map(|failed| times(&failed.call))
-            .sum();
-        found.push(Refused {
-            id,
-            failed: failed.clone(),
-            count,
-            ended: None,
-        });
-    }
-    found
-}
-
-/// The refused call that a process with a bad end may have ended for.
-fn ended_for(case: &Case, id: ProcessId) -> Option<Refused<'_>> {
-    let status = case.status(id).filter(|status| is_bad(status))?;
-    if status.signal.is_none()
-        && let Some(reason) = reason::reason(case, id)
-    {
-        let refusal = errno::refusal(&reason.failed.call);
-        // Who gets no memory says so in words of its own.
-        let sure = match refusal == Refusal::Memory {
-            true => Confidence::Likely,
-            false => reason.confidence,
-        };
-        return rule(refusal).is_some().then(|| Refused {
-            ended: Some(sure),
-            ..reason.into()
-        });
-    }
-    // Who gets no memory often aborts, or says so in its own words. What others end has another reason.
-    let by_others = case
-        .killing_signal(id)
-        .is_some_and(|(event, _)| case.process_of(&event.task) != Some(id));
-    if by_others {
-        return None;
-    }
-    let calls = reason::calls(case, id);
-    let is = |call: &FailedCall| {
-        errno::refusal(call) == Refusal::Memory
-            && errno::weight(call) == errno::Weight::Heavy
-            && call.before_ns <= MEMORY_NS
-    };
-    let failed = calls.iter().rev().find(|failed| is(&failed.call))?;
-    Some(Refused {
-        id,
-        failed: failed.clone(),
-        count: calls
-            .iter()
-            .filter(|failed| is(&failed.call))
-            .map(|failed| times(&failed.call))
-            .sum(),
-        ended: Some(
-            match failed.call.before_ns <= AT_ONCE_NS || says_memory(case, id) {
-                true => Confidence::Likely,
-                false => Confidence::ConsistentWith,
-            },
-        ),
-    })
-}
-
-/// Its last words on stderr are about memory.
-fn says_memory(case: &Case, id: ProcessId) -> bool {
-    reason::quoted(case, id).is_some_and(|(line, _)| {
-        let line = line.to_lowercase();
-        ["memory", "alloc", "heap", "mmap"]
-            .iter()
-            .any(|word| line.contains(word))
-    })
-}
+pub(super) const MAPS: &str = "too many mappings (vm.max_map_count)";
 
 /// What refused a call.
-struct Why {
+pub(super) struct Why {
     /// In a sentence.
-    text: String,
-    confidence: Confidence,
+    pub text: String,
+    pub confidence: Confidence,
     /// Alternatives of the rule that are excluded, and what excludes them.
-    not: Vec<(&'static str, String)>,
+    pub not: Vec<(&'static str, String)>,
     /// Others that remain.
-    or: Vec<&'static str>,
-    remedy: String,
+    pub or: Vec<&'static str>,
+    pub remedy: String,
 }
 
-fn finding(case: &Case, group: &[Refused<'_>]) -> Option<Finding> {
-    let first = group.first()?;
-    let call = &*first.failed.call;
-    let ids: Vec<ProcessId> = group.iter().map(|refused| refused.id).collect();
-    let why = why(case, first)?;
-    let (exit, ended) = case.exit(first.id)?;
-    let times = match first.count {
-        0 | 1 => String::new(),
-        count => format!("; {} calls failed so", render::count(count as u64)),
-    };
-    let failed = match asked(call) {
-        Some(bytes) => words(case, call).replacen(
-            " failed",
-            &format!(" of {} failed", render::bytes(bytes)),
-            1,
-        ),
-        None => words(case, call),
-    };
-    let fact = match first.ended {
-        Some(_) => format!(
-            "{} {}, {} after {failed}{times}{}.",
-            case.names(&ids),
-            case.did_end(&ended.status),
-            render::duration(call.before_ns),
-            said(case, first.id)
-        ),
-        None => format!(
-            "{} went on for {} after {failed}{times}.",
-            case.names(&ids),
-            render::duration(call.before_ns),
-        ),
-    };
-    // What refused the call, and that the end came of it, are one claim: the lower counts.
-    let confidence = first
-        .ended
-        .map_or(why.confidence, |sure| sure.min(why.confidence));
-    let mut finding = Finding::new(fact)
-        .proven()
-        .cause(why.text, confidence)
-        .shown_by(first.failed.event, words(case, call))
-        .shown_by(
-            exit,
-            format!("{} {}", case.name(first.id), case.did_end(&ended.status)),
-        )
-        .at(first.failed.time_ns)
-        .remedy(why.remedy);
-    for (what, because) in why.not {
-        finding = finding.not(what, because);
-    }
-    for what in why.or {
-        finding = finding.or(what);
-    }
-    if let Some(open) = call.open_files {
-        finding = finding.fact(format!(
-            "{} descriptors were open then",
-            render::count(open)
-        ));
-    }
-    Some(match first.ended {
-        Some(_) => finding.about(ids.clone()).about(case.code_to(&ids)),
-        None => finding.note(),
-    })
-}
-
-/// What the process said of it on stderr.
-fn said(case: &Case, id: ProcessId) -> String {
-    reason::quoted(case, id).map_or_else(String::new, |(line, _)| {
-        format!(
-            "; among the last it wrote to stderr: `{}`",
-            render::escape(&line)
-        )
-    })
-}
-
-fn why(case: &Case, refused: &Refused<'_>) -> Option<Why> {
+pub(super) fn why(case: &Case, refused: &Refused<'_>) -> Option<Why> {
     let call = &*refused.failed.call;
     let meaning = errno::meaning(call)?;
     let time_ns = refused.failed.time_ns;
@@ -410,16 +165,6 @@ fn kernel(call: &FailedCall, plain: Why) -> Why {
     }
 }
 
-/// How much a call asked for, bytes.
-fn asked(call: &FailedCall) -> Option<u64> {
-    let index = match call.syscall.name.as_str() {
-        "mmap" | "mlock" | "mlock2" => 1,
-        "mremap" => 2,
-        _ => return None,
-    };
-    call.args.get(index).copied().filter(|bytes| *bytes > 0)
-}
-
 /// Which limit refused memory.
 fn memory(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Why) -> Why {
     let name = call.syscall.name.as_str();
@@ -503,7 +248,7 @@ fn memory(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Wh
 }
 
 /// Who set a limit that the jail did not start with: `, which sh (PID 1) had set`.
-fn set_by(case: &Case, limit: Option<crate::diagnose::Limit<'_>>) -> String {
+fn set_by(case: &Case, limit: Option<Limit<'_>>) -> String {
     limit
         .and_then(|limit| limit.set)
         .map_or_else(String::new, |event| {
