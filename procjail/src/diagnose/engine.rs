@@ -1,5 +1,6 @@
 //! From findings to an explanation: what all rules have in common.
 
+mod noun;
 mod order;
 
 use std::collections::BTreeSet;
@@ -59,6 +60,7 @@ pub fn explain(case: &Case) -> Explanation {
     if !diagnoses.iter().any(tells) {
         diagnoses.push(no_finding(case));
     }
+    noun::rename(case, &mut diagnoses);
     Explanation {
         version: EXPLANATION_VERSION,
         procjail: env!("CARGO_PKG_VERSION").to_owned(),
@@ -137,7 +139,7 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         if case.footer.is_none() {
             missing.insert("the trace was cut off: what came after is unknown".to_owned());
         }
-        if !case.from_the_start() {
+        if !case.from_the_start() && !is_told_late(case, &found.finding.absent) {
             missing.insert("the trace does not have the start".to_owned());
         }
     }
@@ -149,6 +151,13 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         }
         found.weakened.extend(missing);
     }
+}
+
+/// A trace of what ran already has all that could matter of these kinds: who is dead before it begins is in no later
+/// event, and what runs is in the snapshot.
+fn is_told_late(case: &Case, absent: &[&str]) -> bool {
+    const AT_ONCE: [&str; 3] = ["oom-kill", "exit", "free"];
+    case.header.jail.launcher.is_none() && absent.iter().all(|kind| AT_ONCE.contains(kind))
 }
 
 /// The probe without which there are no events of that kind.

@@ -69,7 +69,13 @@ pub(super) fn opening(header: &Header, look: &Look) -> String {
 fn opening_block(header: &Header, width: usize) -> Block {
     let mut block = Block::default();
     let jail = &header.jail;
-    block.line("jail", Tone::Plain, &escape(&jail.name));
+    match &jail.container {
+        None => block.line("jail", Tone::Plain, &escape(&jail.name)),
+        Some(container) => {
+            let value = format!("{}:{}", container.kind, jail.name);
+            block.line("target", Tone::Plain, &escape(&value));
+        }
+    }
     block.line(
         "command",
         Tone::Plain,
@@ -165,7 +171,10 @@ fn closing_block(
     let (tone, value) = exit_status(footer);
     block.line("exit status", tone, &value);
     block.line("duration", Tone::Plain, &duration(footer.duration_ns));
+    // Without the reaps, a process whose release was not told of yet looks like one.
+    let tells = header.is_none_or(Header::tells_reaps);
     let zombies = match footer.zombies {
+        _ if !tells => (Tone::Plain, String::new()),
         0 => (Tone::Plain, String::new()),
         zombies => (
             Tone::Warning,

@@ -142,6 +142,14 @@ pub struct Pod {
 }
 
 impl Header {
+    /// Whether the trace has who reaped whom. Without that, only a process's release tells that it was reaped, and
+    /// the kernel may tell of that late.
+    pub fn tells_reaps(&self) -> bool {
+        self.probes
+            .iter()
+            .any(|probe| probe.name == "sys_exit" && probe.attached)
+    }
+
     /// Host PID of the launcher; 0 if there was none.
     pub fn launcher_pid(&self) -> u32 {
         self.jail

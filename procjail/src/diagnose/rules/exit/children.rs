@@ -136,8 +136,8 @@ fn unclaimed(case: &Case, missed: &HashSet<ProcessId>) -> HashMap<ProcessId, Vec
         };
         // The news of a release may be late; a wait that found no such child tells the same.
         // Without the probe that tells of waits, every child is released without one.
-        let unseen = !case.has_probe("sys_exit");
-        let gone = missed.contains(&id) || (!unseen && released_at_once(case, id, parent));
+        let seen = case.header.tells_reaps();
+        let gone = missed.contains(&id) || (seen && released_at_once(case, id, parent));
         let said = process.notice.as_ref().is_some_and(|notice| {
             notice.disposition != Disposition::Handler && notice.parent_pid != 0
         });

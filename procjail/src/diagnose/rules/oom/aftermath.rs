@@ -112,7 +112,8 @@ fn invisible(look: &Look<'_>, pid1: ProcessId) -> Option<Finding> {
                 None => format!("{by} collected it and started nothing after that"),
             }
         }
-        None => "nobody collected its status".to_owned(),
+        None if case.header.tells_reaps() => "nobody collected its status".to_owned(),
+        None => "who collected its status was not recorded".to_owned(),
     };
     let more = match all.len() {
         1 => String::new(),

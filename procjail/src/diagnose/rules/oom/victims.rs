@@ -321,7 +321,7 @@ fn again(look: &Look<'_>) -> Vec<Finding> {
 
 /// When the victim of a kill was collected; its death where reaps are not recorded.
 fn collected_ns(case: &Case, kill: &Kill<'_>) -> Option<u64> {
-    if !case.has_probe("sys_exit") {
+    if !case.header.tells_reaps() {
         return Some(kill.event.time_ns);
     }
     let (event, _) = case.reap(kill.victim?)?;
