@@ -122,7 +122,11 @@ fn row(target: &Container) -> ([String; 6], String) {
     let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     let cells = [
         target.kind.word().to_owned(),
-        escape(&shorten(&name(target))),
+        match target.kind {
+            // What it is called is in the last column.
+            runtime::Kind::Cgroup => end_of(&escape(&shorten(&target.name)), CGROUP_WIDTH),
+            _ => escape(&shorten(&name(target))),
+        },
         number(target.pid.map(|pid| pid.to_string())),
         number(target.age_ns.map(age)),
         number(target.memory_bytes.map(bytes)),
