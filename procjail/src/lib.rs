@@ -13,7 +13,7 @@
 //!
 //! [`jail`] builds, supervises and removes the jail; it knows nothing of tracing. [`evidence`] reads
 //! beside that what procfs, the cgroups and the kernel log tell. [`leak`] looks what the
-//! jail leaves. [`session`] joins them for a live trace. [`cli`] is the command line over all of it.
+//! jail leaves. [`runtime`] finds what others started on this host. [`session`] joins them for a live trace. [`cli`] is the command line over all of it.
 
 pub mod attach;
 pub mod cgroup;

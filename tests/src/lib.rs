@@ -4,6 +4,7 @@
 mod census;
 pub mod chaos;
 pub mod collector;
+mod engines;
 mod invocation;
 pub mod kernel;
 mod scene;
@@ -11,6 +12,7 @@ mod terminal;
 mod trace;
 
 pub use census::{Census, cgroup_directories, collect_orphans, descendants};
+pub use engines::Engines;
 pub use invocation::{Finished, Invocation, Running};
 pub use scene::{Scene, become_subreaper, scene};
 pub use terminal::Terminal;

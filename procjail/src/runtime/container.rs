@@ -131,8 +131,8 @@ pub struct Parent {
     pub id: String,
 }
 
-/// Paths of a cgroup below the root of each hierarchy, as in /proc/PID/cgroup; `None` where there is no such
-/// hierarchy. `/` is the root, which is not of its own.
+/// Paths below the root of each hierarchy, as in /proc/PID/cgroup. Of a target, `None` where there is no such
+/// hierarchy, or where it has no cgroup of its own in it but shares one with others; of a process, where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cgroup {
     /// In the v2 hierarchy.

@@ -359,14 +359,18 @@ impl Finder<'_> {
         })
     }
 
-    /// Its directories in all hierarchies, by those of a process in it.
+    /// Its own cgroups in all hierarchies, by those of a process in it: of what systemd started without the
+    /// controllers of v1, those of the caller are not.
     fn cgroup(&self, of_process: &Cgroup, mark: &Mark) -> Cgroup {
         let known = |path: &str| self.by_path.get(path).cloned();
         let cut = |path: &Option<String>| {
             let path = path.as_deref()?;
             let chain = marks(path, &known).chain;
             let found = chain.iter().find(|found| found.id == mark.id);
-            Some(found.map_or(path, |found| &found.path).to_owned())
+            let found = found.map(|found| found.path.as_str());
+            found
+                .or((path == mark.path && path != "/").then_some(path))
+                .map(str::to_owned)
         };
         Cgroup {
             unified: cut(&of_process.unified),

@@ -83,7 +83,10 @@ fn tasks(look: &mut Look<'_>) -> Vec<Record> {
         };
         let cwd = std::fs::read_link(look.roots.of_process(pid, "cwd")).ok();
         if let Some(directory) = cwd.as_deref().and_then(Path::parent) {
-            bundles.path = root.shown(directory);
+            bundles.path = match Rc::ptr_eq(&root, &look.host) {
+                true => directory.to_owned(),
+                false => root.shown(directory),
+            };
         }
         let place = places.entry(identity).or_insert(Tasks {
             bundles,

@@ -228,12 +228,13 @@ mod tests {
 
     #[test]
     fn systemd_need_not_answer() {
+        use std::fs;
         use std::os::unix::fs::PermissionsExt;
         let temp = tempfile::tempdir().unwrap();
         let script = |name: &str, text: &str| {
             let path = temp.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             path
         };
         let show = |path: &Path| show(path, "web.service", Duration::from_millis(300));

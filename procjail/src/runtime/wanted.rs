@@ -345,7 +345,11 @@ fn near(wanted: &Wanted, list: &List) -> Vec<String> {
         Wanted::Pod { container, pod, .. } => container.as_ref().unwrap_or(pod),
         Wanted::Word(word) => word,
     };
-    let mut near: Vec<(usize, String)> = Vec::new();
+    let of_kind = |target: &Container| match wanted {
+        Wanted::Named { kind, .. } => target.kind == *kind,
+        _ => true,
+    };
+    let mut near: Vec<(bool, usize, String)> = Vec::new();
     for target in list.targets.iter().filter(|target| !target.sandbox) {
         let pod = target.pod.as_ref().and_then(|pod| pod.name.as_deref());
         let names = [
@@ -361,14 +365,14 @@ fn near(wanted: &Wanted, list: &List) -> Vec<String> {
         // A third of the word may be wrong.
         let far = word.chars().count() / 3 + 1;
         if let Some(distance) = distance.filter(|&distance| distance <= far) {
-            near.push((distance, target.target()));
+            near.push((!of_kind(target), distance, target.target()));
         }
     }
     near.sort();
     near.dedup();
     near.into_iter()
         .take(MOST_NAMES)
-        .map(|(_, name)| name)
+        .map(|(.., name)| name)
         .collect()
 }
 

@@ -18,6 +18,7 @@ mod oom;
 mod otlp;
 mod process;
 mod real_programs;
+mod runtimes;
 mod signal;
 mod start;
 mod teardown;

@@ -35,8 +35,9 @@ pub const MATRIX: [(&str, &[Cgroups]); 5] = [
 
 /// Tests that are not for all machines: how their names begin, what they are for, and why. All others
 /// run everywhere.
-const EXCEPTIONS: [(&str, &[Cgroups], &str); 6] = [
+const EXCEPTIONS: [(&str, &[Cgroups], &str); 7] = [
     ("real_programs::", &[], "it runs programs of the host"),
+    ("runtimes::", &[], "it runs docker, containerd and podman"),
     (
         "terminal::ctrl_z_and_fg_stop_and_resume_launcher_and_app",
         &[],

@@ -89,7 +89,11 @@ fn row(target: &Container) -> ([String; 6], String) {
     let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     let cells = [
         target.kind.word().to_owned(),
-        escape(&shorten(&name(target))),
+        match target.kind {
+            // What it is called is in the last column.
+            runtime::Kind::Cgroup => end_of(&escape(&shorten(&target.name)), CGROUP_WIDTH),
+            _ => escape(&shorten(&name(target))),
+        },
         number(target.pid.map(|pid| pid.to_string())),
         number(target.age_ns.map(age)),
         number(target.memory_bytes.map(bytes)),
@@ -146,7 +150,7 @@ fn end_of(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let end: String = text.chars().skip(length + 1 - width).collect();
-    format!("…{end}")
+    format!("…{}", end.trim_start_matches('…'))
 }
 
 /// A time in one unit: `45s`, `12m`, `5h`, `3d`.
@@ -171,7 +175,7 @@ mod tests {
         let path = format!("/kubepods/burstable/pod{uid}/{id}");
         assert_eq!(
             shorten(&path),
-            "/kubepods/burstable/pod0f2b6f0c-111…/865638fddaca…"
+            "/kubepods/burstable/pod0f2b6f0c-11…/865638fddaca…"
         );
         let path = format!("/system.slice/docker-{id}.scope");
         assert_eq!(shorten(&path), "/system.slice/docker-865638fddaca….scope");
@@ -199,5 +203,6 @@ mod tests {
     fn the_end_of_a_path_is_kept() {
         assert_eq!(end_of("/a/b", 4), "/a/b");
         assert_eq!(end_of("/aaa/b", 4), "…a/b");
+        assert_eq!(end_of("/aaa…/b", 4), "…/b");
     }
 }

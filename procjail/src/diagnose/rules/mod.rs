@@ -56,7 +56,8 @@ pub fn is_played(id: &str) -> bool {
 }
 
 /// The rules that no scenario proves: what they find needs hardware, a machine in trouble, or a trace that is cut.
-const UNPLAYED: [&str; 16] = [
+const UNPLAYED: [&str; 17] = [
+    "exec-damaged",
     "term-lost-before-exec",
     "term-held-by-tracer",
     "oom-global",
