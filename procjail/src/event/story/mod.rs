@@ -74,6 +74,7 @@ pub(crate) fn header_line() -> trace::Header {
         },
         probes: vec![
             probe("sched_process_exec", None, "execs"),
+            probe("sys_exit", None, "who reaped whom"),
             probe(
                 "cgroup_notify_frozen",
                 Some("ENOENT (No such file or directory)"),
