@@ -9,6 +9,8 @@ use crate::event::{Event, ExitStatus, FailedCalls, Mount, StderrTail, What};
 const AT_ONCE_NS: u64 = 100_000_000;
 /// The same for one that returns exactly the child's code, or cleans up before.
 const SOON_NS: u64 = 1_000_000_000;
+/// The same for one that returns a child's uncommon code, which it must have kept meanwhile, nanoseconds.
+const KEPT_NS: u64 = 10_000_000_000;
 
 /// How a child's status shows in the exit code of the process that collected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +151,10 @@ impl Case {
             .iter()
             .rposition(|(child, _)| bad(*child).is_some())?;
         let chosen = *collected.get(at)?;
+        let kept = code > 1 && bad(chosen.0).and_then(|status| status.code) == Some(code);
+        let within_ns = if kept { KEPT_NS } else { SOON_NS };
         let counts =
-            !self.ended_by(chosen.0, id) && (age(chosen.1) <= SOON_NS || self.is_grave(chosen.0));
+            !self.ended_by(chosen.0, id) && (age(chosen.1) <= within_ns || self.is_grave(chosen.0));
         counts.then(|| passed(chosen, 0, collected.len() - 1 - at))
     }
 

@@ -161,3 +161,45 @@ fn a_wrapper_that_had_its_child_end_is_said_to_have() {
     let found = other.verdict("exit-status-laundered");
     assert!(!found.fact.contains("killed its child"), "{}", found.fact);
 }
+
+/// A script returns a command's code a while after it, and something is still running then.
+fn kept(code: i32, command_code: i32, after_ms: u64) -> Scene {
+    let (shell, server) = (inside(1, "sh"), inside(2, "server"));
+    let (command, sleep) = (inside(3, "command"), inside(4, "sleep"));
+    let mut scene = Scene::new(&["/bin/sh"]);
+    let end = 110 + after_ms;
+    let mut teardown = sent(libc::SIGKILL, &server);
+    teardown.code.number = libc::SI_KERNEL;
+    scene
+        .fork(1, &shell, &server)
+        .fork(10, &shell, &command)
+        .exit_to(100, &command, &shell, command_code << 8)
+        .stderr(100, &command, "command: cannot go on\n")
+        .reap(101, &shell, &command)
+        .fork(102, &shell, &sleep)
+        .exit_to(end - 1, &sleep, &shell, 0)
+        .reap(end - 1, &shell, &sleep)
+        .end(end, &shell, code << 8)
+        .send(end, &shell, teardown)
+        .exit_to(end + 1, &server, &shell, libc::SIGKILL);
+    scene
+}
+
+#[test]
+fn an_uncommon_code_may_have_been_kept_for_a_while() {
+    let cause = kept(2, 2, 5_000).verdict("exit-own-code").cause;
+    assert!(
+        cause.is_some_and(|cause| cause.text.contains("cannot go on")),
+        "the same code"
+    );
+    for scene in [kept(1, 1, 5_000), kept(2, 2, 60_000)] {
+        assert_eq!(first(&scene), "exited-by-itself");
+    }
+}
+
+#[test]
+fn the_end_of_the_namespace_is_no_managers_decision() {
+    // The kernel's kills are not sent by PID 1, whatever is recorded as their sender.
+    let scene = kept(3, 1, 5_000);
+    assert_eq!(first(&scene), "exited-by-itself");
+}

@@ -114,6 +114,11 @@ impl<'a> Message<'a> {
             .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
     }
 
+    /// It has any of these words, in lower case.
+    pub(super) fn says_any(self, words: &[&str]) -> bool {
+        self.outer().any(|line| has_any(line, words))
+    }
+
     /// The error of the kernel's that the line that says most speaks of.
     pub(super) fn error(self) -> Option<i32> {
         let lines = self.lines();

@@ -8,6 +8,7 @@ mod giving_up_tests;
 mod message;
 mod own;
 mod passed;
+mod peer;
 pub(super) mod reason;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use chain::Chain;
 pub(super) use chain::{failed_otherwise, main, started};
 pub(super) use children::{asked_ns, left};
 pub(super) use code::said_not_found;
+pub(super) use peer::lost_victim;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[

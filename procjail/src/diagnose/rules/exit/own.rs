@@ -4,6 +4,7 @@ use super::chain::Chain;
 use super::children;
 use super::message::Message;
 use super::passed::OWN;
+use super::peer;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
@@ -59,6 +60,17 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         finding = by_message(case, finding, number);
     } else if speaker == main {
         finding = helped(case, finding, chain);
+    }
+    if let Some((id, victim)) = [speaker, chain.origin()]
+        .into_iter()
+        .find_map(|id| Some((id, peer::lost_victim(case, id)?)))
+    {
+        let text = peer::words(case, id, victim);
+        finding = further(finding, text, Confidence::ConsistentWith, OWN)
+            .follows(Follows::Process(victim));
+        if let Some((event, _)) = case.exit(victim) {
+            finding = finding.shown_by(event, format!("{} was OOM-killed", case.name(victim)));
+        }
     }
     for id in &chain.wrappers {
         if let Some((event, exit)) = case.exit(*id).filter(|_| *id != main) {
@@ -202,7 +214,7 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         true => format!("That is why it gave up{means}."),
         false => format!("{failed}{means}."),
     };
-    let mut finding = further(finding, text, reason.confidence).shown_by(
+    let mut finding = further(finding, text, reason.confidence, HANDLED).shown_by(
         reason.failed.event,
         match reason.count {
             0 | 1 => format!(
@@ -227,8 +239,8 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
     finding
 }
 
-/// The finding with that as its cause, after what it has already.
-fn further(finding: Finding, text: String, confidence: Confidence) -> Finding {
+/// The finding with that as its cause, after what it has already, and what it could be instead.
+fn further(finding: Finding, text: String, confidence: Confidence, or: &str) -> Finding {
     let (text, confidence) = match &finding.cause {
         Some(cause) => (
             format!("{} {text}", cause.text),
@@ -236,7 +248,7 @@ fn further(finding: Finding, text: String, confidence: Confidence) -> Finding {
         ),
         None => (text, confidence),
     };
-    finding.cause(text, confidence).or(HANDLED)
+    finding.cause(text, confidence).or(or)
 }
 
 /// The finding with an error as its cause that only the message has: of a call that did not fail at once, or of another
@@ -248,6 +260,7 @@ fn by_message(case: &Case, finding: Finding, number: i32) -> Finding {
             finding,
             format!("The message speaks of {error}: {}.", meaning.means),
             Confidence::Likely,
+            HANDLED,
         )
         .remedy(meaning.remedy),
         None => finding,
