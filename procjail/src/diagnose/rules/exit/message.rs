@@ -114,6 +114,11 @@ impl<'a> Message<'a> {
             .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
     }
 
+    /// It has nothing but what programs go on after, such as warnings.
+    pub(super) fn is_minor(self) -> bool {
+        self.lines().iter().all(|line| has_any(line, MINOR))
+    }
+
     /// It has any of these words, in lower case.
     pub(super) fn says_any(self, words: &[&str]) -> bool {
         self.outer().any(|line| has_any(line, words))

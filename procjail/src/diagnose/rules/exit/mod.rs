@@ -3,6 +3,7 @@
 mod chain;
 mod children;
 mod code;
+mod documented;
 #[cfg(test)]
 mod giving_up_tests;
 mod message;

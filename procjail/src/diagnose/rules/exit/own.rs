@@ -2,6 +2,7 @@
 
 use super::chain::Chain;
 use super::children;
+use super::documented;
 use super::message::Message;
 use super::passed::OWN;
 use super::peer;
@@ -14,6 +15,11 @@ use crate::render;
 
 /// What a child's failure leads to follows within this time, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
+/// An OOM kill may have led to what failed so soon after it, nanoseconds.
+const AFTERMATH_NS: u64 = 10_000_000_000;
+
+/// What a documented code may be other than what the manual says.
+const CHOSEN: &str = "a code that what it ran chose for a reason of its own";
 
 /// What a failed call may be other than the reason.
 pub(super) const HANDLED: &str =
@@ -36,7 +42,8 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         return None;
     }
     let own = said(case, main);
-    let told = said(case, speaker)?;
+    let documented = by_manual(case, chain, speaker);
+    let told = said(case, speaker).or(documented.as_ref().map(|_| String::new()))?;
     let name = case.name(main);
     let mut finding = Finding::new(format!(
         "{name} exited with {code}{}.",
@@ -58,6 +65,8 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         finding = because(case, finding, failed);
     } else if let Some(number) = error {
         finding = by_message(case, finding, number);
+    } else if let Some(text) = documented {
+        finding = further(finding, text, Confidence::ConsistentWith, CHOSEN);
     } else if speaker == main {
         finding = helped(case, finding, chain);
     }
@@ -88,6 +97,20 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         finding = finding.follows(Follows::Rule("seccomp-errno"));
     }
     Some(finding.in_order().at(exit.time_ns))
+}
+
+/// What the manual says of a code for which there is no better witness: no message but warnings, and no failed call.
+fn by_manual(case: &Case, chain: &Chain<'_>, id: ProcessId) -> Option<String> {
+    let said = reason::message(case, id).is_some_and(|message| !message.is_minor());
+    let (end, _) = case.exit(id)?;
+    // What is as good as unexplained is no answer where there was an OOM kill.
+    let killed = case.oom_kills().any(|(kill, _)| {
+        kill.seq < end.seq && end.time_ns.saturating_sub(kill.time_ns) <= AFTERMATH_NS
+    });
+    let silent = !said && !killed && reason::reason(case, id).is_none();
+    (silent && chain.changed().is_none())
+        .then(|| documented::words(case, id))
+        .flatten()
 }
 
 /// What to do about what a process said.
