@@ -50,6 +50,32 @@ const FAILURES: &[&str] = &[
 /// Words of lines that a program went on after.
 const MINOR: &[&str] = &["warn", "notice", "info:", "[info", "debug"];
 
+/// What lines begin with that tell what to do, which is less than what it is to be done about.
+const HINTS: &[&str] = &[
+    "if ",
+    "try ",
+    "see ",
+    "use ",
+    "run ",
+    "to ",
+    "or ",
+    "check ",
+    "please ",
+    "perhaps ",
+    "maybe ",
+    "consider ",
+    "make sure ",
+    "you can ",
+    "you may ",
+    "did you ",
+    "for more ",
+    "for help",
+    "hint:",
+    "note:",
+    "tip:",
+    "help:",
+];
+
 /// Most lines of a failure that are taken for one message.
 const RUN: usize = 12;
 
@@ -82,7 +108,7 @@ impl<'a> Message<'a> {
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
             lines.iter().rposition(|line| {
-                !line.starts_with([' ', '\t']) && has_any(line, words) && !has_any(line, MINOR)
+                !line.starts_with([' ', '\t']) && has_any(line, words) && !says_less(line)
             })
         };
         let last = speaks(MESSAGES)
@@ -93,7 +119,7 @@ impl<'a> Message<'a> {
         let failure = |line: &&&str| {
             !line.starts_with([' ', '\t'])
                 && (has_any(line, MESSAGES) || has_any(line, FAILURES))
-                && !has_any(line, MINOR)
+                && !says_less(line)
         };
         let before = lines.get(..last).unwrap_or_default();
         let first = last - before.iter().rev().take_while(failure).take(RUN).count();
@@ -116,7 +142,7 @@ impl<'a> Message<'a> {
 
     /// It has nothing but what programs go on after, such as warnings.
     pub(super) fn is_minor(self) -> bool {
-        self.lines().iter().all(|line| has_any(line, MINOR))
+        self.lines().iter().all(|line| is_minor(line))
     }
 
     /// It has any of these words, in lower case.
@@ -197,6 +223,26 @@ impl<'a> Message<'a> {
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))
     }
+}
+
+/// A line that a program went on after, or a hint on what to do.
+fn says_less(line: &str) -> bool {
+    is_minor(line) || is_hint(line)
+}
+
+fn is_minor(line: &str) -> bool {
+    // As apt(8) has them.
+    has_any(line, MINOR) || ["W: ", "N: "].iter().any(|mark| line.starts_with(mark))
+}
+
+/// It tells what to do, whether or not it has the program's name before that.
+fn is_hint(line: &str) -> bool {
+    let named = line
+        .split_once(": ")
+        .filter(|(name, _)| !name.contains(char::is_whitespace));
+    let text = named.map_or(line, |(_, text)| text).to_lowercase();
+    let begins = |text: &str| HINTS.iter().any(|hint| text.starts_with(hint));
+    begins(&text) || begins(&line.to_lowercase())
 }
 
 /// A line without the escape sequences that set colours and move the cursor: ESC, `[`, and all up to a final byte.
@@ -315,6 +361,36 @@ mod tests {
         let rclone = "2026 NOTICE: Config file \"/x\" not found - using defaults\n\
                       2026 CRITICAL: Failed to create file system for \"nosuch:\": didn't find section\n";
         assert!(quoted(rclone).starts_with("2026 CRITICAL"));
+    }
+
+    #[test]
+    fn a_hint_says_less_than_what_it_is_a_hint_on() {
+        for hint in [
+            "sudo: If it runs in a container, you may need to adjust that.",
+            "Try 'app --help' for more information.",
+            "hint: See PEP 668 for the detailed specification.",
+            "app: run it as another user",
+        ] {
+            let text = format!("app: the flag is set, which prevents that\n{hint}\n");
+            assert_eq!(quoted(&text), "app: the flag is set, which prevents that");
+        }
+        // What goes on is none, nor is one that stands alone, nor words within a line.
+        assert_eq!(quoted("app: starting\napp: listening\n"), "app: listening");
+        assert_eq!(quoted("Try 'app --help'\n"), "Try 'app --help'");
+        assert_eq!(
+            quoted("app: error: x\nERROR: You should not run it as root\n"),
+            "app: error: x"
+        );
+        assert_eq!(
+            quoted("ready\ncannot connect: try again\n"),
+            "cannot connect: try again"
+        );
+    }
+
+    #[test]
+    fn what_apt_marks_as_a_warning_is_no_failure() {
+        let apt = "W: Failed to fetch http://x\nE: Unable to mkstemp /tmp/x (30: Read-only file system)\n";
+        assert!(quoted(apt).starts_with("E: Unable"));
     }
 
     #[test]
