@@ -1,5 +1,6 @@
 //! What a process wrote to stderr last: the best witness of why it returned a code.
 
+use crate::event::StderrTail;
 use crate::names;
 
 /// Words that open or make up the message of a failure.
@@ -87,16 +88,61 @@ const QUOTED: usize = 200;
 
 /// The end of what a process wrote to stderr.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a>(&'a str);
+pub(super) struct Message<'a> {
+    /// The beginning of the last that was written without a pause, where there is more between it and the rest.
+    head: &'a str,
+    text: &'a str,
+    /// The beginning of the first line is missing.
+    cut: bool,
+}
 
 impl<'a> Message<'a> {
-    pub(super) fn new(text: &'a str) -> Option<Self> {
-        (!text.trim().is_empty()).then_some(Self(text))
+    pub(super) fn of(tail: &'a StderrTail) -> Option<Self> {
+        let message = Self {
+            head: tail.head.as_deref().unwrap_or_default(),
+            text: &tail.text,
+            cut: tail.truncated,
+        };
+        (!message.lines().is_empty()).then_some(message)
     }
 
+    /// A text of which nothing is missing.
+    #[cfg(test)]
+    pub(super) fn new(text: &'a str) -> Option<Self> {
+        let message = Self {
+            head: "",
+            text,
+            cut: false,
+        };
+        (!message.lines().is_empty()).then_some(message)
+    }
+
+    /// The lines that have anything in them. One without its beginning only where there is no other.
     fn lines(self) -> Vec<&'a str> {
-        let lines = self.0.lines().map(str::trim_end);
-        lines.filter(|line| !line.trim().is_empty()).collect()
+        let mut lines = filled(self.head);
+        let text = match self.text.split_once('\n') {
+            Some((_, rest)) if self.cut && !(lines.is_empty() && rest.trim().is_empty()) => rest,
+            _ => self.text,
+        };
+        lines.extend(filled(text));
+        lines
+    }
+
+    /// The place of the line that says most. What is written without a pause says first what it is about.
+    fn place(self, lines: &[&str]) -> usize {
+        let (head, text) = lines.split_at(filled(self.head).len().min(lines.len()));
+        let weight = |lines: &[&str], at: usize| match lines.get(at) {
+            Some(line) if is_outer(line) && !says_less(line) => {
+                2 * u8::from(has_any(line, MESSAGES)) + u8::from(has_any(line, FAILURES))
+            }
+            _ => 0,
+        };
+        let (first, last) = (Self::telling(head), Self::telling(text));
+        let heads = weight(head, first) > 0 && weight(head, first) >= weight(text, last);
+        match heads || text.is_empty() {
+            true => first,
+            false => head.len() + last,
+        }
     }
 
     /// The last line that has anything in it.
@@ -107,9 +153,9 @@ impl<'a> Message<'a> {
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
-            lines.iter().rposition(|line| {
-                !line.starts_with([' ', '\t']) && has_any(line, words) && !says_less(line)
-            })
+            lines
+                .iter()
+                .rposition(|line| is_outer(line) && has_any(line, words) && !says_less(line))
         };
         let last = speaks(MESSAGES)
             .or_else(|| speaks(FAILURES))
@@ -117,7 +163,7 @@ impl<'a> Message<'a> {
             .unwrap_or(lines.len().saturating_sub(1));
         // Of lines that follow each other the first says what it is, the others what came of it.
         let failure = |line: &&&str| {
-            !line.starts_with([' ', '\t'])
+            is_outer(line)
                 && (has_any(line, MESSAGES) || has_any(line, FAILURES))
                 && !says_less(line)
         };
@@ -136,7 +182,7 @@ impl<'a> Message<'a> {
     pub(super) fn is_failure(self) -> bool {
         let lines = self.lines();
         lines
-            .get(Self::telling(&lines))
+            .get(self.place(&lines))
             .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
     }
 
@@ -153,14 +199,18 @@ impl<'a> Message<'a> {
     /// The error of the kernel's that the line that says most speaks of.
     pub(super) fn error(self) -> Option<i32> {
         let lines = self.lines();
-        let line = lines.get(Self::telling(&lines))?;
+        let line = lines.get(self.place(&lines))?;
         (1..=ERRORS).find(|number| names_error(line, *number))
     }
 
-    /// The line that says most, cut to a length for a sentence; and whether it is the last one.
+    /// The line that says most, cut to a length for a sentence; and whether it is the last one. A line without its
+    /// beginning is never quoted.
     pub(super) fn quoted(self) -> Option<(String, bool)> {
         let lines = self.lines();
-        let at = Self::telling(&lines);
+        let at = self.place(&lines);
+        if self.cut && self.head.is_empty() && !self.text.trim_end().contains('\n') {
+            return None;
+        }
         let line = without_escapes(lines.get(at)?);
         let line = line.trim();
         let mut quoted: String = line.chars().take(QUOTED).collect();
@@ -173,7 +223,7 @@ impl<'a> Message<'a> {
     /// The lines of the last message: what a warning said long before has little to do with the end.
     fn last(self) -> impl Iterator<Item = &'a str> {
         let lines = self.lines();
-        let at = Self::telling(&lines);
+        let at = self.place(&lines);
         let first = at.saturating_sub(CONTEXT);
         lines
             .into_iter()
@@ -201,7 +251,7 @@ impl<'a> Message<'a> {
 
     /// The lines of the last message that are no part of a stack.
     fn outer(self) -> impl Iterator<Item = &'a str> {
-        self.last().filter(|line| !line.starts_with([' ', '\t']))
+        self.last().filter(|line| is_outer(line))
     }
 
     /// The last message has the name of this program.
@@ -223,6 +273,16 @@ impl<'a> Message<'a> {
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))
     }
+}
+
+fn filled(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(str::trim_end);
+    lines.filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// It is no part of a stack.
+fn is_outer(line: &str) -> bool {
+    !line.starts_with([' ', '\t'])
 }
 
 /// A line that a program went on after, or a hint on what to do.
@@ -335,6 +395,54 @@ mod tests {
         assert_eq!(quoted(node), "Error: connect ECONNREFUSED 127.0.0.1:9");
         assert_eq!(quoted("ready\nbye\n"), "bye");
         assert_eq!(quoted(" \n"), "");
+    }
+
+    fn long(head: Option<&str>, text: &str) -> Option<String> {
+        let tail = StderrTail {
+            text: text.into(),
+            truncated: true,
+            head: head.map(str::to_owned),
+            before_ns: 0,
+        };
+        Some(Message::of(&tail)?.quoted()?.0)
+    }
+
+    #[test]
+    fn a_line_without_its_beginning_is_never_quoted() {
+        assert_eq!(
+            long(None, "rror: cannot open\nbye\n").as_deref(),
+            Some("bye")
+        );
+        assert_eq!(long(None, "rror: cannot open the file"), None);
+        assert_eq!(long(None, "rror: cannot open the file\n"), None);
+        // It tells of its error all the same.
+        let tail = StderrTail {
+            text: "pp.conf: Permission denied\n".into(),
+            truncated: true,
+            ..StderrTail::default()
+        };
+        assert!(Message::of(&tail).is_some_and(|message| message.names_error(libc::EACCES)));
+    }
+
+    #[test]
+    fn what_is_long_says_first_what_it_is_about() {
+        let java = "Exception in thread \"main\" java.lang.StackOverflowError\n\tat App.f(App.java:1)\n\tat Ap";
+        let frames = "App.java:1)\n\tat App.f(App.java:1)\n";
+        assert_eq!(
+            long(Some(java), frames).as_deref(),
+            Some("Exception in thread \"main\" java.lang.StackOverflowError")
+        );
+        let go = "panic: no table\n\ngoroutine 1 [running]:\nmain.main()\n";
+        let rest = "ain.go:7\ncreated by main.main\n\t/app.go:7\n";
+        assert_eq!(long(Some(go), rest).as_deref(), Some("panic: no table"));
+        // A log that goes on ends with what matters.
+        let log = "starting\n0 errors so far\n";
+        let rest = "ady\nfatal: cannot bind\n";
+        assert_eq!(long(Some(log), rest).as_deref(), Some("fatal: cannot bind"));
+        assert_eq!(
+            long(Some("starting\n"), "ady\nbye\n").as_deref(),
+            Some("bye")
+        );
     }
 
     #[test]

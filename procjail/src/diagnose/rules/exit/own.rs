@@ -10,7 +10,7 @@ use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId, program_of};
-use crate::event::Errno;
+use crate::event::{Errno, StderrTail};
 use crate::render;
 
 /// What a child's failure leads to follows within this time, nanoseconds.
@@ -87,7 +87,7 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             finding = finding.shown_by(event, words);
         }
         if let Some((event, tail)) = case.stderr(*id) {
-            finding = finding.shown_by(event, stderr(case, *id, &tail.text));
+            finding = finding.shown_by(event, stderr(case, *id, tail));
         }
     }
     if seccomp::refused(case)
@@ -124,8 +124,8 @@ fn advice(case: &Case, speaker: ProcessId) -> &'static str {
 }
 
 /// The end of a process's stderr, as evidence.
-fn stderr(case: &Case, id: ProcessId, text: &str) -> String {
-    match Message::new(text).and_then(Message::quoted) {
+fn stderr(case: &Case, id: ProcessId, tail: &StderrTail) -> String {
+    match Message::of(tail).and_then(Message::quoted) {
         Some((line, _)) => format!(
             "the last of the stderr of {}: `{}`",
             case.name(id),
