@@ -6,6 +6,8 @@ mod code;
 mod documented;
 #[cfg(test)]
 mod giving_up_tests;
+#[cfg(test)]
+mod last_act_tests;
 mod message;
 mod own;
 mod passed;
