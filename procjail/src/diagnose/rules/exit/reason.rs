@@ -17,6 +17,9 @@ const NEAR_NS: u64 = 1_000_000_000;
 /// Within this time little else can have happened, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
 
+/// What was done so shortly before the end was done last, nanoseconds.
+const LAST_ACT_NS: u64 = 10_000_000;
+
 /// A message is about the end only so shortly before it: some programs take their time to shut down, nanoseconds.
 const MESSAGE_NS: u64 = 5_000_000_000;
 /// The two times are taken a moment apart, nanoseconds.
@@ -142,7 +145,7 @@ pub(super) fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
     let (event, tail) = case.stderr(id)?;
     let went_on = went_on(case, id, event.time_ns.saturating_sub(tail.before_ns));
     let last = tail.before_ns <= MESSAGE_NS && !went_on;
-    Message::new(&tail.text).filter(|_| last)
+    Message::of(tail).filter(|_| last)
 }
 
 /// What the last message of a process on stderr says of memory that it was refused.
@@ -204,6 +207,7 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
         let asked = silent
             && !went_on
             && call.before_ns <= NEAR_NS
+            && !is_answer(call)
             && call
                 .path
                 .as_deref()
@@ -220,6 +224,15 @@ pub(in crate::diagnose::rules) fn reason(case: &Case, id: ProcessId) -> Option<R
                 true => Confidence::Likely,
                 false => Confidence::ConsistentWith,
             }),
+            (Named::Nothing, _)
+                if message.is_none()
+                    && !went_on
+                    && call.before_ns <= LAST_ACT_NS
+                    && calls.last().is_some_and(|last| *last.call == *call)
+                    && must_be_there(call) =>
+            {
+                Some(Confidence::ConsistentWith)
+            }
             // The message speaks of another error, or the program had other things to do.
             (Named::Nothing, Weight::Heavy) if silent && !went_on && call.before_ns <= NEAR_NS => {
                 Some(
@@ -306,6 +319,39 @@ fn is_argument(case: &Case, id: ProcessId, path: &str) -> bool {
             word == path || word.split_once('=').is_some_and(|(_, value)| value == path)
         })
     })
+}
+
+/// What is no symbolic link is none: whoever resolves a path asks that of each part.
+fn is_answer(call: &FailedCall) -> bool {
+    let resolves = matches!(call.syscall.name.as_str(), "readlink" | "readlinkat");
+    resolves && call.error.number == libc::EINVAL
+}
+
+/// The program cannot have looked for something optional: it opened a device, or what it was to write to but not to make.
+/// What the kernel shows of itself is optional all the same.
+fn must_be_there(call: &FailedCall) -> bool {
+    let flags = match call.syscall.name.as_str() {
+        "open" => call.args.get(1),
+        "openat" => call.args.get(2),
+        _ => None,
+    };
+    let (Some(flags), Some(path)) = (flags.map(|flags| *flags as i32), call.path.as_deref()) else {
+        return false;
+    };
+    let writes = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_CREAT == 0;
+    let of_the_kernel = path.starts_with("/proc/") || path.starts_with("/sys/");
+    let refused = matches!(
+        call.error.number,
+        libc::ENOENT
+            | libc::ENODEV
+            | libc::ENXIO
+            | libc::EACCES
+            | libc::EPERM
+            | libc::EROFS
+            | libc::EISDIR
+            | libc::EBUSY
+    );
+    refused && !of_the_kernel && path != "/dev/tty" && (writes || path.starts_with("/dev/"))
 }
 
 fn is_alike(one: &FailedCall, other: &FailedCall) -> bool {
