@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::container::Cgroup;
 use super::files::{Tree, read_proc};
 use super::roots::Roots;
-use crate::mountinfo::unescape_text;
+use crate::procfs::mountinfo::unescape_text;
 
 /// Length of a tick of proc_pid_stat(5)'s times: USER_HZ is 100 wherever procjail runs.
 const TICK_NS: u64 = 10_000_000;
