@@ -233,7 +233,7 @@ mod tests {
         let script = |name: &str, text: &str| {
             let path = temp.path().join(name);
             std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             path
         };
         let show = |path: &Path| show(path, "web.service", Duration::from_millis(300));
