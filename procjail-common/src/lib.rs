@@ -139,7 +139,7 @@ records! {
         + MEMCG_LEVELS * size_of::<MemcgLevel>(),
     FailedCall = 112 + FAILED_PATH_LEN,
     FailedCalls = HEADER + 8,
-    StderrTail = HEADER + 16 + STDERR_TAIL_LEN,
+    StderrTail = HEADER + 24 + STDERR_HEAD_LEN + STDERR_TAIL_LEN,
     LimitChanged = HEADER + 24,
     OomReap = HEADER + 8,
     Mount = HEADER + 72 + 3 * PATH_LEN,

@@ -1,11 +1,12 @@
-//! What processes write to their standard error: the last of it, told of one that ends badly.
+//! What processes write to their standard error: the last of it, told of one that ends badly. What is written without a
+//! pause, such as a long stack trace, says first what it is about, so the beginning of that is kept too.
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user,
     macros::map,
     maps::{Array, HashMap},
 };
-use procjail_common::{STDERR_TAIL_LEN, StderrTail, kind};
+use procjail_common::{STDERR_HEAD_LEN, STDERR_TAIL_LEN, StderrTail, kind};
 
 use crate::{
     config::{offset, present},
@@ -18,6 +19,9 @@ const PROCESSES: u32 = 256;
 
 /// Parts of a vector that are looked at. The loader of shared libraries writes a dozen.
 const PARTS: u64 = 16;
+
+/// A silence of this length is a pause, nanoseconds.
+const PAUSE_NS: u64 = 50_000_000;
 
 /// The end of what a process wrote.
 #[repr(C)]
@@ -73,9 +77,11 @@ fn try_note(task: u64, regs: u64, vector: bool, written: u64) -> Result<(), Skip
         return Err(Skip);
     }
     let tail = tail(task::ids(task).1)?;
+    // SAFETY: the entry is valid. Threads that write at the same time may spoil the text.
+    unsafe { note_pause(tail) };
     let place: u64 = read::kernel(regs, offset!(regs_arg1));
     if !vector {
-        // SAFETY: the entry is valid for writing. Threads that write at the same time may spoil the text.
+        // SAFETY: as above.
         unsafe { append(tail, place, written) };
         return Ok(());
     }
@@ -109,6 +115,22 @@ fn tail(pid: u32) -> Result<*mut Tail, Skip> {
     })
 }
 
+/// What is written after a pause is a new beginning.
+///
+/// # Safety
+///
+/// `tail` is valid for writing.
+#[inline(always)]
+unsafe fn note_pause(tail: *mut Tail) {
+    // SAFETY: the caller vouches for `tail`.
+    unsafe {
+        let record = &raw mut (*tail).record;
+        let silence = emit::now().saturating_sub((*record).last_ns);
+        let new = read::all_ones_unless_equal(read::lesser(silence, PAUSE_NS), silence);
+        (*record).begun += ((*record).written - (*record).begun) & new;
+    }
+}
+
 /// Appends bytes of the running process.
 ///
 /// Without branches: the verifier would follow both sides of each, for each part of a vector.
@@ -120,13 +142,22 @@ fn tail(pid: u32) -> Result<*mut Tail, Skip> {
 #[inline(never)]
 unsafe fn append(tail: *mut Tail, place: u64, length: u64) -> i32 {
     const LEN: u64 = STDERR_TAIL_LEN as u64;
-    const { assert!(STDERR_TAIL_LEN == 1 << 10) };
+    const HEAD: u64 = STDERR_HEAD_LEN as u64;
+    const { assert!(STDERR_TAIL_LEN == 1 << 10 && STDERR_HEAD_LEN == 1 << 9) };
     let kept = read::lesser(length, LEN);
     let skipped = length - kept;
+    let all = place;
     let place = place + skipped;
-    // SAFETY: the caller vouches for `tail`. The first read ends in the overflow at the latest, and what
-    // comes to lie there is no longer than the ring.
+    // SAFETY: the caller vouches for `tail`. The first read of the ring ends in the overflow at the latest, and what
+    // comes to lie there is no longer than the ring. What is read to the head fits in.
     unsafe {
+        let written = (*tail).record.written - (*tail).record.begun;
+        let begun = read::lesser(written, HEAD);
+        let first = read::lesser(length, HEAD - begun);
+        let head = (&raw mut (*tail).record.head).cast::<u8>();
+        let size = read::below::<10>(first) as u32;
+        let head = head.add(read::below::<10>(begun) as usize);
+        bpf_probe_read_user(head.cast(), size, all as *const _);
         let start = (*tail).record.written + skipped;
         let ring = (&raw mut (*tail).record.bytes).cast::<u8>();
         let at = start & (LEN - 1);

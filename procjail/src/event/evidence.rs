@@ -143,6 +143,9 @@ pub struct StderrTail {
     pub text: String,
     /// It had written more before that.
     pub truncated: bool,
+    /// The beginning of what it wrote last without a pause, where `text` no longer has it; null otherwise.
+    #[serde(default)]
+    pub head: Option<String>,
     /// How long before this event it wrote last, nanoseconds.
     pub before_ns: u64,
 }

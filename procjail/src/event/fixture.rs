@@ -273,6 +273,8 @@ pub(crate) fn stderr_tail(time_ns: u64, task: Task, text: &str) -> StderrTail {
         header: header(kind::STDERR_TAIL, time_ns, task),
         written: text.len() as u64,
         last_ns: time_ns.saturating_sub(2_000),
+        begun: 0,
+        head: bytes(text),
         bytes: bytes(text),
     }
 }

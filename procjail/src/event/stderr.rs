@@ -1,6 +1,6 @@
 //! What a process wrote last to its standard error, from the ring that the kernel side kept.
 
-use procjail_common::{self as common, STDERR_TAIL_LEN};
+use procjail_common::{self as common, STDERR_HEAD_LEN, STDERR_TAIL_LEN};
 
 use super::evidence::StderrTail;
 
@@ -18,9 +18,22 @@ impl From<&common::StderrTail> for StderrTail {
         Self {
             text: String::from_utf8_lossy(whole_characters(&bytes, truncated)).into_owned(),
             truncated,
+            head: head(record),
             before_ns: record.header.time_ns.saturating_sub(record.last_ns),
         }
     }
+}
+
+/// The beginning of what it wrote without a pause, as far as the tail no longer has it.
+fn head(record: &common::StderrTail) -> Option<String> {
+    let tail = STDERR_TAIL_LEN as u64;
+    let before = record
+        .written
+        .checked_sub(record.begun)?
+        .checked_sub(tail)?;
+    let length = before.min(STDERR_HEAD_LEN as u64);
+    let bytes = record.head.get(..length as usize)?;
+    (length > 0).then(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// Without the rest of a character of UTF-8 that was cut.
@@ -71,11 +84,28 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_long_text_is_told_as_far_as_the_tail_lost_it() {
+        let of = |written: u64, begun: u64| {
+            let mut record = stderr_tail(GATE_NS, task(1, "app"), "");
+            (record.written, record.begun) = (written, begun);
+            record.head.fill(b'h');
+            StderrTail::from(&record).head.map(|head| head.len())
+        };
+        assert_eq!(of(1_024, 0), None);
+        assert_eq!(of(1_100, 100), None);
+        assert_eq!(of(1_100, 70), Some(6));
+        assert_eq!(of(1_536, 0), Some(512));
+        assert_eq!(of(30_000, 10_000), Some(512));
+    }
+
+    #[test]
     fn any_number_of_bytes_is_possible() {
         for written in [0, 1, 1023, 1024, 1025, u64::MAX] {
-            let mut record = stderr_tail(GATE_NS, task(1, "app"), "");
-            record.written = written;
-            let _ = StderrTail::from(&record);
+            for begun in [0, 1, 1025, u64::MAX] {
+                let mut record = stderr_tail(GATE_NS, task(1, "app"), "");
+                (record.written, record.begun) = (written, begun);
+                let _ = StderrTail::from(&record);
+            }
         }
     }
 }

@@ -172,6 +172,34 @@ fn the_end_of_standard_error_is_told_of_a_process_that_ends_badly() {
 }
 
 #[test]
+fn what_is_written_without_a_pause_is_told_from_its_beginning() {
+    scene(|scene| {
+        let heads = |app: &[&str], code: i32| {
+            let trace = scene.trace(&[], app).finish();
+            let trace = trace.expect_code(code).trace();
+            trace.expect_complete();
+            let tails = trace.stderr_tails();
+            let (_, tail) = tails.first().expect("a tail");
+            tail.head.clone()
+        };
+        let misbehave = misbehave();
+        let fill = |bytes: &str, piece: &str| {
+            let app = [misbehave.as_str(), "fill-stderr", bytes, piece];
+            heads(&app, 1).map(|head| head.len())
+        };
+        assert_eq!(fill("1016", "1016"), None);
+        assert_eq!(fill("1017", "100"), Some(1));
+        assert_eq!(fill("5000", "1500"), Some(512));
+        assert_eq!(fill("3000", "7"), Some(512));
+        let script = "echo noise >&2; sleep 0.5; echo reason >&2; \
+                      for a in 1 2 3 4 5 6 7 8; do for b in 1 2 3 4 5 6 7 8; do \
+                      echo 0123456789012345678901234567890123456789 >&2; done; done; exit 4";
+        let head = heads(&["/bin/sh", "-c", script], 4).expect("a long text");
+        assert!(head.starts_with("reason\n01234"), "{head}");
+    });
+}
+
+#[test]
 fn a_process_that_is_killed_has_its_last_words_too() {
     scene(|scene| {
         let script = "/bin/sh -c 'echo child >&2; kill -KILL $$'; echo parent >&2; exit 4";

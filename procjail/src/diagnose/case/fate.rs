@@ -9,6 +9,8 @@ use crate::event::{Event, ExitStatus, FailedCalls, Mount, StderrTail, What};
 const AT_ONCE_NS: u64 = 100_000_000;
 /// The same for one that returns exactly the child's code, or cleans up before.
 const SOON_NS: u64 = 1_000_000_000;
+/// The same for one that returns a child's uncommon code, which it must have kept meanwhile, nanoseconds.
+const KEPT_NS: u64 = 10_000_000_000;
 
 /// How a child's status shows in the exit code of the process that collected it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,20 +87,42 @@ impl Case {
             .collected_by(id)
             .filter(|(_, reap)| reap.seq < exit.seq)
             .collect();
+        // What it collects once it has begun to end the others is what came of its decision, never the reason.
+        let gave_up_ns = self.gave_up_ns(id, exit, &collected);
+        let decided = gave_up_ns.and_then(|at_ns| {
+            let before = collected.partition_point(|(_, reap)| reap.time_ns <= at_ns);
+            self.stems_from(id, (exit, code), collected.get(..before)?, at_ns)
+        });
+        let bad = |(child, _): &(ProcessId, &Event)| self.status(*child).is_some_and(is_bad);
+        decided.or_else(|| match collected.iter().any(bad) {
+            true => self.stems_from(id, (exit, code), &collected, exit.time_ns),
+            // One whose pipe or socket told enough.
+            false => self.uncollected(id, (exit, code)),
+        })
+    }
+
+    /// The child among those that a process collected up to a time from whose bad end its code stems.
+    fn stems_from<'a>(
+        &'a self,
+        id: ProcessId,
+        (exit, code): (&'a Event, i32),
+        collected: &[(ProcessId, &'a Event)],
+        at_ns: u64,
+    ) -> Option<PassedOn<'a>> {
         let bad = |child: ProcessId| self.status(child).filter(|status| is_bad(status));
-        let last_made = self.last_made(id, exit.time_ns);
+        let last_made = self.last_made(id, at_ns);
         let first = collected.partition_point(|(_, reap)| reap.time_ns < last_made);
         let last = collected.get(first..)?;
-        let passed = |(child, reap), others, between| PassedOn {
+        let passed = |(child, reap): (ProcessId, &'a Event), others, between| PassedOn {
             child,
             how: bad(child).map_or(Passing::Changed, |status| passing(status, code)),
             reap,
-            collected: self.reap(child).is_some(),
+            collected: true,
             exit,
             others,
             between,
         };
-        let age = |reap: &Event| exit.time_ns.saturating_sub(reap.time_ns);
+        let age = |reap: &Event| at_ns.saturating_sub(reap.time_ns);
         for how in [Passing::Signal, Passing::Code] {
             let fits = |(child, reap): &&(ProcessId, &Event)| {
                 bad(*child).is_some_and(|status| passing(status, code) == how)
@@ -119,25 +143,27 @@ impl Case {
             .iter()
             .filter(|(child, _)| bad(*child).is_some())
             .collect();
-        failed.sort_by_cached_key(|(child, _)| (self.killed_by(*child, id), self.ended_ns(*child)));
+        failed.sort_by_cached_key(|(child, _)| (self.ended_by(*child, id), self.ended_ns(*child)));
         if let Some(chosen) = failed.first() {
             return (soon || self.is_grave(chosen.0)).then(|| passed(**chosen, 0, 0));
         }
-        let Some(at) = collected
+        let at = collected
             .iter()
-            .rposition(|(child, _)| bad(*child).is_some())
-        else {
-            // One whose pipe or socket told enough.
-            return Some(passed(self.uncollected(id, exit)?, 0, 0));
-        };
+            .rposition(|(child, _)| bad(*child).is_some())?;
         let chosen = *collected.get(at)?;
+        let kept = code > 1 && bad(chosen.0).and_then(|status| status.code) == Some(code);
+        let within_ns = if kept { KEPT_NS } else { SOON_NS };
         let counts =
-            !self.killed_by(chosen.0, id) && (age(chosen.1) <= SOON_NS || self.is_grave(chosen.0));
+            !self.ended_by(chosen.0, id) && (age(chosen.1) <= within_ns || self.is_grave(chosen.0));
         counts.then(|| passed(chosen, 0, collected.len() - 1 - at))
     }
 
     /// The last child of a process that ended badly right before it, and that it did not collect or kill.
-    fn uncollected(&self, id: ProcessId, exit: &Event) -> Option<(ProcessId, &Event)> {
+    fn uncollected<'a>(
+        &'a self,
+        id: ProcessId,
+        (exit, code): (&'a Event, i32),
+    ) -> Option<PassedOn<'a>> {
         let broken_pipe = |status: &ExitStatus| {
             status
                 .signal
@@ -156,8 +182,16 @@ impl Case {
                     && self.reap(*child).is_none()
                     && !self.killed_by(*child, id)
             })
-            .map(|(child, (end, _))| (child, end))
-            .max_by_key(|(_, end)| end.time_ns)
+            .max_by_key(|(_, (end, _))| end.time_ns)
+            .map(|(child, (end, ended))| PassedOn {
+                child,
+                how: passing(&ended.status, code),
+                reap: end,
+                collected: false,
+                exit,
+                others: 0,
+                between: 0,
+            })
     }
 
     /// When a process made its last child before that time, CLOCK_BOOTTIME nanoseconds.

@@ -1,6 +1,7 @@
 //! A trace as the rules see it: its events, and the processes, signals and cgroups they tell of.
 
 mod build;
+mod ending;
 mod fate;
 mod leak;
 mod limits;

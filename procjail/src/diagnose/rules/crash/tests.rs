@@ -252,6 +252,7 @@ fn an_abort_says_why_in_its_last_words() {
         let tail = StderrTail {
             text: text.to_owned(),
             truncated: false,
+            head: None,
             before_ns,
         };
         scene

@@ -85,8 +85,10 @@ pub(super) fn last_words(case: &Case, id: ProcessId) -> Option<LastWords<'_>> {
     let (event, tail) = case
         .stderr(id)
         .filter(|(_, tail)| tail.before_ns <= RECENT_NS)?;
+    let head = tail.head.as_deref().unwrap_or_default();
     let said = SAYINGS.iter().find_map(|(words, means)| {
-        let line = tail.text.lines().find(|line| line.contains(words))?;
+        let mut lines = head.lines().chain(tail.text.lines());
+        let line = lines.find(|line| line.contains(words))?;
         Some((line, *means))
     });
     let last = || tail.text.lines().rev().find(|line| !line.trim().is_empty());

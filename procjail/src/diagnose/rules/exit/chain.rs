@@ -180,10 +180,11 @@ fn managed(case: &Case, top: ProcessId) -> Option<PassedOn<'_>> {
         .filter(|(_, signal)| {
             matches!(
                 signal.signal.number,
-                libc::SIGTERM | libc::SIGINT | libc::SIGKILL
-            ) && case
-                .process_of(&signal.target)
-                .is_some_and(|target| below.contains(&target))
+                libc::SIGTERM | libc::SIGINT | libc::SIGKILL // The kernel's own, at the end of the namespace, are no decision.
+            ) && signal.code.number <= 0
+                && case
+                    .process_of(&signal.target)
+                    .is_some_and(|target| below.contains(&target))
         })
         .map(|(event, _)| event.time_ns)
         .find(|time_ns| exit.time_ns.saturating_sub(*time_ns) <= MANAGED_NS)?;

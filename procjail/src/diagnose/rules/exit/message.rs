@@ -1,5 +1,6 @@
 //! What a process wrote to stderr last: the best witness of why it returned a code.
 
+use crate::event::StderrTail;
 use crate::names;
 
 /// Words that open or make up the message of a failure.
@@ -50,6 +51,32 @@ const FAILURES: &[&str] = &[
 /// Words of lines that a program went on after.
 const MINOR: &[&str] = &["warn", "notice", "info:", "[info", "debug"];
 
+/// What lines begin with that tell what to do, which is less than what it is to be done about.
+const HINTS: &[&str] = &[
+    "if ",
+    "try ",
+    "see ",
+    "use ",
+    "run ",
+    "to ",
+    "or ",
+    "check ",
+    "please ",
+    "perhaps ",
+    "maybe ",
+    "consider ",
+    "make sure ",
+    "you can ",
+    "you may ",
+    "did you ",
+    "for more ",
+    "for help",
+    "hint:",
+    "note:",
+    "tip:",
+    "help:",
+];
+
 /// Most lines of a failure that are taken for one message.
 const RUN: usize = 12;
 
@@ -61,16 +88,61 @@ const QUOTED: usize = 200;
 
 /// The end of what a process wrote to stderr.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a>(&'a str);
+pub(super) struct Message<'a> {
+    /// The beginning of the last that was written without a pause, where there is more between it and the rest.
+    head: &'a str,
+    text: &'a str,
+    /// The beginning of the first line is missing.
+    cut: bool,
+}
 
 impl<'a> Message<'a> {
-    pub(super) fn new(text: &'a str) -> Option<Self> {
-        (!text.trim().is_empty()).then_some(Self(text))
+    pub(super) fn of(tail: &'a StderrTail) -> Option<Self> {
+        let message = Self {
+            head: tail.head.as_deref().unwrap_or_default(),
+            text: &tail.text,
+            cut: tail.truncated,
+        };
+        (!message.lines().is_empty()).then_some(message)
     }
 
+    /// A text of which nothing is missing.
+    #[cfg(test)]
+    pub(super) fn new(text: &'a str) -> Option<Self> {
+        let message = Self {
+            head: "",
+            text,
+            cut: false,
+        };
+        (!message.lines().is_empty()).then_some(message)
+    }
+
+    /// The lines that have anything in them. One without its beginning only where there is no other.
     fn lines(self) -> Vec<&'a str> {
-        let lines = self.0.lines().map(str::trim_end);
-        lines.filter(|line| !line.trim().is_empty()).collect()
+        let mut lines = filled(self.head);
+        let text = match self.text.split_once('\n') {
+            Some((_, rest)) if self.cut && !(lines.is_empty() && rest.trim().is_empty()) => rest,
+            _ => self.text,
+        };
+        lines.extend(filled(text));
+        lines
+    }
+
+    /// The place of the line that says most. What is written without a pause says first what it is about.
+    fn place(self, lines: &[&str]) -> usize {
+        let (head, text) = lines.split_at(filled(self.head).len().min(lines.len()));
+        let weight = |lines: &[&str], at: usize| match lines.get(at) {
+            Some(line) if is_outer(line) && !says_less(line) => {
+                2 * u8::from(has_any(line, MESSAGES)) + u8::from(has_any(line, FAILURES))
+            }
+            _ => 0,
+        };
+        let (first, last) = (Self::telling(head), Self::telling(text));
+        let heads = weight(head, first) > 0 && weight(head, first) >= weight(text, last);
+        match heads || text.is_empty() {
+            true => first,
+            false => head.len() + last,
+        }
     }
 
     /// The last line that has anything in it.
@@ -81,9 +153,9 @@ impl<'a> Message<'a> {
     /// The place of the line that says most: the last that speaks of a failure and is no part of a stack.
     fn telling(lines: &[&str]) -> usize {
         let speaks = |words: &[&str]| {
-            lines.iter().rposition(|line| {
-                !line.starts_with([' ', '\t']) && has_any(line, words) && !has_any(line, MINOR)
-            })
+            lines
+                .iter()
+                .rposition(|line| is_outer(line) && has_any(line, words) && !says_less(line))
         };
         let last = speaks(MESSAGES)
             .or_else(|| speaks(FAILURES))
@@ -91,9 +163,9 @@ impl<'a> Message<'a> {
             .unwrap_or(lines.len().saturating_sub(1));
         // Of lines that follow each other the first says what it is, the others what came of it.
         let failure = |line: &&&str| {
-            !line.starts_with([' ', '\t'])
+            is_outer(line)
                 && (has_any(line, MESSAGES) || has_any(line, FAILURES))
-                && !has_any(line, MINOR)
+                && !says_less(line)
         };
         let before = lines.get(..last).unwrap_or_default();
         let first = last - before.iter().rev().take_while(failure).take(RUN).count();
@@ -110,21 +182,35 @@ impl<'a> Message<'a> {
     pub(super) fn is_failure(self) -> bool {
         let lines = self.lines();
         lines
-            .get(Self::telling(&lines))
+            .get(self.place(&lines))
             .is_some_and(|line| has_any(line, MESSAGES) || has_any(line, FAILURES))
+    }
+
+    /// It has nothing but what programs go on after, such as warnings.
+    pub(super) fn is_minor(self) -> bool {
+        self.lines().iter().all(|line| is_minor(line))
+    }
+
+    /// It has any of these words, in lower case.
+    pub(super) fn says_any(self, words: &[&str]) -> bool {
+        self.outer().any(|line| has_any(line, words))
     }
 
     /// The error of the kernel's that the line that says most speaks of.
     pub(super) fn error(self) -> Option<i32> {
         let lines = self.lines();
-        let line = lines.get(Self::telling(&lines))?;
+        let line = lines.get(self.place(&lines))?;
         (1..=ERRORS).find(|number| names_error(line, *number))
     }
 
-    /// The line that says most, cut to a length for a sentence; and whether it is the last one.
+    /// The line that says most, cut to a length for a sentence; and whether it is the last one. A line without its
+    /// beginning is never quoted.
     pub(super) fn quoted(self) -> Option<(String, bool)> {
         let lines = self.lines();
-        let at = Self::telling(&lines);
+        let at = self.place(&lines);
+        if self.cut && self.head.is_empty() && !self.text.trim_end().contains('\n') {
+            return None;
+        }
         let line = without_escapes(lines.get(at)?);
         let line = line.trim();
         let mut quoted: String = line.chars().take(QUOTED).collect();
@@ -137,7 +223,7 @@ impl<'a> Message<'a> {
     /// The lines of the last message: what a warning said long before has little to do with the end.
     fn last(self) -> impl Iterator<Item = &'a str> {
         let lines = self.lines();
-        let at = Self::telling(&lines);
+        let at = self.place(&lines);
         let first = at.saturating_sub(CONTEXT);
         lines
             .into_iter()
@@ -165,7 +251,7 @@ impl<'a> Message<'a> {
 
     /// The lines of the last message that are no part of a stack.
     fn outer(self) -> impl Iterator<Item = &'a str> {
-        self.last().filter(|line| !line.starts_with([' ', '\t']))
+        self.last().filter(|line| is_outer(line))
     }
 
     /// The last message has the name of this program.
@@ -187,6 +273,36 @@ impl<'a> Message<'a> {
     pub(super) fn names_any_error(self) -> bool {
         (1..=ERRORS).any(|number| self.names_error(number))
     }
+}
+
+fn filled(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(str::trim_end);
+    lines.filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// It is no part of a stack.
+fn is_outer(line: &str) -> bool {
+    !line.starts_with([' ', '\t'])
+}
+
+/// A line that a program went on after, or a hint on what to do.
+fn says_less(line: &str) -> bool {
+    is_minor(line) || is_hint(line)
+}
+
+fn is_minor(line: &str) -> bool {
+    // As apt(8) has them.
+    has_any(line, MINOR) || ["W: ", "N: "].iter().any(|mark| line.starts_with(mark))
+}
+
+/// It tells what to do, whether or not it has the program's name before that.
+fn is_hint(line: &str) -> bool {
+    let named = line
+        .split_once(": ")
+        .filter(|(name, _)| !name.contains(char::is_whitespace));
+    let text = named.map_or(line, |(_, text)| text).to_lowercase();
+    let begins = |text: &str| HINTS.iter().any(|hint| text.starts_with(hint));
+    begins(&text) || begins(&line.to_lowercase())
 }
 
 /// A line without the escape sequences that set colours and move the cursor: ESC, `[`, and all up to a final byte.
@@ -281,6 +397,54 @@ mod tests {
         assert_eq!(quoted(" \n"), "");
     }
 
+    fn long(head: Option<&str>, text: &str) -> Option<String> {
+        let tail = StderrTail {
+            text: text.into(),
+            truncated: true,
+            head: head.map(str::to_owned),
+            before_ns: 0,
+        };
+        Some(Message::of(&tail)?.quoted()?.0)
+    }
+
+    #[test]
+    fn a_line_without_its_beginning_is_never_quoted() {
+        assert_eq!(
+            long(None, "rror: cannot open\nbye\n").as_deref(),
+            Some("bye")
+        );
+        assert_eq!(long(None, "rror: cannot open the file"), None);
+        assert_eq!(long(None, "rror: cannot open the file\n"), None);
+        // It tells of its error all the same.
+        let tail = StderrTail {
+            text: "pp.conf: Permission denied\n".into(),
+            truncated: true,
+            ..StderrTail::default()
+        };
+        assert!(Message::of(&tail).is_some_and(|message| message.names_error(libc::EACCES)));
+    }
+
+    #[test]
+    fn what_is_long_says_first_what_it_is_about() {
+        let java = "Exception in thread \"main\" java.lang.StackOverflowError\n\tat App.f(App.java:1)\n\tat Ap";
+        let frames = "App.java:1)\n\tat App.f(App.java:1)\n";
+        assert_eq!(
+            long(Some(java), frames).as_deref(),
+            Some("Exception in thread \"main\" java.lang.StackOverflowError")
+        );
+        let go = "panic: no table\n\ngoroutine 1 [running]:\nmain.main()\n";
+        let rest = "ain.go:7\ncreated by main.main\n\t/app.go:7\n";
+        assert_eq!(long(Some(go), rest).as_deref(), Some("panic: no table"));
+        // A log that goes on ends with what matters.
+        let log = "starting\n0 errors so far\n";
+        let rest = "ady\nfatal: cannot bind\n";
+        assert_eq!(long(Some(log), rest).as_deref(), Some("fatal: cannot bind"));
+        assert_eq!(
+            long(Some("starting\n"), "ady\nbye\n").as_deref(),
+            Some("bye")
+        );
+    }
+
     #[test]
     fn colours_are_left_out() {
         assert_eq!(
@@ -305,6 +469,36 @@ mod tests {
         let rclone = "2026 NOTICE: Config file \"/x\" not found - using defaults\n\
                       2026 CRITICAL: Failed to create file system for \"nosuch:\": didn't find section\n";
         assert!(quoted(rclone).starts_with("2026 CRITICAL"));
+    }
+
+    #[test]
+    fn a_hint_says_less_than_what_it_is_a_hint_on() {
+        for hint in [
+            "sudo: If it runs in a container, you may need to adjust that.",
+            "Try 'app --help' for more information.",
+            "hint: See PEP 668 for the detailed specification.",
+            "app: run it as another user",
+        ] {
+            let text = format!("app: the flag is set, which prevents that\n{hint}\n");
+            assert_eq!(quoted(&text), "app: the flag is set, which prevents that");
+        }
+        // What goes on is none, nor is one that stands alone, nor words within a line.
+        assert_eq!(quoted("app: starting\napp: listening\n"), "app: listening");
+        assert_eq!(quoted("Try 'app --help'\n"), "Try 'app --help'");
+        assert_eq!(
+            quoted("app: error: x\nERROR: You should not run it as root\n"),
+            "app: error: x"
+        );
+        assert_eq!(
+            quoted("ready\ncannot connect: try again\n"),
+            "cannot connect: try again"
+        );
+    }
+
+    #[test]
+    fn what_apt_marks_as_a_warning_is_no_failure() {
+        let apt = "W: Failed to fetch http://x\nE: Unable to mkstemp /tmp/x (30: Read-only file system)\n";
+        assert!(quoted(apt).starts_with("E: Unable"));
     }
 
     #[test]

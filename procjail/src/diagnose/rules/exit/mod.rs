@@ -3,9 +3,13 @@
 mod chain;
 mod children;
 mod code;
+mod documented;
+#[cfg(test)]
+mod giving_up_tests;
 mod message;
 mod own;
 mod passed;
+mod peer;
 pub(super) mod reason;
 #[cfg(test)]
 mod tests;
@@ -15,6 +19,7 @@ use chain::Chain;
 pub(super) use chain::{failed_otherwise, main, started};
 pub(super) use children::{asked_ns, left};
 pub(super) use code::said_not_found;
+pub(super) use peer::lost_victim;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[

@@ -2,17 +2,24 @@
 
 use super::chain::Chain;
 use super::children;
+use super::documented;
 use super::message::Message;
 use super::passed::OWN;
+use super::peer;
 use super::reason::{self, Reason, words};
 use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId, program_of};
-use crate::event::Errno;
+use crate::event::{Errno, StderrTail};
 use crate::render;
 
 /// What a child's failure leads to follows within this time, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
+/// An OOM kill may have led to what failed so soon after it, nanoseconds.
+const AFTERMATH_NS: u64 = 10_000_000_000;
+
+/// What a documented code may be other than what the manual says.
+const CHOSEN: &str = "a code that what it ran chose for a reason of its own";
 
 /// What a failed call may be other than the reason.
 pub(super) const HANDLED: &str =
@@ -35,7 +42,8 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         return None;
     }
     let own = said(case, main);
-    let told = said(case, speaker)?;
+    let documented = by_manual(case, chain, speaker);
+    let told = said(case, speaker).or(documented.as_ref().map(|_| String::new()))?;
     let name = case.name(main);
     let mut finding = Finding::new(format!(
         "{name} exited with {code}{}.",
@@ -57,8 +65,21 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         finding = because(case, finding, failed);
     } else if let Some(number) = error {
         finding = by_message(case, finding, number);
+    } else if let Some(text) = documented {
+        finding = further(finding, text, Confidence::ConsistentWith, CHOSEN);
     } else if speaker == main {
         finding = helped(case, finding, chain);
+    }
+    if let Some((id, victim)) = [speaker, chain.origin()]
+        .into_iter()
+        .find_map(|id| Some((id, peer::lost_victim(case, id)?)))
+    {
+        let text = peer::words(case, id, victim);
+        finding = further(finding, text, Confidence::ConsistentWith, OWN)
+            .follows(Follows::Process(victim));
+        if let Some((event, _)) = case.exit(victim) {
+            finding = finding.shown_by(event, format!("{} was OOM-killed", case.name(victim)));
+        }
     }
     for id in &chain.wrappers {
         if let Some((event, exit)) = case.exit(*id).filter(|_| *id != main) {
@@ -66,7 +87,7 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             finding = finding.shown_by(event, words);
         }
         if let Some((event, tail)) = case.stderr(*id) {
-            finding = finding.shown_by(event, stderr(case, *id, &tail.text));
+            finding = finding.shown_by(event, stderr(case, *id, tail));
         }
     }
     if seccomp::refused(case)
@@ -76,6 +97,20 @@ pub(super) fn code(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
         finding = finding.follows(Follows::Rule("seccomp-errno"));
     }
     Some(finding.in_order().at(exit.time_ns))
+}
+
+/// What the manual says of a code for which there is no better witness: no message but warnings, and no failed call.
+fn by_manual(case: &Case, chain: &Chain<'_>, id: ProcessId) -> Option<String> {
+    let said = reason::message(case, id).is_some_and(|message| !message.is_minor());
+    let (end, _) = case.exit(id)?;
+    // What is as good as unexplained is no answer where there was an OOM kill.
+    let killed = case.oom_kills().any(|(kill, _)| {
+        kill.seq < end.seq && end.time_ns.saturating_sub(kill.time_ns) <= AFTERMATH_NS
+    });
+    let silent = !said && !killed && reason::reason(case, id).is_none();
+    (silent && chain.changed().is_none())
+        .then(|| documented::words(case, id))
+        .flatten()
 }
 
 /// What to do about what a process said.
@@ -89,8 +124,8 @@ fn advice(case: &Case, speaker: ProcessId) -> &'static str {
 }
 
 /// The end of a process's stderr, as evidence.
-fn stderr(case: &Case, id: ProcessId, text: &str) -> String {
-    match Message::new(text).and_then(Message::quoted) {
+fn stderr(case: &Case, id: ProcessId, tail: &StderrTail) -> String {
+    match Message::of(tail).and_then(Message::quoted) {
         Some((line, _)) => format!(
             "the last of the stderr of {}: `{}`",
             case.name(id),
@@ -202,7 +237,7 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         true => format!("That is why it gave up{means}."),
         false => format!("{failed}{means}."),
     };
-    let mut finding = further(finding, text, reason.confidence).shown_by(
+    let mut finding = further(finding, text, reason.confidence, HANDLED).shown_by(
         reason.failed.event,
         match reason.count {
             0 | 1 => format!(
@@ -227,8 +262,8 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
     finding
 }
 
-/// The finding with that as its cause, after what it has already.
-fn further(finding: Finding, text: String, confidence: Confidence) -> Finding {
+/// The finding with that as its cause, after what it has already, and what it could be instead.
+fn further(finding: Finding, text: String, confidence: Confidence, or: &str) -> Finding {
     let (text, confidence) = match &finding.cause {
         Some(cause) => (
             format!("{} {text}", cause.text),
@@ -236,7 +271,7 @@ fn further(finding: Finding, text: String, confidence: Confidence) -> Finding {
         ),
         None => (text, confidence),
     };
-    finding.cause(text, confidence).or(HANDLED)
+    finding.cause(text, confidence).or(or)
 }
 
 /// The finding with an error as its cause that only the message has: of a call that did not fail at once, or of another
@@ -248,6 +283,7 @@ fn by_message(case: &Case, finding: Finding, number: i32) -> Finding {
             finding,
             format!("The message speaks of {error}: {}.", meaning.means),
             Confidence::Likely,
+            HANDLED,
         )
         .remedy(meaning.remedy),
         None => finding,

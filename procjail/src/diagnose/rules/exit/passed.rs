@@ -149,7 +149,13 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     // What a wrapper does by itself to a child, such as timeout(1), is its own decision.
     let own = case
         .killing_signal(passed.child)
-        .filter(|(event, _)| case.process_of(&event.task) == Some(wrapper));
+        .filter(|(event, _)| case.process_of(&event.task) == Some(wrapper))
+        .or_else(|| {
+            // Some raise the signal again once their handler is done.
+            let told = case.told_to_end(passed.child, wrapper)?;
+            let same = status.signal.as_ref() == Some(&told.1.signal);
+            same.then_some(told)
+        });
     let timer = own.and_then(|(sent, _)| expired(case, wrapper, sent.time_ns));
     let later = render::duration(passed.after_ns());
     let fact = match (own, timer) {
@@ -288,10 +294,8 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
             Some(signal) if signal.number == libc::SIGPIPE => {}
             Some(_) => {
                 let parent = case.last_parent(*child);
-                let on_purpose = case.killing_signal(*child).is_some_and(|(event, _)| {
-                    let sender = case.process_of(&event.task);
-                    sender == Some(pid1) || (sender.is_some() && sender == parent)
-                });
+                let on_purpose = case.ended_by(*child, pid1)
+                    || parent.is_some_and(|parent| case.ended_by(*child, parent));
                 if !on_purpose {
                     killed.push(*child);
                 }

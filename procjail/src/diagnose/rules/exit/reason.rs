@@ -142,7 +142,7 @@ pub(super) fn message(case: &Case, id: ProcessId) -> Option<Message<'_>> {
     let (event, tail) = case.stderr(id)?;
     let went_on = went_on(case, id, event.time_ns.saturating_sub(tail.before_ns));
     let last = tail.before_ns <= MESSAGE_NS && !went_on;
-    Message::new(&tail.text).filter(|_| last)
+    Message::of(tail).filter(|_| last)
 }
 
 /// The failed call that a process with a bad end may have ended for, if there is one.

@@ -3,6 +3,7 @@
 use super::Look;
 use super::chain::{Chain, Waiting, waiting};
 use super::kill::{Kill, ended};
+use crate::diagnose::rules::exit;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
 use crate::event::Event;
 use crate::render;
@@ -226,7 +227,8 @@ fn other_child<'a>(
     let (event, _) = case.exit(child)?;
     let (event_seq, kill_seq) = (event.seq, kill.event.seq);
     let other = event_seq > kill_seq && case.process(child).oom_kill.is_none();
-    (other && !answers(case, pid1, child, kill)).then_some((child, event))
+    let served = || exit::lost_victim(case, child).is_some();
+    (other && !answers(case, pid1, child, kill) && !served()).then_some((child, event))
 }
 
 /// PID 1 started that child after it had collected the victim, and ended at once: what it did last, such as to search

@@ -1,6 +1,7 @@
 //! OOM verdicts that no scenario can reproduce everywhere, and the look-alikes of all.
 
 mod chain;
+mod client;
 mod limit;
 mod memory;
 mod runtime;

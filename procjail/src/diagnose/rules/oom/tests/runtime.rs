@@ -140,6 +140,7 @@ fn a_runtime_that_says_so_gave_up() {
         let tail = StderrTail {
             text: text.to_owned(),
             truncated: false,
+            head: None,
             before_ns: 1,
         };
         scene.exit(1001, &java, 1, mib(60));
