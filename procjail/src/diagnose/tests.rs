@@ -74,3 +74,33 @@ fn an_empty_trace_is_no_reason_to_panic() {
         Some("trace-cut-off")
     );
 }
+
+#[test]
+fn a_file_of_another_root_is_not_blamed() {
+    let run = |exists| {
+        let chroot = inside(1, "chroot");
+        let mut scene = Scene::new(&["chroot", "rootfs", "/bin/sh"]);
+        let file = crate::event::ExecutedFile {
+            form: crate::event::FileForm::Elf,
+            interpreter: Some("/lib64/ld.so".to_owned()),
+            interpreter_exists: Some(exists),
+            executable: Some(true),
+            ..crate::event::ExecutedFile::default()
+        };
+        scene
+            .exec_failed(2, &chroot, "/bin/sh", libc::ENOENT, Some(file))
+            .end(3, &chroot, 127 << 8);
+        let first = scene.found().swap_remove(0);
+        assert!(first.fact.contains("/bin/sh"), "{}", first.fact);
+        (first.id, first.confidence)
+    };
+    // PID 1's root has it and its loader, so it was looked for in another one.
+    assert_eq!(
+        run(true),
+        ("exit-127-not-found".to_owned(), Confidence::Likely)
+    );
+    assert_eq!(
+        run(false),
+        ("exec-interpreter-missing".to_owned(), Confidence::Proven)
+    );
+}

@@ -39,6 +39,18 @@ pub enum FileForm {
     Other,
 }
 
+impl ExecutedFile {
+    /// execve(2) may have failed with that error on this file. A program that is there with its loader, or needs none, is
+    /// never said not to exist: then the process had another root, or the file came later.
+    pub fn may_fail_with(&self, error: i32) -> bool {
+        let lacks_nothing = match (&self.interpreter, self.interpreter_exists) {
+            (None, _) => true,
+            (Some(_), exists) => exists == Some(true),
+        };
+        !(error == libc::ENOENT && self.form == FileForm::Elf && lacks_nothing)
+    }
+}
+
 /// Longest interpreter that is told, bytes (`BINPRM_BUF_SIZE` of linux/binfmts.h bounds a script's line).
 const INTERPRETER_BYTES: usize = 256;
 
@@ -161,6 +173,29 @@ mod tests {
         assert_eq!(own.form, FileForm::Elf);
         assert_eq!(own.machine.as_deref(), Some(std::env::consts::ARCH));
         assert!(own.interpreter.is_none_or(|name| name.contains("ld")));
+    }
+
+    #[test]
+    fn a_program_that_lacks_nothing_is_never_said_not_to_exist() {
+        let program = |interpreter: Option<&str>, interpreter_exists| ExecutedFile {
+            form: FileForm::Elf,
+            interpreter: interpreter.map(str::to_owned),
+            interpreter_exists,
+            ..ExecutedFile::default()
+        };
+        let loader = Some("/lib/ld.so");
+        assert!(!program(loader, Some(true)).may_fail_with(libc::ENOENT));
+        assert!(!program(None, None).may_fail_with(libc::ENOENT));
+        assert!(program(loader, Some(true)).may_fail_with(libc::EACCES));
+        assert!(program(loader, Some(false)).may_fail_with(libc::ENOENT));
+        // Not looked for.
+        assert!(program(loader, None).may_fail_with(libc::ENOENT));
+        // What runs a script may lack something itself.
+        let script = ExecutedFile {
+            interpreter_exists: Some(true),
+            ..inspect(b"#!/bin/sh\n")
+        };
+        assert!(script.may_fail_with(libc::ENOENT));
     }
 
     #[test]

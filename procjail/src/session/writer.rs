@@ -184,6 +184,7 @@ impl Writer {
                                 {
                                     self.status = Some(exit.status.clone());
                                 }
+                                self.files.see(&event);
                                 if let What::ExecFailed(failed) = &mut event.what {
                                     failed.file = self.files.look(&event.task, failed);
                                 }

@@ -222,7 +222,13 @@ impl Output for Builder {
             case.overflow += 1;
             return Ok(());
         }
-        case.events.push(event.clone());
+        let mut event = event.clone();
+        if let What::ExecFailed(failed) = &mut event.what {
+            // Another one than the process saw, from a trace of when all were looked up in PID 1's root.
+            let error = failed.error.number;
+            failed.file = failed.file.take().filter(|file| file.may_fail_with(error));
+        }
+        case.events.push(event);
         Ok(())
     }
 

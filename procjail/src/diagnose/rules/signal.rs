@@ -1,10 +1,13 @@
 //! Ended by a signal that stands for something: a pipe, a terminal, a timer.
 
 mod expiry;
+mod pipe;
+#[cfg(test)]
+mod well_tests;
 
 use super::kill::{Death, deaths};
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
-use crate::event::{Event, SignalGenerated};
+use crate::event::SignalGenerated;
 use crate::render;
 
 pub(super) const FAMILY: Family = Family {
@@ -47,7 +50,11 @@ pub(super) const FAMILY: Family = Family {
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
     let mut found = Vec::new();
-    found.extend(pipe(case).into_iter().map(|one| ("sigpipe-death", one)));
+    found.extend(
+        pipe::broken(case)
+            .into_iter()
+            .map(|one| ("sigpipe-death", one)),
+    );
     found.extend(
         hangup(case)
             .into_iter()
@@ -70,69 +77,6 @@ fn analyse(case: &Case) -> Vec<Tagged> {
             .map(|one| ("timeout-expired", one)),
     );
     found
-}
-
-/// How long before a write to a closed pipe its reader may have ended to be named, nanoseconds.
-const READER_NS: u64 = 1_000_000_000;
-
-/// The write(2) that fails with EPIPE sends SIGPIPE to the writer.
-fn pipe(case: &Case) -> Vec<Finding> {
-    deaths(case)
-        .iter()
-        .filter(|death| death.origin == Origin::BrokenPipe)
-        .map(|death| {
-            let who = case.name(death.process);
-            let call = death
-                .signal
-                .syscall
-                .as_ref()
-                .map_or_else(|| "write".to_owned(), |call| render::escape(&call.name));
-            let reader = reader(case, death);
-            let (from, reader_text) = match &reader {
-                Some((event, id)) => (
-                    format!(
-                        " {} ended {} before; it may have been the reader.",
-                        case.name(*id),
-                        case.between(event, death.event)
-                    ),
-                    Some(format!("{} ended", case.name(*id))),
-                ),
-                None => (String::new(), None),
-            };
-            let verdict = format!(
-                "{who} wrote ({call}) to a pipe or socket that nobody reads any more, and was ended by SIGPIPE.{from}"
-            );
-            let mut finding = Finding::new(verdict).proven().about([death.process]);
-            finding = finding.shown_by(
-                death.event,
-                format!("SIGPIPE to itself, from within {call}(2)"),
-            );
-            if let (Some((event, _)), Some(text)) = (reader, reader_text) {
-                finding = finding.shown_by(event, text);
-            }
-            finding
-                .not("a kill by another process", "it sent the signal itself, by writing")
-                .remedy(
-                    "If the reader may go first (`head`, a client that hangs up), ignore SIGPIPE and handle EPIPE; \
-                     otherwise look at why the reader closed.",
-                )
-        })
-        .collect()
-}
-
-/// The last sibling that ended before: the other end of a pipeline, in all likelihood.
-fn reader<'a>(case: &'a Case, death: &Death<'_>) -> Option<(&'a Event, ProcessId)> {
-    let creator = case.process(death.process).creator?;
-    case.process(creator)
-        .children
-        .iter()
-        .filter_map(|id| Some((case.exit(*id)?.0, *id)))
-        .filter(|(event, id)| {
-            *id != death.process
-                && event.seq < death.event.seq
-                && death.event.time_ns - event.time_ns <= READER_NS
-        })
-        .max_by_key(|(event, _)| event.seq)
 }
 
 /// The victims of a kind, as one finding.

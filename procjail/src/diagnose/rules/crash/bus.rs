@@ -1,6 +1,6 @@
 //! SIGBUS: a page of a mapping has nothing behind it.
 
-use super::{Crash, alike, crashes, faults, ids, names, thread};
+use super::{Crash, alike, crashes, faults, ids, names, raised_again, show_raised, thread};
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, What};
 use crate::render;
@@ -83,24 +83,24 @@ fn found(case: &Case, group: &[Crash<'_>]) -> Option<Finding> {
         .fault
         .as_ref()
         .map_or_else(String::new, |fault| format!(" at 0x{:x}", fault.address));
-    Some(
-        Finding::new(format!(
-            "{} crashed{}: it touched mapped memory{place} for which the kernel had no page (SIGBUS, which a shell \
-             reports as 135).",
-            names(case, &ids(group)),
-            thread(first),
-        ))
-        .proven()
-        .about(ids(group))
-        .shown_by(
-            first.event,
-            format!("a fault of the processor: {}", first.signal.code.name),
-        )
-        .not(
-            "bad memory of the machine",
-            "that has codes of its own (BUS_MCEERR_AR, BUS_MCEERR_AO)",
-        ),
+    let finding = Finding::new(format!(
+        "{} crashed{}: it touched mapped memory{place} for which the kernel had no page (SIGBUS, which a shell \
+         reports as 135).{}",
+        names(case, &ids(group)),
+        thread(first),
+        raised_again(case, first),
+    ))
+    .proven()
+    .about(ids(group))
+    .shown_by(
+        first.event,
+        format!("a fault of the processor: {}", first.signal.code.name),
     )
+    .not(
+        "bad memory of the machine",
+        "that has codes of its own (BUS_MCEERR_AR, BUS_MCEERR_AO)",
+    );
+    Some(show_raised(case, first, finding))
 }
 
 const HUGE: &str = "anonymous huge pages (MAP_HUGETLB) of which none was left";

@@ -2,7 +2,7 @@
 
 use super::instruction::{Instruction, bytes, instruction};
 use super::words::last_words;
-use super::{Crash, alike, faults, ids, names, thread};
+use super::{Crash, alike, faults, ids, names, raised_again, show_raised, thread};
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::render;
 
@@ -43,7 +43,8 @@ fn found(case: &Case, group: &[Crash<'_>], what: &str, shell: i32) -> Option<Fin
     let code = fault
         .filter(|fault| !fault.code.is_empty())
         .map_or_else(String::new, |fault| format!(" ({})", bytes(&fault.code)));
-    let finding = Finding::new(format!("{who} crashed: {what}."))
+    let again = raised_again(case, first);
+    let finding = Finding::new(format!("{who} crashed: {what}.{again}"))
         .proven()
         .about(ids(group))
         .shown_by(
@@ -57,6 +58,7 @@ fn found(case: &Case, group: &[Crash<'_>], what: &str, shell: i32) -> Option<Fin
             "a signal that somebody sent",
             "the sender is the process itself, in no system call, and the code is a fault's",
         );
+    let finding = show_raised(case, first, finding);
     let finding = match last_words(case, first.id) {
         Some(words) => words.show(finding),
         None => finding,

@@ -4,6 +4,8 @@ mod abort;
 mod bus;
 mod fault;
 mod instruction;
+#[cfg(test)]
+mod raised_tests;
 pub(super) mod seccomp;
 mod segv;
 #[cfg(test)]
@@ -12,7 +14,7 @@ mod words;
 
 use std::collections::HashMap;
 
-use crate::diagnose::{Case, Family, Origin, ProcessId, Rank, Rule, Tagged};
+use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
 use crate::render;
 
@@ -237,6 +239,31 @@ pub(super) fn names(case: &Case, ids: &[ProcessId]) -> String {
 
 fn ids(crashes: &[Crash<'_>]) -> Vec<ProcessId> {
     crashes.iter().map(|crash| crash.id).collect()
+}
+
+/// That a handler took the fault first, and the thread then raised the signal again; nothing where none did.
+fn raised_again(case: &Case, crash: &Crash<'_>) -> String {
+    case.raised_again(crash.id)
+        .map_or_else(String::new, |(event, _)| {
+            format!(
+                " Its handler took that, and {} later the same thread raised {} again, which ended it.",
+                case.between(crash.event, event),
+                render::escape(&crash.signal.signal.name),
+            )
+        })
+}
+
+/// The signal that was raised again, as evidence.
+fn show_raised(case: &Case, crash: &Crash<'_>, finding: Finding) -> Finding {
+    let Some((event, signal)) = case.raised_again(crash.id) else {
+        return finding;
+    };
+    let call = signal
+        .syscall
+        .as_ref()
+        .map_or("a system call", |call| call.name.as_str());
+    let how = format!("the same signal by {}, to itself", render::escape(call));
+    finding.shown_by(event, how)
 }
 
 /// Which thread crashed: nothing for the main one.

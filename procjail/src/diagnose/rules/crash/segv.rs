@@ -2,7 +2,7 @@
 
 use super::instruction::{Instruction, instruction};
 use super::words::last_words;
-use super::{Crash, abort, alike, crashes, faults, ids, names, thread};
+use super::{Crash, abort, alike, crashes, faults, ids, names, raised_again, show_raised, thread};
 use crate::diagnose::rules::exec;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId};
 use crate::event::{Event, Fault, SignalGenerated};
@@ -159,9 +159,10 @@ fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
     let signal = first.signal;
     let what = what(kind(signal), signal.fault.as_ref());
     let mut finding = Finding::new(format!(
-        "{} crashed{}: {what} (SIGSEGV, which a shell reports as 139).",
+        "{} crashed{}: {what} (SIGSEGV, which a shell reports as 139).{}",
         names(case, &ids(group)),
         thread(first),
+        raised_again(case, first),
     ))
     .proven()
     .about(ids(group))
@@ -173,7 +174,7 @@ fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
         "a SIGSEGV that somebody sent",
         "one sent by kill(2) has no fault's code, and the sender is the process itself, in no system call",
     );
-    finding = why(case, signal, finding);
+    finding = show_raised(case, first, why(case, signal, finding));
     if let Some(words) = last_words(case, first.id) {
         finding = words.show(finding);
     }
@@ -238,6 +239,9 @@ pub(super) fn stack_overflow(case: &Case) -> Vec<Finding> {
                 crash.event = event;
                 crash.signal = signal;
                 found.push(crash);
+            } else if is_overflow(crash.signal) {
+                // Its handler took its time.
+                found.push(crash);
             }
         }
     }
@@ -276,8 +280,9 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
             )
     };
     let finding = Finding::new(format!(
-        "{} crashed: it accessed memory at its stack pointer that is not mapped or not allowed. {whose}.",
+        "{} crashed: it accessed memory at its stack pointer that is not mapped or not allowed. {whose}.{}",
         names(case, &ids(group)),
+        raised_again(case, first),
     ))
     .about(ids(group))
     .shown_by(

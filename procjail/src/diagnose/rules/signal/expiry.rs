@@ -1,5 +1,6 @@
 //! A time limit that a program keeps for its child, as timeout(1) does: its timer expires, and it ends the child.
 
+use crate::diagnose::rules::{exit, story};
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::{Disposition, Event, SignalGenerated};
 use crate::render;
@@ -9,6 +10,7 @@ const AT_ONCE_NS: u64 = 100_000_000;
 
 /// Timers that made a process end its child.
 pub(super) fn expired(case: &Case) -> Vec<Finding> {
+    let went_well = story::went_well(case);
     case.signals()
         .filter(|(event, signal)| {
             case.origin(event, signal) == Origin::Timer
@@ -17,7 +19,13 @@ pub(super) fn expired(case: &Case) -> Vec<Finding> {
         .filter_map(|(event, signal)| {
             let keeper = case.process_of(&signal.target)?;
             let (sent, kill, child) = ends_child(case, keeper, event)?;
-            Some(finding(case, keeper, (event, signal), (sent, kill), child))
+            let finding = finding(case, keeper, (event, signal), (sent, kill), child);
+            // Whoever started the keeper did without, and nothing came of it.
+            let passed = [keeper, child].contains(&exit::main(case)?);
+            Some(match went_well && !passed {
+                true => finding.note(),
+                false => finding,
+            })
         })
         .collect()
 }

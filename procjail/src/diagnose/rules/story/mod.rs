@@ -3,6 +3,8 @@
 mod itself;
 mod requested;
 
+use super::exit;
+use super::stop::attempt::asks_to_stop;
 use crate::diagnose::{Case, Family, Rank, Rule, Tagged};
 
 pub(super) const FAMILY: Family = Family {
@@ -21,6 +23,16 @@ pub(super) const FAMILY: Family = Family {
     rank: Rank::Story,
     analyse,
 };
+
+/// The run did what it was to do: its program returned 0, or ended as it was asked to.
+pub(super) fn went_well(case: &Case) -> bool {
+    let status = exit::main(case).and_then(|main| case.status(main));
+    status.is_some_and(|status| match status.code {
+        Some(0) => true,
+        Some(code) => asks_to_stop(code - 128) && requested::ended(case).is_some(),
+        None => requested::ended(case).is_some(),
+    })
+}
 
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
