@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, ensure};
 use procjail::event::What;
 use procjail::lab;
-use procjail::render::Output;
 use procjail::trace;
+use procjail::trace::Output;
 use serde_json::Value;
 
 use crate::vm;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use crate::event::{Event, KINDS, What};
-use crate::render::{JsonLines, Look, Output, Timeline, label};
+use crate::render::{JsonLines, Look, Timeline, label};
+use crate::trace::Output;
 use crate::trace::{self, Header, ReadError};
 
 /// Show a trace file

@@ -12,7 +12,8 @@ use super::finding::Finding;
 use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
 use super::{Evidence, Rank, Rule, rules};
 use crate::event::Lost;
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// A finding with its rule.
 struct Found {
@@ -80,7 +81,7 @@ fn ended(case: &Case) -> Option<String> {
         .as_ref()
         .and_then(|footer| footer.status.as_ref())
         .or_else(|| case.status(case.pid1()?))?;
-    Some(render::status(status))
+    Some(words::status(status))
 }
 
 /// A diagnosis says something of the run.
@@ -123,8 +124,8 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
             if lost.event_kind == *kind || lost.event_kind == "undecodable" {
                 missing.insert(format!(
                     "{} {} events were lost: one more may have been among them",
-                    render::count(lost.count),
-                    render::escape(&lost.event_kind)
+                    text::count(lost.count),
+                    text::escape(&lost.event_kind)
                 ));
             }
         }
@@ -292,7 +293,7 @@ fn no_finding(case: &Case) -> Diagnosis {
             .map(|(event, exit)| Evidence {
                 seq: Some(event.seq),
                 time_ns: Some(event.time_ns),
-                shows: format!("PID 1 {}", render::status(&exit.status)),
+                shows: format!("PID 1 {}", words::status(&exit.status)),
             })
             .into_iter()
             .collect(),
@@ -317,14 +318,14 @@ fn unavailable(case: &Case) -> Vec<Unavailable> {
     let missing = |what: &str, probe: &str| {
         let known = case.header.probes.iter().find(|entry| entry.name == probe);
         Unavailable {
-            what: render::escape(what),
+            what: text::escape(what),
             because: match known.and_then(|entry| entry.error.as_ref()) {
                 Some(error) => format!(
                     "the probe {} was not attached: {}",
-                    render::escape(probe),
-                    render::escape(error)
+                    text::escape(probe),
+                    text::escape(error)
                 ),
-                None => format!("the probe {} was not attached", render::escape(probe)),
+                None => format!("the probe {} was not attached", text::escape(probe)),
             },
         }
     };

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::fixture::{Scene, inside};
 use super::*;
 use crate::event::story;
-use crate::render::Output;
 use crate::trace::Header;
+use crate::trace::Output;
 
 /// A case of these events.
 fn case(

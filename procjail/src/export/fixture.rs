@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Format, Subject};
 use crate::diagnose::{Builder, explain};
 use crate::event::{Event, story};
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 /// What is known of these events before they are written.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Subject;
 use crate::diagnose::Explanation;
 use crate::event::Event;
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header, schema_of};
 
 /// Value of [`Report::format`].

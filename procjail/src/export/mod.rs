@@ -24,7 +24,7 @@ mod target;
 use std::io::{self, Write};
 
 use crate::diagnose::{Case, Explanation};
-use crate::render::Output;
+use crate::trace::Output;
 
 pub use csv::table_schema;
 pub use json::{REPORT_NAME, REPORT_VERSION, Report, report_schema};

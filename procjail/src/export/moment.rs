@@ -1,6 +1,6 @@
 //! Times of a trace as others want them: UTC, and since the gate.
 
-use crate::render;
+use crate::text;
 use crate::trace::Header;
 
 /// From a trace's clock, CLOCK_BOOTTIME in nanoseconds, to the wall's and to the time since the gate. Total:
@@ -58,7 +58,7 @@ impl Clock {
 
     /// As `+12.345ms`.
     pub fn relative(&self, time_ns: u64) -> String {
-        render::moment(self.since_gate(time_ns).into())
+        text::moment(self.since_gate(time_ns).into())
     }
 
     /// Seconds since the gate with all nine places, negative before it: `-0.035030112`.

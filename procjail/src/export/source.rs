@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Progress, Subject};
 use crate::diagnose::{self, Case, Reported};
 use crate::names::io_error;
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{ReadError, Reader};
 
 /// Why a trace could not be passed on.

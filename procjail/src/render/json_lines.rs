@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Output;
 use crate::event::{Event, Lines};
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 /// Writes each line of the trace, whole, at once.

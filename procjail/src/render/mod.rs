@@ -9,11 +9,6 @@ mod summary;
 mod tests;
 mod timeline;
 
-pub use crate::text::{bytes, command_line, duration};
-pub(crate) use crate::text::{command as command_line_of, count, escape, moment, plural, quote};
-pub use crate::trace::Output;
-pub(crate) use crate::words::{Tone, requester, tone_of, words};
-pub use crate::words::{errno as error_number, memory_kinds, sentence, status};
 pub use explanation::{Detail, explanation};
 pub use interest::is_minor;
 pub use json_lines::JsonLines;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{fixture, story, *};
-use crate::trace::Footer;
+use crate::trace::{Footer, Output};
 
 fn expect_file(name: &str, got: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::style::{Look, Painted};
-use super::{Output, is_minor, summary};
+use super::{is_minor, summary};
 use crate::event::{Event, ExecFailed, Lost, Recent, What};
 use crate::text::{escape, moment, quote};
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 use crate::words::Tone;
 use crate::words::{Words, signal_detail, words};

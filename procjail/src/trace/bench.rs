@@ -10,7 +10,8 @@ use nix::time::{ClockId, clock_gettime};
 use super::*;
 use crate::diagnose::Builder;
 use crate::event::{Enricher, Event, Record, Task, decode, fixture, story};
-use crate::render::{Look, Output, Timeline};
+use crate::render::{Look, Timeline};
+use crate::trace::Output;
 
 const RECORDS: usize = 1_000_000;
 

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 
 use crate::cli::outputs::Format;
-use crate::render::{bytes, escape};
 use crate::runtime::{self, Container, List};
+use crate::text::{bytes, escape};
 
 /// Writes the list to standard output.
 ///

@@ -12,10 +12,10 @@ use crate::attach::{self, Snapshot, Watched};
 use crate::cli::options::parse_duration;
 use crate::event::{Attached, DetachReason, Detached, What};
 use crate::jail::Observer;
-use crate::render::escape;
 use crate::runtime::{self, Container, Roots};
 use crate::session::{End, Recorder, TraceSession};
 use crate::target::Target;
+use crate::text::escape;
 use crate::trace::{self, Header, Probe};
 use crate::{clock, host, kernel};
 

@@ -10,7 +10,7 @@ use crate::event::{
     Disposition, Event, SignalCode, SignalDelivered, SignalGenerated, SignalResult, Task, What,
     is_cut_start,
 };
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header, ReadError, Reader};
 
 /// Of signals that are alike, so many are kept from the first on, and the last.

@@ -2,7 +2,8 @@
 
 use super::{Case, ProcessId};
 use crate::event::{Errno, Event, ExitStatus, SignalForwarded, StopRequested, Task};
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// The name of a program from a path: `sh` of `/bin/sh`.
 pub fn program_of(path: &str) -> &str {
@@ -21,7 +22,7 @@ impl Case {
 
     /// The same for a task, with the name it had at that moment.
     pub fn task_name(&self, task: &Task) -> String {
-        let comm = render::escape(&task.comm);
+        let comm = text::escape(&task.comm);
         match task.jail_pid {
             Some(pid) => format!("{comm} (PID {pid})"),
             None if self.is_launcher(task) => "procjail".to_owned(),
@@ -38,12 +39,12 @@ impl Case {
             .forwards()
             .find(|(_, forwarded)| forwarded.signal == stop.signal);
         let pid = forwarded.map_or(0, |(_, forwarded)| forwarded.sender_pid);
-        render::requester(stop.by.as_ref(), &stop.signal, pid)
+        words::requester(stop.by.as_ref(), &stop.signal, pid)
     }
 
     /// Who sent procjail a signal that it passed on or held, in the same words.
     pub fn forwarded_by(&self, signal: &SignalForwarded) -> String {
-        render::requester(signal.by.as_ref(), &signal.signal, signal.sender_pid)
+        words::requester(signal.by.as_ref(), &signal.signal, signal.sender_pid)
     }
 
     /// A sender from outside with all that is known of it: `bash (host PID 4121, uid 0, pts3, below sshd <
@@ -60,23 +61,23 @@ impl Case {
             format!("uid {}", sender.uid),
         ];
         if let Some(tty) = &sender.tty {
-            parts.push(format!("on {}", render::escape(tty)));
+            parts.push(format!("on {}", text::escape(tty)));
         }
         if !sender.cgroup.is_empty() && sender.cgroup != "/" {
-            parts.push(format!("cgroup {}", render::escape(&sender.cgroup)));
+            parts.push(format!("cgroup {}", text::escape(&sender.cgroup)));
         }
         let parents: Vec<String> = sender
             .parents
             .iter()
             .take(4)
-            .map(|parent| render::escape(&parent.comm))
+            .map(|parent| text::escape(&parent.comm))
             .collect();
         if !parents.is_empty() {
             parts.push(format!("below {}", parents.join(" < ")));
         }
         let command = match sender.argv.is_empty() {
-            true => render::escape(&task.comm),
-            false => format!("`{}`", render::command_line(&sender.argv, 60)),
+            true => text::escape(&task.comm),
+            false => format!("`{}`", text::command_line(&sender.argv, 60)),
         };
         format!("{command} ({})", parts.join(", "))
     }
@@ -87,7 +88,7 @@ impl Case {
         let mut named: Vec<String> = ids.iter().take(NAMED).map(|id| self.name(*id)).collect();
         match ids.len().saturating_sub(NAMED) {
             0 => {}
-            rest => named.push(format!("{} more", render::count(rest as u64))),
+            rest => named.push(format!("{} more", text::count(rest as u64))),
         }
         match named.split_last() {
             None => "nobody".to_owned(),
@@ -106,24 +107,24 @@ impl Case {
     pub fn at(&self, event: &Event) -> String {
         let gate = self.gate_ns();
         match event.time_ns.checked_sub(gate) {
-            Some(ns) => format!("+{}", render::duration(ns)),
-            None => format!("-{}", render::duration(gate - event.time_ns)),
+            Some(ns) => format!("+{}", text::duration(ns)),
+            None => format!("-{}", text::duration(gate - event.time_ns)),
         }
     }
 
     /// From one event to another: `1.203 s`.
     pub fn between(&self, from: &Event, to: &Event) -> String {
-        render::duration(to.time_ns.saturating_sub(from.time_ns))
+        text::duration(to.time_ns.saturating_sub(from.time_ns))
     }
 
     /// How a process ended: `exited with 7`, `killed by SIGSEGV`.
     pub fn ended(&self, status: &ExitStatus) -> String {
-        render::status(status)
+        words::status(status)
     }
 
     /// The same with its subject before it: `exited with 7`, `was killed by SIGSEGV`.
     pub fn did_end(&self, status: &ExitStatus) -> String {
-        let how = render::status(status);
+        let how = words::status(status);
         match status.signal.is_some() {
             true => format!("was {how}"),
             false => how,
@@ -132,6 +133,6 @@ impl Case {
 
     /// An error: `EACCES (Permission denied)`.
     pub fn error(&self, error: &Errno) -> String {
-        render::error_number(error)
+        words::errno(error)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::FailedCall;
-use crate::render;
+use crate::text;
 
 use super::limit::{ended_after, failed};
 
@@ -61,7 +61,7 @@ impl Refused<'_> {
 fn named(directory: &str) -> String {
     match directory.trim_matches('/') {
         "" => "the root cgroup".to_owned(),
-        name => format!("the cgroup {}", render::escape(name)),
+        name => format!("the cgroup {}", text::escape(name)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::{Case, Confidence, Family, Finding, Follows, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, FailedCall, Mount};
-use crate::render;
+use crate::text;
 
 /// What else ends a connection.
 const ABORTED: &str = "the connection was aborted (umount -f, /sys/fs/fuse/connections)";
@@ -116,15 +116,15 @@ fn dead(case: &Case, failures: &[Failure<'_>]) -> Option<Finding> {
     let place = mounted.map_or_else(String::new, |(_, mount)| {
         format!(
             " The FUSE file system ({}) is mounted at {}.",
-            render::escape(&mount.fs_type),
-            render::escape(&mount.target)
+            text::escape(&mount.fs_type),
+            text::escape(&mount.target)
         )
     });
     let mut finding = Finding::new(format!(
         "{} got ENOTCONN from {} on {}, which lies on a FUSE file system.{place}",
         case.names(&users),
-        render::escape(&first.call.syscall.name),
-        render::escape(first.path),
+        text::escape(&first.call.syscall.name),
+        text::escape(first.path),
     ))
     .proven()
     .about(case.code_to(&users))
@@ -136,10 +136,7 @@ fn dead(case: &Case, failures: &[Failure<'_>]) -> Option<Finding> {
          unmounted (fusermount3 -u, umount): do that before the daemon is started again.",
     );
     if let Some((event, mount)) = mounted {
-        finding = finding.shown_by(
-            event,
-            format!("{} is mounted", render::escape(&mount.target)),
-        );
+        finding = finding.shown_by(event, format!("{} is mounted", text::escape(&mount.target)));
     }
     let daemon = mounted
         .and_then(|(event, _)| daemon(case, event))
@@ -153,7 +150,7 @@ fn dead(case: &Case, failures: &[Failure<'_>]) -> Option<Finding> {
                         "Its daemon, {}, {} {} before.",
                         case.name(daemon),
                         case.did_end(&ended.status),
-                        render::duration(first.time_ns.saturating_sub(ended_ns))
+                        text::duration(first.time_ns.saturating_sub(ended_ns))
                     ),
                     Confidence::Likely,
                 )

@@ -9,7 +9,7 @@ use crate::event::{
     Errno, Event, GrownTmpfs, MemoryKinds, MemorySample, Moment, MountEntry, What, story,
 };
 use crate::event::{LeakCheck, LeakedMount, Leftover, Mount, MountUse, MountUser, Task};
-use crate::render::Output;
+use crate::trace::Output;
 
 fn case(whats: Vec<(u32, What)>) -> Case {
     let mut builder = Builder::new();

@@ -7,7 +7,8 @@ use super::exit::reason;
 use super::refused;
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged, is_bad};
 use crate::event::{Event, FailedCall, Moment, SignalResult};
-use crate::render;
+use crate::text;
+use crate::words;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -103,7 +104,7 @@ fn cpu(case: &Case) -> Vec<Finding> {
             .filter(|ns| *ns > 0)
             .map_or_else(
                 || "its CPU time".to_owned(),
-                |ns| format!("{} of CPU time", render::duration(ns)),
+                |ns| format!("{} of CPU time", text::duration(ns)),
             );
         let which = match (
             soft,
@@ -144,7 +145,7 @@ fn cpu(case: &Case) -> Vec<Finding> {
             finding = finding.shown_by(event, format!("SIGXCPU at the soft limit before: {why}"));
         }
         if let Some((exit, ended)) = case.exit(first) {
-            finding = finding.shown_by(exit, render::status(&ended.status));
+            finding = finding.shown_by(exit, words::status(&ended.status));
         }
         findings.push(finding);
     }
@@ -161,7 +162,7 @@ fn file_size(case: &Case) -> Vec<Finding> {
     };
     let size = ids.first().and_then(|id| {
         limit(case, *id, "fsize", |bytes| {
-            format!(" of {}", render::bytes(bytes))
+            format!(" of {}", text::bytes(bytes))
         })
     });
     let call = signal
@@ -183,7 +184,7 @@ fn file_size(case: &Case) -> Vec<Finding> {
          that ignores SIGXFSZ gets the error EFBIG instead.",
     );
     vec![match ids.first().and_then(|id| case.exit(*id)) {
-        Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+        Some((exit, ended)) => finding.shown_by(exit, words::status(&ended.status)),
         None => finding,
     }]
 }
@@ -198,12 +199,12 @@ fn refused_size(case: &Case) -> Vec<Finding> {
         let reason = reason::reason(case, id)?;
         (reason.failed.call.error.number == libc::EFBIG).then(|| {
             let name = case.name(id);
-            let end = render::status(&ended.status);
+            let end = words::status(&ended.status);
             let words = reason::words(case, &reason.failed.call);
             Finding::new(format!(
                 "{name} {}; {words}. Its limit on the size of a file (RLIMIT_FSIZE) is {}.",
                 case.did_end(&ended.status),
-                render::bytes(bytes)
+                text::bytes(bytes)
             ))
             .proven()
             .about([id])
@@ -299,7 +300,7 @@ pub(super) fn ended_after(
     let path = call
         .path
         .as_ref()
-        .map_or_else(String::new, |path| format!(" of {}", render::escape(path)));
+        .map_or_else(String::new, |path| format!(" of {}", text::escape(path)));
     let status = case.status(first.id)?;
     let (exit, _) = case.exit(first.id)?;
     // The time is that of one.
@@ -311,8 +312,8 @@ pub(super) fn ended_after(
         "{} {}, {whose}{} after {what}: {}{path} failed with {}.",
         names(case, &ids),
         case.did_end(status),
-        render::duration(call.before_ns),
-        render::escape(&call.syscall.name),
+        text::duration(call.before_ns),
+        text::escape(&call.syscall.name),
         case.error(&call.error),
     ))
     .about(ids.clone())
@@ -324,7 +325,7 @@ pub(super) fn ended_after(
             count => format!("{count} of its last failed system calls failed so"),
         },
     )
-    .shown_by(exit, render::status(status))
+    .shown_by(exit, words::status(status))
     .remedy(fix);
     // The last thing that failed, and nothing that another process did: nothing else explains it.
     let only = |failed: &Failed<'_>| {
@@ -363,14 +364,14 @@ fn throttled(case: &Case) -> Option<Finding> {
     let waited = case
         .counter_growth(0, "cpu.stat:throttled_usec")
         .map_or_else(String::new, |us| {
-            format!(", {} in all", render::duration(us.saturating_mul(1000)))
+            format!(", {} in all", text::duration(us.saturating_mul(1000)))
         });
     Some(
         Finding::new(format!(
             "The jail was throttled in {} of {} periods: it had used up its CPU limit and had to wait for the next \
              one{waited}.",
-            render::count(throttled),
-            render::count(periods)
+            text::count(throttled),
+            text::count(periods)
         ))
         .proven()
         .shown_by(event, "nr_throttled and nr_periods of cpu.stat")

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::refused;
 use crate::diagnose::{Case, Confidence, Family, Finding, Follows, Rank, Rule, Tagged, program_of};
 use crate::event::{Event, MemorySample, SignalGenerated, What};
-use crate::render;
+use crate::text;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -108,13 +108,13 @@ fn high_limit(case: &Case) -> Option<u64> {
 fn with_high(case: &Case, finding: Finding, count: u64) -> Finding {
     let mut finding = finding.fact(format!(
         "the counter high of memory.events rose by {}",
-        render::count(count)
+        text::count(count)
     ));
     if let Some((us, over_ns)) = stalled(case) {
         finding = finding.fact(format!(
             "all its tasks were stalled on memory for {} of {}",
-            render::duration(us.saturating_mul(1000)),
-            render::duration(over_ns)
+            text::duration(us.saturating_mul(1000)),
+            text::duration(over_ns)
         ));
     }
     if let Some((event, sample)) = case
@@ -123,7 +123,7 @@ fn with_high(case: &Case, finding: Finding, count: u64) -> Finding {
     {
         finding = finding.shown_by(
             event,
-            format!("{} in use at the most", render::bytes(sample.usage_bytes)),
+            format!("{} in use at the most", text::bytes(sample.usage_bytes)),
         );
     }
     finding
@@ -138,13 +138,13 @@ fn throttled(case: &Case) -> Vec<Finding> {
     }
     let limit = high_limit(case).map_or_else(
         || "memory.high".to_owned(),
-        |bytes| format!("memory.high ({})", render::bytes(bytes)),
+        |bytes| format!("memory.high ({})", text::bytes(bytes)),
     );
     let still = stalled(case).map(|(us, ns)| (us.saturating_mul(1000), ns));
     let how_long = still.map_or_else(String::new, |(stalled, _)| {
         format!(
             "; all its tasks were stalled on memory for {}",
-            render::duration(stalled)
+            text::duration(stalled)
         )
     });
     let much = still.is_some_and(|(stalled, over)| stalled >= over / 100 * STILL);
@@ -153,7 +153,7 @@ fn throttled(case: &Case) -> Vec<Finding> {
         case,
         Finding::new(format!(
             "The jail went over {limit} {} times{how_long}. No process was OOM-killed.",
-            render::count(count)
+            text::count(count)
         )),
         count,
     )
@@ -175,7 +175,7 @@ fn throttled(case: &Case) -> Vec<Finding> {
         Some(0) | None => finding.not(CPU_LIMIT, "no period was cut short by it"),
         Some(periods) => finding.fact(format!(
             "the CPU limit cut short {} periods as well",
-            render::count(periods)
+            text::count(periods)
         )),
     };
     vec![finding.remedy(
@@ -189,13 +189,13 @@ fn throttled_then_killed(case: &Case) -> Vec<Finding> {
         return Vec::new();
     };
     let limit =
-        high_limit(case).map_or_else(String::new, |bytes| format!(" ({})", render::bytes(bytes)));
+        high_limit(case).map_or_else(String::new, |bytes| format!(" ({})", text::bytes(bytes)));
     vec![
         with_high(
             case,
             Finding::new(format!(
                 "Before the OOM kill the jail went over memory.high{limit} {} times.",
-                render::count(count)
+                text::count(count)
             ))
             .shown_by(kill, "the OOM kill"),
             count,
@@ -249,8 +249,8 @@ fn thrashing(case: &Case) -> Vec<Finding> {
     let still = stood.map_or_else(String::new, |(stalled, over)| {
         format!(
             "; all its tasks were stalled on memory for {} of {}",
-            render::duration(stalled),
-            render::duration(over)
+            text::duration(stalled),
+            text::duration(over)
         )
     });
     let remedy = match !case.cgroup_v1() {
@@ -261,18 +261,18 @@ fn thrashing(case: &Case) -> Vec<Finding> {
         Finding::new(format!(
             "At its memory limit for {}, the jail read {} of files again that the kernel had dropped from the \
              page cache a moment before{still}. No process was OOM-killed.",
-            render::duration(took_ns),
-            render::bytes(again.saturating_mul(page))
+            text::duration(took_ns),
+            text::bytes(again.saturating_mul(page))
         ))
         .about(case.pid1())
         .proven()
         .shown_by(
             first,
-            format!("{} of its limit in use", render::bytes(before.usage_bytes)),
+            format!("{} of its limit in use", text::bytes(before.usage_bytes)),
         )
         .shown_by(
             last,
-            format!("{} pages of files read again since", render::count(again)),
+            format!("{} pages of files read again since", text::count(again)),
         )
         .not("an OOM kill", "no process of the jail was chosen by the OOM killer")
         .relies_on_all(&["oom-kill"])

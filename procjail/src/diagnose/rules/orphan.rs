@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, Task};
-use crate::render;
+use crate::text;
 
 const OWN: &str = "a process that the jail's PID 1 started";
 
@@ -123,7 +123,7 @@ fn outlives(case: &Case, entered: &[Entry]) -> Vec<Finding> {
                 "{} outlived {}, which started it, by {}{meant}; its parent became {new_parent}.",
                 case.names(&ids),
                 case.name(creator),
-                render::duration(lived_ns),
+                text::duration(lived_ns),
             ))
             .about(ids.clone())
             .shown_by(end, format!("{} {}", case.name(creator), case.did_end(&ended.status)))
@@ -207,7 +207,7 @@ fn after(case: &Case, left: &[Outliver]) -> Option<Finding> {
          had started lived on for {}.",
         case.names(&ids),
         case.name(entry),
-        render::duration(longest),
+        text::duration(longest),
     ))
     .proven()
     .about(ids)
@@ -262,7 +262,7 @@ fn unwatched(case: &Case) -> Option<Finding> {
         0 => String::new(),
         more => format!(
             " and {}",
-            render::plural(more, "other process", "other processes")
+            text::plural(more, "other process", "other processes")
         ),
     };
     Some(
@@ -278,7 +278,7 @@ fn unwatched(case: &Case) -> Option<Finding> {
         .remedy(format!(
             "Have what enters the jail join its cgroup first: write its PID to cgroup.procs of {}, or use nsenter \
              --join-cgroup (util-linux 2.40).",
-            render::escape(&case.header.jail.cgroup)
+            text::escape(&case.header.jail.cgroup)
         ))
         .note(),
     )

@@ -3,7 +3,7 @@
 use crate::diagnose::{Case, Family, Finding, Follows, Rank, Reported, Rule, Tagged};
 use crate::event::What;
 use crate::exit;
-use crate::render;
+use crate::text;
 
 /// The step of the teardown by which the kernel says that no process is left; see `jail::teardown`.
 const REMOVAL: &str = "remove the cgroups";
@@ -79,13 +79,13 @@ fn missed(case: &Case) -> Vec<Finding> {
     vec![
         Finding::new(format!(
             "The reported reason is \"{}\", but the kernel's OOM killer killed {}.",
-            render::escape(reason),
+            text::escape(reason),
             case.name(pid1)
         ))
         .proven()
         .follows(Follows::Process(pid1))
         .shown_by(kill, format!("the OOM killer chose {}", case.name(pid1)))
-        .fact(format!("reported: {}", render::escape(reason)))
+        .fact(format!("reported: {}", text::escape(reason)))
         .not("another end", "the SIGKILL of the OOM killer is what ended it")
         .remedy(format!(
             "Go by the kernel. Alert on the growth of oom_kill in {}, not on the runtime's reason, which is read after \
@@ -125,7 +125,7 @@ fn stale(case: &Case) -> Vec<Finding> {
     let mut finding = Finding::new(format!(
         "It is reported as \"{}\", but {name} {}, was collected at {}, and its cgroup was removed at {}: a later report \
          of that state is out of date.",
-        render::escape(state),
+        text::escape(state),
         case.did_end(&exited.status),
         case.at(reaped),
         case.at(removed),
@@ -148,7 +148,7 @@ fn stale(case: &Case) -> Vec<Finding> {
                 removed,
                 "its cgroup was empty and is removed: no process of the jail is left",
             )
-            .fact(format!("reported: {}", render::escape(state)))
+            .fact(format!("reported: {}", text::escape(state)))
             .not(
                 "a teardown that hangs",
                 "each of its steps ended without an error",
@@ -239,7 +239,7 @@ fn conflict(case: &Case) -> Vec<Finding> {
     };
     let mut finding = Finding::new(format!(
         "The reported reason \"{}\" contradicts the kernel: {} {}, and {but}.",
-        render::escape(reason),
+        text::escape(reason),
         case.name(pid1),
         case.did_end(&ended.status)
     ))
@@ -249,7 +249,7 @@ fn conflict(case: &Case) -> Vec<Finding> {
         event,
         format!("{} {}", case.name(pid1), case.did_end(&ended.status)),
     )
-    .fact(format!("reported: {}", render::escape(reason)))
+    .fact(format!("reported: {}", text::escape(reason)))
     .not("an end that the reason describes", but)
     .remedy(
         "Go by the kernel, and check whether the report is about this run: runtimes mix up restarts, and keep the \

@@ -2,7 +2,8 @@
 
 use crate::diagnose::{Case, Family, Finding, Rank, Rule, Tagged};
 use crate::event::{Event, SetupFailed, What};
-use crate::render;
+use crate::text;
+use crate::words;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[Rule {
@@ -40,21 +41,21 @@ fn told_by_others(case: &Case, failed: &Event) -> bool {
 }
 
 fn failed_at(case: &Case, event: &Event, failed: &SetupFailed) -> Finding {
-    let app = render::command_line(&case.header.jail.command, 60);
+    let app = text::command_line(&case.header.jail.command, 60);
     let why = match &failed.error {
         Some(error) => format!(
             "procjail could not {}: {}",
-            render::escape(&failed.step),
-            render::error_number(error)
+            text::escape(&failed.step),
+            words::errno(error)
         ),
-        None => render::escape(&failed.message),
+        None => text::escape(&failed.message),
     };
     Finding::new(format!("`{app}` never ran: {why}."))
         .proven()
         .about(case.pid1())
-        .shown_by(event, render::escape(&failed.message))
+        .shown_by(event, text::escape(&failed.message))
         .not("an end of the program's own", "PID 1 never executed it")
-        .remedy(render::escape(&failed.remedy))
+        .remedy(text::escape(&failed.remedy))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod well_tests;
 use super::kill::{Death, deaths};
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::SignalGenerated;
-use crate::render;
+use crate::text;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -94,7 +94,7 @@ fn start(case: &Case, verdict: String, deaths: &[&Death<'_>], how: &str) -> Find
             death.event,
             format!(
                 "{} to {}, {how}",
-                render::escape(&death.signal.signal.name),
+                text::escape(&death.signal.signal.name),
                 case.name(death.process)
             ),
         );
@@ -183,7 +183,7 @@ fn orphaned(case: &Case) -> Vec<Finding> {
             event,
             format!(
                 "{} stopped {}",
-                render::escape(&signal.signal.name),
+                text::escape(&signal.signal.name),
                 case.name(first.process)
             ),
         );
@@ -229,7 +229,7 @@ fn key(case: &Case) -> Vec<Finding> {
         let name = crate::names::signal(number);
         let verdict = format!(
             "{key} at the terminal sent {name} to its whole foreground group ({}): {} ended by it.",
-            render::plural(got as u64, "process", "processes"),
+            text::plural(got as u64, "process", "processes"),
             named(case, &hit)
         );
         findings.push(
@@ -252,7 +252,7 @@ fn timer(case: &Case) -> Vec<Finding> {
         .iter()
         .filter(|death| death.origin == Origin::Timer)
         .map(|death| {
-            let name = render::escape(&death.signal.signal.name);
+            let name = text::escape(&death.signal.signal.name);
             let age = death
                 .event
                 .time_ns
@@ -260,7 +260,7 @@ fn timer(case: &Case) -> Vec<Finding> {
             let verdict = format!(
                 "A timer of {} expired, and it has no handler for {name}: that ended it, after {}.",
                 case.name(death.process),
-                render::duration(age)
+                text::duration(age)
             );
             let how = match death.signal.code.number {
                 -2 => "from a timer of timer_create(2)",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, Mount, MountUse, MountUser};
-use crate::render;
+use crate::text;
 
 /// What else keeps a mount busy, unseen by a look at the jail's processes.
 const OUTSIDE: &str = "a process outside the jail that uses it";
@@ -155,7 +155,7 @@ impl<'a> Failed<'a> {
     fn times(&self) -> String {
         match self.calls.len() as u64 {
             1 => String::new(),
-            count => format!(", {} times", render::count(count)),
+            count => format!(", {} times", text::count(count)),
         }
     }
 }
@@ -166,7 +166,7 @@ fn way(how: &str) -> String {
         "root" => "its root directory is there".to_owned(),
         "exe" => "it runs a program from there".to_owned(),
         "map" => "it has a file of it mapped".to_owned(),
-        other => format!("it has a file of it open ({})", render::escape(other)),
+        other => format!("it has a file of it open ({})", text::escape(other)),
     }
 }
 
@@ -196,7 +196,7 @@ fn own_helper(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
             Some(
                 Finding::new(format!(
                     "{name} could not unmount {}{}: EBUSY. Of the jail's processes only {name} itself used it: {way}.",
-                    render::escape(failed.target),
+                    text::escape(failed.target),
                     failed.times(),
                 ))
                 .proven()
@@ -234,7 +234,7 @@ fn in_use(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
             let finding = Finding::new(format!(
                 "{} could not unmount {}{}: EBUSY.",
                 case.task_name(&first.task),
-                render::escape(failed.target),
+                text::escape(failed.target),
                 failed.times()
             ))
             .proven()
@@ -259,7 +259,7 @@ fn in_use(case: &Case, failed: &[&Failed<'_>]) -> Vec<Finding> {
             }
             if !used.nested.is_empty() {
                 let nested: Vec<String> =
-                    used.nested.iter().take(NAMED).map(|path| render::escape(path)).collect();
+                    used.nested.iter().take(NAMED).map(|path| text::escape(path)).collect();
                 reasons.push(format!("mounted below it: {}", nested.join(", ")));
             }
             // Any use of the same mount is enough for EBUSY, whatever else there is.
@@ -301,7 +301,7 @@ fn lazy(case: &Case) -> Vec<Finding> {
                     "{} unmounted {} lazily (MNT_DETACH), but it is still in use: {}. No mount table shows it, and its \
                      device stays busy.",
                     case.task_name(&call.task),
-                    render::escape(&used.target),
+                    text::escape(&used.target),
                     user_words(case, &used.users)
                 ))
                 .proven()
@@ -338,7 +338,7 @@ fn locked(case: &Case) -> Vec<Finding> {
             let mut finding = Finding::new(format!(
                 "{} could not unmount {}{}: EINVAL, though its namespace has a mount there.",
                 case.task_name(&first.task),
-                render::escape(failed.target),
+                text::escape(failed.target),
                 failed.times()
             ))
             .proven()

@@ -8,7 +8,7 @@
 //! Where the comma is the decimal separator, spreadsheets split lines at semicolons, whatever the quotes: what
 //! follows one is treated as a cell of its own.
 
-use crate::render::escape;
+use crate::text::escape;
 
 /// What a formula can begin with: Excel's and LibreOffice's characters, the full-width ones that some take for
 /// the same, and the apostrophe that marks text.

@@ -8,6 +8,7 @@ use super::cell::{push_json, push_text};
 use crate::event::{Event, Signal, Task, What};
 use crate::export::moment::Clock;
 use crate::render;
+use crate::words;
 
 /// Columns of the sentence in `summary`; longer ones are cut.
 const SUMMARY_WIDTH: usize = 200;
@@ -138,7 +139,7 @@ pub(super) const COLUMNS: &[Column] = &[
         |row, cell| put_some(cell, memory_bytes(&row.event.what)),
     ),
     column("summary", "string", "What happened, in a sentence.", |row, cell| {
-        push_text(cell, &render::sentence(row.event, SUMMARY_WIDTH));
+        push_text(cell, &words::sentence(row.event, SUMMARY_WIDTH));
     })
     .always(),
     column(

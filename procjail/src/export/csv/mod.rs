@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use super::Subject;
 use super::moment::Clock;
 use crate::event::Event;
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 pub use columns::table_schema;

@@ -203,8 +203,8 @@ pub(super) fn harmless(value: &impl Serialize, out: &mut impl Write) -> io::Resu
     value.serialize(&mut serializer).map_err(io::Error::from)
 }
 
-const TONES: [crate::render::Tone; 5] = {
-    use crate::render::Tone::*;
+const TONES: [crate::words::Tone; 5] = {
+    use crate::words::Tone::*;
     [Bad, Warning, Plain, Launcher, Dim]
 };
 

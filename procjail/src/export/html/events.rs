@@ -6,7 +6,9 @@ use super::choose::{Chosen, Rank, Ranked};
 use super::lanes::Lanes;
 use crate::diagnose::{Case, Explanation};
 use crate::event::{Event, Lost, SignalResult, Task, What};
-use crate::render::{Tone, Totals, escape, is_minor, words};
+use crate::render::{Totals, is_minor};
+use crate::text::escape;
+use crate::words::{Tone, words};
 
 /// Columns that a sentence may have: a command line is cut there.
 const WIDTH: usize = 400;

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnose::{Case, Explanation, Process, ProcessId};
 use crate::event::{ExitStatus, What};
-use crate::render::{Tone, command_line_of, escape, status, tone_of};
+use crate::text::{command as command_line_of, escape};
+use crate::words::{Tone, status, tone_of};
 
 /// Most lanes.
 const LANES: usize = 20_000;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use crate::diagnose::Case;
 use crate::event::{Event, MemorySample, Task};
 use crate::export::moment::Clock;
-use crate::render::{escape, words};
+use crate::text::escape;
+use crate::words::words;
 
 /// Most samples that the file has.
 const SAMPLES: usize = 2_000;

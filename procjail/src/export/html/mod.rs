@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use super::Subject;
 use super::moment::Clock;
 use crate::event::Event;
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 use events::Events;

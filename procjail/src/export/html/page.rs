@@ -16,7 +16,9 @@ use super::picture::Picture;
 use crate::diagnose::{self, Diagnosis};
 use crate::export::Subject;
 use crate::export::moment::Clock;
-use crate::render::{Line, Tone, command_line, count, escape, facts, plural};
+use crate::render::{Line, facts};
+use crate::text::{command_line, count, escape, plural};
+use crate::words::Tone;
 
 mod chart;
 mod tables;

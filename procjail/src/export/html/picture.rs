@@ -8,7 +8,8 @@ use super::scale;
 use crate::diagnose::Case;
 use crate::event::What;
 use crate::export::moment::Clock;
-use crate::render::{Tone, count, duration, escape, status, tone_of};
+use crate::text::{count, duration, escape};
+use crate::words::{Tone, status, tone_of};
 
 /// Most lines of the picture.
 const LINES: usize = 36;

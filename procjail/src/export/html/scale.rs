@@ -1,6 +1,6 @@
 //! Axes: where their ticks are.
 
-use crate::render::{bytes, duration};
+use crate::text::{bytes, duration};
 
 /// Ticks of a time axis from `from_ns` to `to_ns` relative to the gate: at most about `most`, at round times.
 pub(super) fn times(from_ns: i64, to_ns: i64, most: u32) -> Vec<(i64, String)> {

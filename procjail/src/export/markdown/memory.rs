@@ -4,7 +4,7 @@ use super::Page;
 use super::numbers::ROWS;
 use super::text::{Table, code, prose};
 use crate::event::*;
-use crate::render::{bytes, count};
+use crate::text::{bytes, count};
 
 impl Page<'_> {
     /// The OOM kill that the verdicts go by, else the first.

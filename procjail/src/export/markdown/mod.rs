@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use super::Subject;
 use crate::diagnose::Diagnosis;
 use crate::event::Event;
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 use timeline::Timeline;

@@ -5,7 +5,8 @@ use super::Page;
 use super::text::{Table, code, prose};
 use crate::event::*;
 use crate::hang;
-use crate::render::{bytes, command_line, count, duration, error_number, status};
+use crate::text::{bytes, command_line, count, duration};
+use crate::words::{errno as error_number, status};
 
 /// Rows of a table of processes, threads or calls.
 pub(super) const ROWS: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::text::{block, code, prose};
 use super::{Page, todo};
-use crate::render::{command_line, quote};
+use crate::text::{command_line, quote};
 
 /// Scenarios that are named: those of the verdicts that matter most come first.
 const SCENARIOS: usize = 6;

@@ -4,7 +4,8 @@ use super::text::{Table, block, code, prose};
 use super::{Page, todo};
 use crate::diagnose::{Confidence, Diagnosis};
 use crate::event::What;
-use crate::render::{command_line, count, duration, plural, status};
+use crate::text::{command_line, count, duration, plural};
+use crate::words::status;
 
 /// Facts that are shown of one verdict.
 const FACTS: usize = 12;
@@ -312,7 +313,7 @@ impl Page<'_> {
         );
         row("cgroups", code(&host.cgroup_mode));
         row("CPUs", host.cpus.to_string());
-        row("memory", crate::render::bytes(host.memory_bytes));
+        row("memory", crate::text::bytes(host.memory_bytes));
         row("traced by", code(&format!("procjail {}", header.procjail)));
         row(
             "explained by",

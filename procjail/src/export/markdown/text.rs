@@ -4,7 +4,7 @@
 //! `:name:` that a forge would make a link of. Backslashes would not do: forges look for those in the finished
 //! page.
 
-use crate::render::escape;
+use crate::text::escape;
 
 /// Longest text that a span or a cell holds, characters.
 const LONGEST: usize = 600;

@@ -7,7 +7,8 @@ use super::Page;
 use super::text::{Table, code, prose};
 use crate::event::{Event, What};
 use crate::export::Subject;
-use crate::render::{count, sentence};
+use crate::text::count;
+use crate::words::sentence;
 
 /// Rows that are shown from the beginning.
 const FIRST: usize = 150;

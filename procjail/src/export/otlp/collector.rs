@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls::ClientConfig;
 
 use super::tls;
-use crate::render;
+use crate::text;
 
 /// Where a collector is if nobody says otherwise, as the specification has it.
 const DEFAULT_URL: &str = "http://localhost:4318";
@@ -108,7 +108,7 @@ impl Collector {
             .trim()
             .to_owned();
         let wrong = |why: &str| CollectorError::Url {
-            url: render::escape(&text),
+            url: text::escape(&text),
             why: why.to_owned(),
         };
         let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
@@ -135,7 +135,7 @@ impl Collector {
                 Wrong::Scheme(why) => wrong(&why),
                 Wrong::Variable(value) => CollectorError::Variable {
                     name: "OTEL_EXPORTER_OTLP_PROTOCOL",
-                    value: render::escape(&value),
+                    value: text::escape(&value),
                     why: "only grpc and http/protobuf are supported".to_owned(),
                 },
             })?;
@@ -275,7 +275,7 @@ fn gzip(compression: Option<String>) -> Result<bool, CollectorError> {
         None | Some("none") => Ok(false),
         Some(other) => Err(CollectorError::Variable {
             name: "OTEL_EXPORTER_OTLP_COMPRESSION",
-            value: render::escape(other),
+            value: text::escape(other),
             why: "only gzip and none are supported".to_owned(),
         }),
     }
@@ -289,7 +289,7 @@ fn attempt(milliseconds: Option<String>) -> Result<Duration, CollectorError> {
         Ok(milliseconds @ 1..=600_000) => Ok(Duration::from_millis(milliseconds)),
         _ => Err(CollectorError::Variable {
             name: "OTEL_EXPORTER_OTLP_TIMEOUT",
-            value: render::escape(&text),
+            value: text::escape(&text),
             why: "it must be a number of milliseconds, at most 600000".to_owned(),
         }),
     }

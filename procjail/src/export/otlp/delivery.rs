@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use super::collector::Collector;
 use super::queue::{Full, Queue};
 use super::transport::{Accepted, Failure, Parcel, Retry, Transport};
-use crate::render;
+use crate::text;
 
 /// Pause after the first failure; it doubles with each.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -166,12 +166,12 @@ impl Delivery<'_> {
             Retry::After(_) => format!(
                 "{}, and asks to come again in {}",
                 failure.what,
-                render::duration(wait.as_nanos() as u64)
+                text::duration(wait.as_nanos() as u64)
             ),
             _ => format!(
                 "{}; tried for {}",
                 failure.what,
-                render::duration(tried.as_nanos() as u64)
+                text::duration(tried.as_nanos() as u64)
             ),
         };
         self.queue.failed(&what);

@@ -31,8 +31,9 @@ use super::moment::Clock;
 use super::{Source, SourceError, Subject};
 use crate::diagnose::{Case, Explanation};
 use crate::event::{Event, SignalResult, What};
-use crate::render::{self, Output};
+use crate::text;
 use crate::trace::BoxedOutput;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 use batch::Packer;
@@ -97,8 +98,8 @@ fn because(reason: &Option<String>) -> String {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let logs = render::plural(self.logs, "log record", "log records");
-        let spans = render::plural(self.spans, "span", "spans");
+        let logs = text::plural(self.logs, "log record", "log records");
+        let spans = text::plural(self.spans, "span", "spans");
         write!(f, "{logs} and {spans}")
     }
 }

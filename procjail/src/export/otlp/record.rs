@@ -8,7 +8,9 @@ use super::ids::{Ids, SpanId};
 use crate::diagnose::{Case, Confidence, Diagnosis, Explanation, Rank};
 use crate::event::{Event, Exit, ExitStatus, Task, What};
 use crate::export::moment::Clock;
-use crate::render::{self, Tone};
+use crate::render;
+use crate::text;
+use crate::words::{self, Tone};
 
 /// Columns of a sentence.
 const WIDTH: usize = 240;
@@ -19,7 +21,7 @@ const DATA_BYTES: usize = 64 << 10;
 
 /// An event.
 pub(super) fn event(event: &Event, span: SpanId, ids: &Ids, clock: &Clock) -> LogRecord {
-    let words = render::words(event, WIDTH);
+    let words = words::words(event, WIDTH);
     let mut attributes = Attributes::with_capacity(16);
     attributes.number("procjail.seq", event.seq);
     if let Some(since_ns) = clock.since_gate_ns(event.time_ns) {
@@ -151,7 +153,7 @@ fn verdict(
         "procjail.diagnosis",
         clock.unix_ns(diagnosis.time_ns),
         severity,
-        &render::escape(&diagnosis.verdict()),
+        &text::escape(&diagnosis.verdict()),
         attributes,
         (ids, span),
     )

@@ -13,7 +13,9 @@ use super::record::{exit_status, usage};
 use crate::event::{Event, Exit, ExitStatus, Task, What};
 use crate::export::moment::Clock;
 use crate::render;
+use crate::text;
 use crate::trace::{Footer, Header};
+use crate::words;
 
 /// Most processes that are followed at a time. Those beyond have log records, and no span.
 const PROCESSES: usize = 1 << 16;
@@ -175,12 +177,12 @@ impl Spans {
                 let mut span = self.span(
                     self.ids.part("teardown", number),
                     parent,
-                    &render::escape(&step.step),
+                    &text::escape(&step.step),
                     (start_ns, event.time_ns),
                     clock,
                 );
                 if let Some(error) = &step.error {
-                    span.status = failed(&render::escape(error));
+                    span.status = failed(&text::escape(error));
                 }
                 self.over.push(span);
             }
@@ -392,7 +394,7 @@ impl Spans {
         }
         let name = match task.comm.as_str() {
             "" => format!("process {}", task.pid),
-            comm => render::escape(comm),
+            comm => text::escape(comm),
         };
         let events = std::mem::take(&mut process.events);
         let (id, parent, start_ns) = (process.id, process.parent, process.start_ns);
@@ -446,7 +448,7 @@ impl Events {
             self.dropped = self.dropped.saturating_add(1);
             return;
         }
-        let sentence = render::sentence(event, WIDTH);
+        let sentence = words::sentence(event, WIDTH);
         let mut attributes = Attributes::with_capacity(4);
         attributes.number("procjail.seq", event.seq);
         attributes.text("procjail.sentence", &sentence);
@@ -472,7 +474,7 @@ impl Events {
 fn bad(status: &ExitStatus) -> Option<Status> {
     match status.code {
         Some(0) => None,
-        _ => failed(&render::status(status)),
+        _ => failed(&words::status(status)),
     }
 }
 

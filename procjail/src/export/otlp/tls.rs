@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::collector::CollectorError;
 use crate::names;
-use crate::render;
+use crate::text;
 
 /// File of the certificates that are trusted, instead of the system's.
 pub(super) const TRUSTED: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
@@ -105,7 +105,7 @@ fn said(error: &pem::Error, what: &str) -> String {
 fn wrong(name: &'static str, value: &str, why: &str) -> CollectorError {
     CollectorError::Variable {
         name,
-        value: render::escape(value),
+        value: text::escape(value),
         why: why.to_owned(),
     }
 }

@@ -33,7 +33,7 @@ use super::collector::{Collector, Protocol};
 use super::grpc;
 use super::names::Names;
 use super::tls;
-use crate::render;
+use crate::text;
 
 /// `Export` of `LogsService` (opentelemetry/proto/collector/logs/v1/logs_service.proto).
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -342,7 +342,7 @@ impl Transport {
     }
 
     fn no_answer(&self) -> Failure {
-        let waited = render::duration(self.attempt.as_nanos() as u64);
+        let waited = text::duration(self.attempt.as_nanos() as u64);
         Failure {
             what: format!("no answer within {waited}"),
             retry: Retry::Soon,
@@ -439,7 +439,7 @@ fn said(headers: &HeaderMap, body: &[u8]) -> String {
 /// Somebody else's words in one line.
 fn words(text: &str) -> String {
     let line: Vec<&str> = text.split_whitespace().collect();
-    let line = render::escape(&line.join(" "));
+    let line = text::escape(&line.join(" "));
     if line.chars().count() <= WORDS {
         return line;
     }

@@ -10,7 +10,9 @@ use super::sink::Sink;
 use crate::diagnose::{Diagnosis, Evidence};
 use crate::event::{Counters, CpuThrottling, Event, MemorySample, Snapshot, Teardown, What};
 use crate::export::Subject;
-use crate::render::{command_line, duration, label, status};
+use crate::render::label;
+use crate::text::{command_line, duration};
+use crate::words::status;
 
 const CATEGORY: &str = "jail";
 /// Threads of a snapshot that are told of.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::render::escape;
+use crate::text::escape;
 
 /// Longest text of an argument or a name, characters; a viewer shows no more in one place.
 const LONGEST: usize = 4_000;

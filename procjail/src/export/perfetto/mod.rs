@@ -24,8 +24,10 @@ use std::io::{self, Write};
 
 use super::Subject;
 use crate::event::{Event, OomKill, SignalDelivered, SignalGenerated, SignalResult, Task, What};
-use crate::render::{self, Output, is_minor, label};
+use crate::render::{is_minor, label};
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
+use crate::words;
 
 use jail::{Jail, Lane};
 use mark::Mark;
@@ -36,7 +38,7 @@ use tracks::Tracks;
 const WIDTH: usize = 1_000;
 
 fn sentence(event: &Event) -> String {
-    render::sentence(event, WIDTH)
+    words::sentence(event, WIDTH)
 }
 
 /// Writes the trace.

@@ -10,7 +10,7 @@ use super::proto::*;
 use crate::diagnose::{self, Builder};
 use crate::event::{Event, Task, What, story};
 use crate::export::{Format, Source, Subject};
-use crate::render::Output;
+use crate::trace::Output;
 use crate::trace::{Footer, Header};
 
 fn recorded() -> Vec<PathBuf> {

@@ -8,7 +8,8 @@ use super::proto::{CounterDescriptor, ProcessDescriptor, ThreadDescriptor, Track
 use super::sink::Sink;
 use crate::diagnose::{Case, ProcessId, program_of};
 use crate::event::{Event, Exec, Exit, Fork, Task};
-use crate::render::{self, command_line};
+use crate::text::command_line;
+use crate::words;
 
 /// Category of all that belongs to processes.
 const CATEGORY: &str = "process";
@@ -166,7 +167,7 @@ impl<'a> Tracks<'a> {
             .and_then(|id| case.killing_signal(id))
             .map(|(signal, _)| signal.seq);
         let process = self.process(sink, now_ns, &event.task)?;
-        let mark = Mark::of(CATEGORY, &render::status(&exit.status))
+        let mark = Mark::of(CATEGORY, &words::status(&exit.status))
             .arg("seq", event.seq)
             .arg("what", super::sentence(event))
             .arg("parent", exit.parent.pid)
@@ -200,7 +201,7 @@ impl<'a> Tracks<'a> {
         if program {
             sink.end(now_ns, process.track)?;
         }
-        sink.end_with(now_ns, process.track, "ended", render::status(&exit.status))?;
+        sink.end_with(now_ns, process.track, "ended", words::status(&exit.status))?;
         process.phase = Phase::Zombie;
         let mark = Mark::new(CATEGORY, "zombie").arg("to be reaped by", exit.parent.pid);
         sink.begin(now_ns, process.track, mark)

@@ -4,7 +4,7 @@ use super::words::last_words;
 use super::{Crash, alike, crashes, ids, names, segv, thread};
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
 use crate::event::{Event, SignalResult};
-use crate::render;
+use crate::words;
 
 /// abort(3) goes on to an instruction that faults when its signal did nothing; within this time,
 /// nanoseconds.
@@ -85,7 +85,7 @@ fn aborted_itself(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Findin
     );
     let finding = why(case, first.id, finding);
     match case.exit(first.id) {
-        Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+        Some((exit, ended)) => finding.shown_by(exit, words::status(&ended.status)),
         None => finding,
     }
 }
@@ -106,7 +106,7 @@ fn pid1_aborted(case: &Case, pid1: ProcessId) -> Option<Finding> {
         .proven()
         .about([pid1])
         .shown_by(sent, "it sent SIGABRT to itself: ignored, as PID 1 has no handler for it")
-        .shown_by(exit, render::status(&ended.status))
+        .shown_by(exit, words::status(&ended.status))
         .not("a bad access to memory", "the fault follows the SIGABRT at once");
         why(case, pid1, finding)
     })

@@ -3,7 +3,7 @@
 use super::{Crash, alike, crashes, faults, ids, names, raised_again, show_raised, thread};
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, What};
-use crate::render;
+use crate::text;
 
 /// `BUS_ADRERR`, `BUS_MCEERR_AR` and `BUS_MCEERR_AO` of sigaction(2).
 const BUS_ADRERR: i32 = 2;
@@ -38,7 +38,7 @@ fn full(case: &Case) -> Option<Full<'_>> {
         .plan()
         .iter()
         .find(|step| step.contains("tmpfs"))
-        .map(|step| render::escape(step));
+        .map(|step| text::escape(step));
     let mounted = case
         .each(|what| match what {
             What::Mount(mount) if mount.fs_type == "tmpfs" && mount.error.is_none() => Some(mount),
@@ -53,7 +53,7 @@ fn full(case: &Case) -> Option<Full<'_>> {
             refused: refused.is_some(),
         }),
         (None, Some((event, mount))) => Some(Full {
-            what: format!("a tmpfs was mounted at {}", render::escape(&mount.target)),
+            what: format!("a tmpfs was mounted at {}", text::escape(&mount.target)),
             event: refused_by.or(Some(event)),
             refused: refused.is_some(),
         }),
@@ -212,7 +212,7 @@ pub(super) fn poisoned(case: &Case) -> Vec<Finding> {
             .remedy("Take the machine out of service and replace the memory module that its log names.");
             Some(match log {
                 Some((event, message)) => finding
-                    .shown_by(event, render::escape(&message.text))
+                    .shown_by(event, text::escape(&message.text))
                     .cause(
                         "The machine's memory is bad: the kernel log names the page.",
                         Confidence::Likely,

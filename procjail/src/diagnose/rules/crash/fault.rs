@@ -4,7 +4,7 @@ use super::instruction::{Instruction, bytes, instruction};
 use super::words::last_words;
 use super::{Crash, alike, faults, ids, names, raised_again, show_raised, thread};
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
-use crate::render;
+use crate::words;
 
 /// Codes of SIGFPE in sigaction(2), in words.
 fn arithmetic_error(code: i32) -> &'static str {
@@ -66,7 +66,7 @@ fn found(case: &Case, group: &[Crash<'_>], what: &str, shell: i32) -> Option<Fin
     Some(match case.exit(first.id) {
         Some((exit, ended)) => finding.shown_by(
             exit,
-            format!("{}; a shell reports {shell}", render::status(&ended.status)),
+            format!("{}; a shell reports {shell}", words::status(&ended.status)),
         ),
         None => finding,
     })

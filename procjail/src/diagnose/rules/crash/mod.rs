@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use crate::diagnose::{Case, Family, Finding, Origin, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Event, SignalGenerated};
-use crate::render;
+use crate::text;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -232,7 +232,7 @@ pub(super) fn names(case: &Case, ids: &[ProcessId]) -> String {
         more => format!(
             "{} and {} more like it",
             case.name(*first),
-            render::count(more)
+            text::count(more)
         ),
     }
 }
@@ -248,7 +248,7 @@ fn raised_again(case: &Case, crash: &Crash<'_>) -> String {
             format!(
                 " Its handler took that, and {} later the same thread raised {} again, which ended it.",
                 case.between(crash.event, event),
-                render::escape(&crash.signal.signal.name),
+                text::escape(&crash.signal.signal.name),
             )
         })
 }
@@ -262,7 +262,7 @@ fn show_raised(case: &Case, crash: &Crash<'_>, finding: Finding) -> Finding {
         .syscall
         .as_ref()
         .map_or("a system call", |call| call.name.as_str());
-    let how = format!("the same signal by {}, to itself", render::escape(call));
+    let how = format!("the same signal by {}, to itself", text::escape(call));
     finding.shown_by(event, how)
 }
 
@@ -271,10 +271,6 @@ fn thread(crash: &Crash<'_>) -> String {
     let task = &crash.event.task;
     match task.tid == task.pid {
         true => String::new(),
-        false => format!(
-            " in its thread {} ({})",
-            task.tid,
-            render::escape(&task.comm)
-        ),
+        false => format!(" in its thread {} ({})", task.tid, text::escape(&task.comm)),
     }
 }

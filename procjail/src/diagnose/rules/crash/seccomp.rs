@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::{alike, crashes, ids, names};
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::FailedCall;
-use crate::render;
+use crate::text;
+use crate::words;
 
 pub(super) fn killed(case: &Case) -> Vec<Finding> {
     let mut crashes = crashes(case, libc::SIGSYS);
@@ -33,7 +34,7 @@ pub(super) fn killed(case: &Case) -> Vec<Finding> {
             .not("a SIGSYS that somebody sent", "it has the code of seccomp, and the process itself is the sender")
             .remedy(fix(&call));
             Some(match case.exit(first.id) {
-                Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+                Some((exit, ended)) => finding.shown_by(exit, words::status(&ended.status)),
                 None => finding,
             })
         })
@@ -73,7 +74,7 @@ fn killed_silently(case: &Case) -> Option<Finding> {
         ))
         .proven()
         .about(silent.clone())
-        .shown_by(exit, render::status(&ended.status))
+        .shown_by(exit, words::status(&ended.status))
         .not("a SIGSYS that somebody sent", "no SIGSYS was sent to it")
         .relies_on_all(&["signal-generated"])
         .remedy(fix("the call")),
@@ -108,7 +109,7 @@ pub(super) fn thread_killed(case: &Case) -> Vec<Finding> {
         }
         let more = match died.len() as u64 {
             1 => String::new(),
-            count => format!(" ({} threads so far)", render::count(count)),
+            count => format!(" ({} threads so far)", text::count(count)),
         };
         let lived = case.ended_ns(id).saturating_sub(event.time_ns);
         findings.push(
@@ -116,9 +117,9 @@ pub(super) fn thread_killed(case: &Case) -> Vec<Finding> {
                 "Thread {} ({}) of {} was ended by a seccomp filter without a signal or a message{more}; the \
                  process went on without it for {}, and whatever that thread held or did is stuck.",
                 event.task.tid,
-                render::escape(&event.task.comm),
+                text::escape(&event.task.comm),
                 case.task_name(&process.task),
-                render::duration(lived),
+                text::duration(lived),
             ))
             .proven()
             .about([id])
@@ -196,8 +197,8 @@ pub(in crate::diagnose) fn refused(case: &Case) -> Vec<Finding> {
                 "{} ended {} after {} failed with {}: a policy refuses it (a seccomp filter, a security \
                  module, or a missing capability).",
                 case.name(id),
-                render::duration(call.before_ns),
-                render::escape(&call.syscall.name),
+                text::duration(call.before_ns),
+                text::escape(&call.syscall.name),
                 case.error(&call.error),
             ))
             .consistent()
@@ -208,7 +209,7 @@ pub(in crate::diagnose) fn refused(case: &Case) -> Vec<Finding> {
                 "See whether {} works outside the container; if so, allow it in the seccomp profile, or give \
                  the capability that it needs. A filter should answer ENOSYS to calls it doesn't know, so \
                  that programs fall back.",
-                render::escape(&call.syscall.name)
+                text::escape(&call.syscall.name)
             )),
         );
     }

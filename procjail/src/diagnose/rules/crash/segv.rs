@@ -6,7 +6,8 @@ use super::{Crash, abort, alike, crashes, faults, ids, names, raised_again, show
 use crate::diagnose::rules::exec;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId};
 use crate::event::{Event, Fault, SignalGenerated};
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// `SEGV_ACCERR` of sigaction(2).
 const SEGV_ACCERR: i32 = 2;
@@ -86,7 +87,7 @@ fn why(case: &Case, signal: &SignalGenerated, finding: Finding) -> Finding {
                 0 => "A null pointer.".to_owned(),
                 offset => format!(
                     "A null pointer with an offset of {}, as of a field or an element.",
-                    render::bytes(offset)
+                    text::bytes(offset)
                 ),
             },
             "a small number that was used as a pointer",
@@ -198,7 +199,7 @@ fn crashed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>]) -> Finding {
             );
     }
     if let Some((exit, ended)) = case.exit(first.id) {
-        finding = finding.shown_by(exit, render::status(&ended.status));
+        finding = finding.shown_by(exit, words::status(&ended.status));
     }
     finding
 }
@@ -263,7 +264,7 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
     let guard = first.signal.code.number == SEGV_ACCERR;
     let limit = case.header.jail.rlimits.get("stack").copied().flatten();
     let size = match (main, limit) {
-        (true, Some(bytes)) => format!(" (its limit is {})", render::bytes(bytes)),
+        (true, Some(bytes)) => format!(" (its limit is {})", text::bytes(bytes)),
         _ => String::new(),
     };
     let whose = match main {
@@ -297,7 +298,7 @@ fn overflowed(case: &Case, first: &Crash<'_>, group: &[Crash<'_>], fault: &Fault
         "the address is where the function was about to put something on its stack",
     );
     let finding = match case.exit(first.id) {
-        Some((exit, ended)) => finding.shown_by(exit, render::status(&ended.status)),
+        Some((exit, ended)) => finding.shown_by(exit, words::status(&ended.status)),
         None => finding,
     };
     let place = if guard {
@@ -353,7 +354,7 @@ pub(super) fn vsyscall(case: &Case) -> Vec<Finding> {
                 "Rebuild on a newer base image, or boot the machine with vsyscall=emulate.",
             );
             for (event, message) in message.take(1) {
-                finding = finding.shown_by(event, render::escape(&message.text));
+                finding = finding.shown_by(event, text::escape(&message.text));
             }
             Some(finding)
         })

@@ -2,7 +2,7 @@
 
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{Event, StderrTail};
-use crate::render;
+use crate::text;
 
 /// What was written this long before the end may be about something else, nanoseconds.
 const RECENT_NS: u64 = 2_000_000_000;
@@ -108,7 +108,7 @@ impl LastWords<'_> {
     /// The line, quoted.
     pub fn quoted(&self) -> String {
         let line: String = self.line.chars().take(QUOTED).collect();
-        format!("\"{}\"", render::escape(&line))
+        format!("\"{}\"", text::escape(&line))
     }
 
     /// Names it as evidence.
@@ -117,7 +117,7 @@ impl LastWords<'_> {
             self.event,
             format!(
                 "{} before the end it wrote to stderr: {}",
-                render::duration(self.tail.before_ns),
+                text::duration(self.tail.before_ns),
                 self.quoted()
             ),
         )

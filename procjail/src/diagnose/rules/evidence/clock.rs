@@ -1,7 +1,7 @@
 //! The wall clock against the one that a trace goes by.
 
 use crate::diagnose::{Case, Finding};
-use crate::render;
+use crate::text;
 
 /// Less is what it takes to read two clocks on a busy machine, nanoseconds.
 const NOISE_NS: u64 = 100_000_000;
@@ -31,16 +31,16 @@ pub(super) fn skew(case: &Case) -> Vec<Finding> {
         Finding::new(format!(
             "The machine's wall clock was set {way} by {} during the run: times of day in logs from before and after it \
              can't be compared. The times in this trace can: they are of another clock.",
-            render::duration(by)
+            text::duration(by)
         ))
         .proven()
         .at(case.end_ns())
         .fact(format!(
             "CLOCK_BOOTTIME, which nobody can set, went on by {} from the trace's first line to its last",
-            render::duration(boot)
+            text::duration(boot)
         ))
         .fact(match u64::try_from(wall) {
-            Ok(wall) => format!("CLOCK_REALTIME went on by {}", render::duration(wall)),
+            Ok(wall) => format!("CLOCK_REALTIME went on by {}", text::duration(wall)),
             Err(_) => "CLOCK_REALTIME was earlier at the end than at the start".to_owned(),
         })
         .not(

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, What};
-use crate::render;
+use crate::text;
 
 /// `DEFAULT_RATELIMIT_BURST` and `DEFAULT_RATELIMIT_INTERVAL` (include/linux/ratelimit_types.h), by which
 /// oom_kill_process() in mm/oom_kill.c limits its reports.
@@ -72,8 +72,8 @@ pub(super) fn suppressed(case: &Case) -> Vec<Finding> {
     let kills = case.oom_kills().count() as u64;
     let finding = Finding::new(format!(
         "Of {} OOM kills, the kernel log has {} in one line only, without memory statistics and task table.",
-        render::count(kills),
-        render::count(without.len() as u64),
+        text::count(kills),
+        text::count(without.len() as u64),
     ))
     .proven()
     .shown_by(first, "the first OOM kill without a full report, recorded by a probe")
@@ -81,8 +81,8 @@ pub(super) fn suppressed(case: &Case) -> Vec<Finding> {
     .at(first.time_ns)
     .fact(format!(
         "{} in the {} before",
-        render::plural(before, "full report", "full reports"),
-        render::duration(INTERVAL_NS)
+        text::plural(before, "full report", "full reports"),
+        text::duration(INTERVAL_NS)
     ))
     .not(
         "victims of a group kill, which have one report together",
@@ -91,7 +91,7 @@ pub(super) fn suppressed(case: &Case) -> Vec<Finding> {
     .cause(
         format!(
             "The kernel writes at most {BURST} full reports in {} on the whole machine.",
-            render::duration(INTERVAL_NS)
+            text::duration(INTERVAL_NS)
         ),
         Confidence::Proven,
     )

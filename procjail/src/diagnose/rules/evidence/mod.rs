@@ -6,7 +6,7 @@ mod pids;
 
 use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
 use crate::event::What;
-use crate::render;
+use crate::text;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -69,20 +69,20 @@ fn lost(case: &Case) -> Vec<Finding> {
         .map(|lost| {
             format!(
                 "{} {}",
-                render::count(lost.count),
-                render::escape(&lost.event_kind)
+                text::count(lost.count),
+                text::escape(&lost.event_kind)
             )
         })
         .collect();
     if overflow > 0 {
         kinds.push(format!(
             "{} beyond what explain holds",
-            render::count(overflow)
+            text::count(overflow)
         ));
     }
     let mut finding = Finding::new(format!(
         "{} missing from this trace ({}): their absence proves nothing.",
-        render::plural(total, "event is", "events are"),
+        text::plural(total, "event is", "events are"),
         kinds.join(", "),
     ))
     .proven()
@@ -187,7 +187,7 @@ mod tests {
     fn so_does_one_with_nothing_but_a_header() {
         let mut builder = crate::diagnose::Builder::new();
         let header = Scene::new(&["app"]).header;
-        crate::render::Output::header(&mut builder, &header).expect("a builder takes all");
+        crate::trace::Output::header(&mut builder, &header).expect("a builder takes all");
         let case = builder.finish().expect("there was a header");
         let explained = crate::diagnose::explain(&case);
         let first = explained.diagnoses.first().expect("a verdict");

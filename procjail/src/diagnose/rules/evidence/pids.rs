@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{Event, SignalGenerated};
-use crate::render;
+use crate::text;
 
 /// So many bearers of a number are told of.
 const TOLD: usize = 4;
@@ -19,12 +19,12 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
         0 => String::new(),
         _ => format!(
             " So did {}.",
-            render::plural(others, "other PID", "other PIDs")
+            text::plural(others, "other PID", "other PIDs")
         ),
     };
     let mut finding = Finding::new(format!(
         "PID {number} belonged to {} in turn: the number in a log or in a program's memory may mean any of them.{more}",
-        render::plural(first.len() as u64, "process", "different processes"),
+        text::plural(first.len() as u64, "process", "different processes"),
     ))
     .proven();
     for (_, ids) in reused.iter().take(TOLD) {
@@ -41,7 +41,7 @@ pub(super) fn reused(case: &Case) -> Vec<Finding> {
                 format!(
                     "{} sent {} to that PID; it may have meant the earlier process",
                     case.task_name(sender),
-                    render::escape(&signal.signal.name)
+                    text::escape(&signal.signal.name)
                 ),
             );
             break;

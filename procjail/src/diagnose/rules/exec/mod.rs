@@ -12,7 +12,7 @@ use crate::diagnose::{
     Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged, program_of,
 };
 use crate::event::{Event, ExecFailed, ExecutedFile, FileForm};
-use crate::render;
+use crate::text;
 
 const PATH: &str = "a search through PATH that succeeded later";
 
@@ -258,7 +258,7 @@ fn finding(case: &Case, group: &[Failure<'_>]) -> Option<Finding> {
             first.event,
             format!(
                 "execve of {} failed with {}",
-                render::escape(&first.failed.filename),
+                text::escape(&first.failed.filename),
                 case.error(&first.failed.error)
             ),
         )

@@ -3,7 +3,7 @@
 use super::{Failure, Kind, has_header};
 use crate::diagnose::{Case, program_of};
 use crate::event::{ExecutedFile, FileForm};
-use crate::render;
+use crate::text;
 
 /// The words for a failure.
 pub(super) struct Said {
@@ -14,7 +14,7 @@ pub(super) struct Said {
 }
 
 pub(super) fn say(case: &Case, failure: &Failure<'_>, who: &str, returned: &str) -> Said {
-    let path = render::escape(&failure.failed.filename);
+    let path = text::escape(&failure.failed.filename);
     let file = failure.failed.file.as_ref();
     match failure.kind {
         Kind::NotFound => not_found(failure, &path, who, returned),
@@ -34,7 +34,7 @@ fn not_found(failure: &Failure<'_>, path: &str, who: &str, returned: &str) -> Sa
         ),
         count => format!(
             "{who} could not execute {name}: it is in none of the {} places tried (PATH); {returned}.",
-            render::count(count as u64)
+            text::count(count as u64)
         ),
     };
     Said {
@@ -52,7 +52,7 @@ fn not_found(failure: &Failure<'_>, path: &str, who: &str, returned: &str) -> Sa
 fn interpreter(file: Option<&ExecutedFile>, path: &str, who: &str, returned: &str) -> Said {
     let name = file
         .and_then(|file| file.interpreter.as_deref())
-        .map_or_else(|| "its interpreter".to_owned(), render::escape);
+        .map_or_else(|| "its interpreter".to_owned(), text::escape);
     let returns = file.is_some_and(|file| file.carriage_return);
     let elf = file.is_some_and(|file| file.form == FileForm::Elf);
     let missing = file.and_then(|file| file.interpreter_exists) == Some(false);
@@ -117,15 +117,15 @@ fn wrong_machine(
         Some(machine) if machine != host => (
             format!(
                 "it was built for {}, and this machine is {}",
-                render::escape(machine),
-                render::escape(host)
+                text::escape(machine),
+                text::escape(host)
             ),
             true,
         ),
         _ => (
             format!(
                 "it is neither a program for this machine ({}) nor a script with #! in its first line",
-                render::escape(host)
+                text::escape(host)
             ),
             false,
         ),
@@ -136,7 +136,7 @@ fn wrong_machine(
               install an emulator for it (binfmt_misc with qemu-user)."
             .to_owned(),
         facts: machine
-            .map(|machine| format!("the file says that it is for {}", render::escape(machine)))
+            .map(|machine| format!("the file says that it is for {}", text::escape(machine)))
             .into_iter()
             .collect(),
         proven,
@@ -150,7 +150,7 @@ fn no_image(
     who: &str,
     returned: &str,
 ) -> Said {
-    let host = render::escape(&case.header.host.architecture);
+    let host = text::escape(&case.header.host.architecture);
     let why = match has_header(file) {
         true => format!(
             "it is an ELF file for this machine ({host}) that the kernel can't execute (ENOEXEC)"

@@ -3,7 +3,7 @@
 use super::message::Message;
 use super::{children, reason};
 use crate::diagnose::{Case, PassedOn, Passing, ProcessId};
-use crate::render;
+use crate::text;
 
 /// A program that was asked to end does so within this time, or for another reason, nanoseconds.
 const STOP_NS: u64 = 60_000_000_000;
@@ -117,7 +117,7 @@ impl<'a> Chain<'a> {
                 " {} {} {} later.",
                 case.name(*above),
                 case.did_end(case.status(*above)?),
-                render::duration(later)
+                text::duration(later)
             ))
         });
         words.collect()

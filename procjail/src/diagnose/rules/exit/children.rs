@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
 use crate::event::{Disposition, Event, FailedCall, SignalResult, What};
-use crate::render;
+use crate::text;
 
 /// A main command that returns within this time only started a daemon, nanoseconds.
 const DAEMON_NS: u64 = 10_000_000_000;
@@ -80,7 +80,7 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
             false => format!(
                 "its thread {} ({})",
                 reap.task.tid,
-                render::escape(&reap.task.comm)
+                text::escape(&reap.task.comm)
             ),
         };
         findings.push(
@@ -96,7 +96,7 @@ pub(super) fn stolen(case: &Case) -> Vec<Finding> {
             .shown_by(reap, format!("{} collected by {by}", case.name(child)))
             .shown_by(
                 event,
-                format!("{} for it failed with ECHILD, {} before the end", call.syscall.name, render::duration(call.before_ns)),
+                format!("{} for it failed with ECHILD, {} before the end", call.syscall.name, text::duration(call.before_ns)),
             )
             .not("a child that the kernel discarded", "the wait that collected it is in the trace")
             .remedy(
@@ -283,8 +283,8 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
     let mut finding = Finding::new(format!(
         "{name} exited with 0 after {}, {} after {}. The jail ended with it: the kernel \
          killed {}, which {} still running, with the PID namespace.",
-        render::duration(lived),
-        render::duration(exit.time_ns.saturating_sub(case.born_ns(daemon))),
+        text::duration(lived),
+        text::duration(exit.time_ns.saturating_sub(case.born_ns(daemon))),
         match detached {
             true => format!(
                 "{} was started, now in a session of its own (setsid)",

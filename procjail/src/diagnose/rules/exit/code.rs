@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::{children, own, reason};
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// A loader gives up within this time, nanoseconds.
 const LOADER_NS: u64 = 1_000_000_000;
@@ -128,8 +129,8 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
             let missing = failed.call.error.number == libc::ENOENT && is_library(path);
             missing.then(|| (failed.event, path.to_owned()))
         });
-        let file = render::escape(&program.filename);
-        let after = render::duration(age);
+        let file = text::escape(&program.filename);
+        let after = text::duration(age);
         let name = case.name(id);
         let stderr = case.stderr(id);
         let said = stderr.and_then(|(event, tail)| Some((event, said_missing(&tail.text)?)));
@@ -141,7 +142,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
                 let finding = Finding::new(format!(
                     "{name} exited with 127 {after} after it was executed. Its loader says on stderr that the shared \
                      library {} is missing.",
-                    render::escape(library),
+                    text::escape(library),
                 ))
                 .proven()
                 .not(NOT_FOUND, "its execve(2) succeeded, and it tried no other")
@@ -150,7 +151,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
                 match looked {
                     Some((event, path)) => finding
                         .cause(cause, Confidence::Proven)
-                        .shown_by(event, format!("last looked for as {}: ENOENT", render::escape(&path)))
+                        .shown_by(event, format!("last looked for as {}: ENOENT", text::escape(&path)))
                         .not(OF_ITS_OWN, "the loader's message and its last failed call name the same library"),
                     None => finding.cause(cause, Confidence::Likely).or(OF_ITS_OWN),
                 }
@@ -158,13 +159,13 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
             // A loader would have written another message.
             (None, Some((event, path))) if stderr.is_none() && age <= SILENT_NS => Finding::new(format!(
                 "{name} exited with 127 {after} after it was executed. The last file that it looked for in vain was {}.",
-                render::escape(&path),
+                text::escape(&path),
             ))
             .proven()
             .cause("Its loader did not find that shared library.", Confidence::ConsistentWith)
             .or(OF_ITS_OWN)
             .or("a command that it did not find")
-            .shown_by(event, format!("{}: ENOENT", render::escape(&path)))
+            .shown_by(event, format!("{}: ENOENT", text::escape(&path)))
             .note(),
             _ => continue,
         };
@@ -178,7 +179,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
                     exec,
                     format!("{file} was executed: the file is there and of the right form"),
                 )
-                .shown_by(exit, render::status(&ended.status))
+                .shown_by(exit, words::status(&ended.status))
                 .relies_on_all(&["exec-failed"])
                 .remedy(format!(
                     "Run ldd {file} in the same image: install the package of what is \"not found\", or set \
@@ -216,12 +217,12 @@ pub(in crate::diagnose::rules) fn said_not_found(case: &Case) -> Vec<Finding> {
             return None;
         }
         let line = reason::message(case, id)?.last_line()?;
-        let command = render::escape(command_not_found(line)?);
+        let command = text::escape(command_not_found(line)?);
         let (event, _) = case.stderr(id)?;
         let finding = Finding::new(format!(
             "{} exited with 127; the last it wrote to stderr: `{}`.",
             case.name(id),
-            render::escape(line)
+            text::escape(line)
         ))
         .proven()
         .cause(
@@ -232,7 +233,7 @@ pub(in crate::diagnose::rules) fn said_not_found(case: &Case) -> Vec<Finding> {
         .about([id])
         .about(case.code_to(&[id]))
         .shown_by(event, "the last of its stderr")
-        .shown_by(exit, render::status(&ended.status))
+        .shown_by(exit, words::status(&ended.status))
         .remedy(format!(
             "Check the spelling of {command}, whether its package is in this image, and PATH."
         ));

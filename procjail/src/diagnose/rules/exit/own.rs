@@ -13,7 +13,7 @@ use crate::diagnose::errno;
 use crate::diagnose::rules::{crash::seccomp, exec, fork, known, limit, umount};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId, program_of};
 use crate::event::{Errno, StderrTail};
-use crate::render;
+use crate::text;
 
 /// What a child's failure leads to follows within this time, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
@@ -131,7 +131,7 @@ fn stderr(case: &Case, id: ProcessId, tail: &StderrTail) -> String {
         Some((line, _)) => format!(
             "the last of the stderr of {}: `{}`",
             case.name(id),
-            render::escape(&line)
+            text::escape(&line)
         ),
         None => format!("the last of the stderr of {}", case.name(id)),
     }
@@ -142,15 +142,15 @@ fn stderr(case: &Case, id: ProcessId, tail: &StderrTail) -> String {
 fn said(case: &Case, id: ProcessId) -> Option<String> {
     Some(match (reason::quoted(case, id), reason::reason(case, id)) {
         (Some((line, true)), _) => {
-            format!("; the last it wrote to stderr: `{}`", render::escape(&line))
+            format!("; the last it wrote to stderr: `{}`", text::escape(&line))
         }
         (Some((line, false)), _) => format!(
             "; among the last it wrote to stderr: `{}`",
-            render::escape(&line)
+            text::escape(&line)
         ),
         (None, Some(reason)) => format!(
             ", {} after {}",
-            render::duration(reason.failed.call.before_ns),
+            text::duration(reason.failed.call.before_ns),
             words(case, &reason.failed.call)
         ),
         (None, None) => return None,
@@ -175,7 +175,7 @@ fn child(case: &Case, finding: Finding, chain: &Chain<'_>, id: ProcessId, told: 
         format!(
             "{relation} {} {ended} {} before{told}.",
             case.name(id),
-            render::duration(before)
+            text::duration(before)
         ),
         match several {
             true => Confidence::ConsistentWith,
@@ -244,12 +244,12 @@ fn because(case: &Case, finding: Finding, reason: &Reason<'_>) -> Finding {
         match reason.count {
             0 | 1 => format!(
                 "{} before its end: {}",
-                render::duration(call.before_ns),
+                text::duration(call.before_ns),
                 words(case, call)
             ),
             count => format!(
                 "{count} times, the last {} before its end: {}",
-                render::duration(call.before_ns),
+                text::duration(call.before_ns),
                 words(case, call)
             ),
         },

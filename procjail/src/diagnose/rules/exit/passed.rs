@@ -8,7 +8,7 @@ use super::reason;
 use crate::diagnose::rules::crash::names;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, Passing, ProcessId, is_bad};
 use crate::event::{Disposition, ExitStatus, Signal};
-use crate::render;
+use crate::text;
 
 /// Real-time signals end at 64.
 const LAST_SIGNAL: i32 = 64;
@@ -67,7 +67,7 @@ pub(super) fn by_program(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             .or(OWN)
             .shown_by(
                 passed.reap,
-                format!("{child} collected, {} before", render::duration(passed.after_ns())),
+                format!("{child} collected, {} before", text::duration(passed.after_ns())),
             )
             .follows(Follows::Process(passed.child))
             .remedy(format!(
@@ -157,7 +157,7 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             same.then_some(told)
         });
     let timer = own.and_then(|(sent, _)| expired(case, wrapper, sent.time_ns));
-    let later = render::duration(passed.after_ns());
+    let later = text::duration(passed.after_ns());
     let fact = match (own, timer) {
         (Some((_, signal)), Some(_)) => format!(
             "A timer of {name} expired; it killed its child {child} with {} and exited with {code}",
@@ -238,7 +238,7 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
     finding = match message {
         Some((line, _)) => finding.or(format!(
             "what it wrote to stderr itself: `{}`",
-            render::escape(&line)
+            text::escape(&line)
         )),
         None => finding.or(OWN),
     };

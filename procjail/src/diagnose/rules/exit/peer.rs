@@ -5,7 +5,7 @@
 
 use super::reason;
 use crate::diagnose::{Case, ProcessId};
-use crate::render;
+use crate::text;
 
 /// The kernel closes what the victim had open right after its end, and clients find out within this time, nanoseconds.
 const NOTICE_NS: u64 = 500_000_000;
@@ -75,7 +75,7 @@ pub(super) fn words(case: &Case, id: ProcessId, victim: ProcessId) -> String {
     let before_ns = failed_since(case, id).saturating_sub(case.ended_ns(victim));
     format!(
         "{} before that {} had ended, an OOM victim that may have served it.",
-        render::duration(before_ns),
+        text::duration(before_ns),
         case.name(victim),
     )
 }

@@ -10,7 +10,7 @@ use super::message::Message;
 use crate::diagnose::errno::{self, Refusal, Weight};
 use crate::diagnose::{Case, Confidence, ProcessId};
 use crate::event::{Event, FailedCall, StderrTail, Syscall};
-use crate::render;
+use crate::text;
 
 /// An error that nobody spoke of is a reason only so shortly before the end, nanoseconds.
 const NEAR_NS: u64 = 1_000_000_000;
@@ -59,15 +59,15 @@ pub(in crate::diagnose::rules) fn object(call: &FailedCall) -> Option<&str> {
 pub(in crate::diagnose::rules) fn words(case: &Case, call: &FailedCall) -> String {
     let object = match (&call.address, &call.path) {
         (Some(address), _) if call.syscall.name == "connect" => {
-            format!(" to {}", render::escape(address))
+            format!(" to {}", text::escape(address))
         }
-        (Some(address), _) => format!(" {}", render::escape(address)),
-        (None, Some(path)) => format!(" {}", render::escape(path)),
+        (Some(address), _) => format!(" {}", text::escape(address)),
+        (None, Some(path)) => format!(" {}", text::escape(path)),
         (None, None) => String::new(),
     };
     format!(
         "{}{object} failed with {}",
-        render::escape(&call.syscall.name),
+        text::escape(&call.syscall.name),
         case.error(&call.error)
     )
 }

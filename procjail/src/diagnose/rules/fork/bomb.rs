@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::{Case, Finding, ProcessId};
-use crate::render;
+use crate::text;
 
 /// So many processes made within [`BURST_NS`] are a burst.
 const BURST: usize = 24;
@@ -85,13 +85,13 @@ pub(super) fn bomb(case: &Case) -> Vec<Finding> {
     // From one process to all of them, in doublings.
     let doublings = (those.len() as f64).log2().max(1.0);
     let doubled = (took as f64 / doublings) as u64;
-    let program = render::escape(&case.process(*deepest).task.comm);
+    let program = text::escape(&case.process(*deepest).task.comm);
     let mut finding = Finding::new(format!(
         "A fork bomb: {program} made {} processes within {}, over {depth} generations; their number doubled \
          about every {}.",
         those.len(),
-        render::duration(took),
-        render::duration(doubled)
+        text::duration(took),
+        text::duration(doubled)
     ));
     for (id, shows) in [(first, "one of the first"), (last, "the last")] {
         if let Some(forked) = case.process(*id).forked {

@@ -9,7 +9,7 @@ use super::exit::reason::times;
 use crate::diagnose::errno::FORKS;
 use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged, is_bad};
 use crate::event::{Event, FailedCall, FailedCalls, KernelMessage, What};
-use crate::render;
+use crate::text;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[
@@ -149,7 +149,7 @@ fn of(case: &Case, finding: Finding, failed: &[Refused<'_>]) -> Finding {
             format!(
                 "{}: {} failed with {error}{}",
                 case.name(failed.id),
-                render::escape(&failed.call.syscall.name),
+                text::escape(&failed.call.syscall.name),
                 match failed.count {
                     0 | 1 => String::new(),
                     count => format!(", {count} times"),
@@ -178,7 +178,7 @@ fn refusing_level(case: &Case) -> Option<(Option<&Event>, usize, String, u64)> {
         .enumerate()
         .find_map(|(index, level)| {
             let count = case.counter_growth(index, "pids.events:max")?;
-            (count > 0).then(|| (Some(event), index, render::escape(&level.path), count))
+            (count > 0).then(|| (Some(event), index, text::escape(&level.path), count))
         })
 }
 
@@ -202,7 +202,7 @@ fn pids_limit(case: &Case) -> Option<u64> {
 fn forks(count: u64) -> String {
     match count {
         1 => "1 fork".to_owned(),
-        count => format!("{} forks", render::count(count)),
+        count => format!("{} forks", text::count(count)),
     }
 }
 

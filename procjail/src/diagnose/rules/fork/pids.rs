@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{MACHINE, USER, forks, logged, of, pids_limit, refused, refusing_level, who_failed};
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::{Event, What};
-use crate::render;
+use crate::text;
 
 /// Whose limit of processes it may be instead.
 pub(super) const ABOVE: &str = "the limit of another cgroup above the jail";
@@ -37,7 +37,7 @@ fn path(case: &Case, index: usize) -> String {
         _ => None,
     })
     .last()
-    .map_or_else(String::new, |(_, level)| render::escape(&level.path))
+    .map_or_else(String::new, |(_, level)| text::escape(&level.path))
 }
 
 pub(super) fn pids_max(case: &Case) -> Vec<Finding> {
@@ -74,7 +74,7 @@ pub(super) fn pids_max(case: &Case) -> Vec<Finding> {
         |limit| {
             format!(
                 "its limit of {} processes and threads (pids.max)",
-                render::count(limit)
+                text::count(limit)
             )
         },
     );
@@ -116,12 +116,12 @@ pub(super) fn pids_max(case: &Case) -> Vec<Finding> {
             event,
             format!(
                 "the counter max of pids.events rose by {}",
-                render::count(*count)
+                text::count(*count)
             ),
         );
     }
     if let Some((event, message)) = log {
-        finding = finding.shown_by(event, render::escape(&message.text));
+        finding = finding.shown_by(event, text::escape(&message.text));
     }
     finding = match counted {
         true => finding
@@ -210,7 +210,7 @@ fn census(case: &Case, living: &[ProcessId], event: &Event) -> String {
                 0 => String::new(),
                 dead => format!(" ({dead} dead and not collected)"),
             };
-            format!("{count} of {}{zombies}", render::escape(program))
+            format!("{count} of {}{zombies}", text::escape(program))
         })
         .collect();
     words.join(", ")

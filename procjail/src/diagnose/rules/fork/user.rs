@@ -3,7 +3,7 @@
 use super::pids::peak;
 use super::{MACHINE, Refused, logged, of, pids_limit, refused, refusing_level, who_failed};
 use crate::diagnose::{Case, Confidence, Finding, Limit};
-use crate::render;
+use crate::text;
 
 /// What may refuse a fork.
 pub(super) const JAIL: &str = "the jail's own limit (pids.max)";
@@ -60,11 +60,11 @@ pub(super) fn nproc(case: &Case) -> Vec<Finding> {
             format!(
                 "{whose} may have {} processes and threads (RLIMIT_NPROC){set}: those in other jails and containers \
                  count too.",
-                render::count(limit.soft)
+                text::count(limit.soft)
             ),
             Confidence::Proven,
         )
-        .fact(format!("the jail alone had {} processes then", render::count(count as u64)))
+        .fact(format!("the jail alone had {} processes then", text::count(count as u64)))
         .remedy("Raise --rlimit nproc=, or give each jail a user ID of its own and limit it with --pids.");
     if unmoved || pids_limit(case).is_none() {
         finding = finding.not(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::{CgroupChange, Event, Signal, What};
 use crate::hang;
-use crate::render;
+use crate::text;
 
 /// What else may take a dump long, and an end.
 pub(super) const SLOW_READER: &str = "a slow program in core_pattern";
@@ -60,27 +60,27 @@ fn dumped(case: &Case, alike: &[ProcessId]) -> Option<Finding> {
     let (taken, signal) = dump_began(case, id)?;
     let size = match exit.max_rss_bytes {
         0 => String::new(),
-        bytes => format!(" (it had up to {} resident)", render::bytes(bytes)),
+        bytes => format!(" (it had up to {} resident)", text::bytes(bytes)),
     };
     let more = match alike.len() as u64 - 1 {
         0 => String::new(),
         more => format!(
             " So did {}.",
-            render::plural(more, "more process", "more processes")
+            text::plural(more, "more process", "more processes")
         ),
     };
     Some(
         Finding::new(format!(
             "{} dumped core after {}; its end came {} after the signal{size}.{more}",
             case.name(id),
-            render::escape(&signal.name),
+            text::escape(&signal.name),
             case.between(taken, end),
         ))
         .proven()
         .cause("The kernel wrote the core dump in that time.", Confidence::Likely)
         .or(SLOW_READER)
         .or(SLOW_STORE)
-        .shown_by(taken, format!("{} is taken", render::escape(&signal.name)))
+        .shown_by(taken, format!("{} is taken", text::escape(&signal.name)))
         .shown_by(end, "the process ends, with its core dumped")
         .not("a slow exit", "the end itself comes only after the dump")
         .follows(Follows::Process(id))
@@ -142,7 +142,7 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
     };
     let more = match slow.len() {
         1 => String::new(),
-        count => format!(" ({} more took long too)", render::count(count as u64 - 1)),
+        count => format!(" ({} more took long too)", text::count(count as u64 - 1)),
     };
     let Some((end, _)) = case.exit(id) else {
         return Vec::new();
@@ -155,8 +155,8 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
     let mut finding = Finding::new(format!(
         "{} took {} from its exit until its parent was told; it had up to {} of memory{more}.",
         case.name(id),
-        render::duration(took),
-        render::bytes(size)
+        text::duration(took),
+        text::bytes(size)
     ))
     .proven()
     .cause(
@@ -166,7 +166,7 @@ pub(super) fn exit_mmap(case: &Case) -> Vec<Finding> {
     .shown_by(end, "it exits; its memory is freed after this")
     .fact(format!(
         "its parent was told {} later",
-        render::duration(took)
+        text::duration(took)
     ))
     .not(
         "a parent that reaps late",
@@ -250,7 +250,7 @@ pub(super) fn straggler(case: &Case) -> Vec<Finding> {
     };
     let more = match joined.len() {
         1 => String::new(),
-        count => format!(" and {} more", render::count(count as u64 - 1)),
+        count => format!(" and {} more", text::count(count as u64 - 1)),
     };
     let name = case.name(id);
     let mover = match event.task.pid == case.process(id).task.pid {
@@ -310,9 +310,9 @@ pub(super) fn rmdir_busy(case: &Case) -> Vec<Finding> {
     };
     let mut finding = Finding::new(format!(
         "The jail's cgroup {} could not be removed: {by}.",
-        render::escape(&case.header.jail.cgroup)
+        text::escape(&case.header.jail.cgroup)
     ))
-    .shown_by(event, render::escape(error))
+    .shown_by(event, text::escape(error))
     .not(
         "the moment between the last exit and the empty cgroup",
         "procjail kept trying until the time was over",

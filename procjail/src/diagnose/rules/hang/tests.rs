@@ -7,7 +7,7 @@ use crate::event::{
     ThreadState, What, story,
 };
 use crate::hang::tests::{inside, thread};
-use crate::render::Output;
+use crate::trace::Output;
 
 const START_NS: u64 = 93_784_100_000_000;
 

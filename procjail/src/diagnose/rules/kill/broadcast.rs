@@ -8,7 +8,7 @@ use super::{Death, OOM_KILL, deaths, grouped, shown, victims, was};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
 use crate::event::{Disposition, Event};
-use crate::render;
+use crate::text;
 
 /// Two signals of one call come right after each other: it holds the lock of the process table.
 const ONE_GO_NS: u64 = 1_000_000;
@@ -103,7 +103,7 @@ fn of_its_children(case: &Case, burst: &[&Death<'_>]) -> bool {
 fn in_one_go(case: &Case, burst: &[&Death<'_>]) -> Finding {
     let (first, last) = (burst[0], burst[burst.len() - 1]);
     let ids = victims(burst);
-    let name = render::escape(&first.signal.signal.name);
+    let name = text::escape(&first.signal.signal.name);
     let who = case.who(&first.event.task);
     let call = match reach(case, first.event, &ids) {
         Reach::All => format!(
@@ -165,7 +165,7 @@ fn past_their_parent(case: &Case, burst: &[&Death<'_>]) -> Option<Finding> {
     let first = *workers.first()?;
     let parent = case.process(first.process).creator?;
     let ids = victims(&workers);
-    let name = render::escape(&first.signal.signal.name);
+    let name = text::escape(&first.signal.signal.name);
     let who = case.task_name(&first.event.task);
     let fact = format!(
         "{who} sent {name} not only to {}, which has a handler for it, but also to its {} {}, which {} none: {} {} \

@@ -3,7 +3,7 @@
 use super::{Death, OOM_KILL, deaths, grouped, shown, victims, was};
 use crate::diagnose::{Case, Finding, Follows, Origin};
 use crate::event::What;
-use crate::render;
+use crate::text;
 
 /// The end of PID 1 is the end of all in its namespace (`zap_pid_ns_processes()` in
 /// kernel/pid_namespace.c).
@@ -60,7 +60,7 @@ pub(super) fn parent_death(case: &Case) -> Vec<Finding> {
             let first = *group.first()?;
             let ids = victims(&group);
             let parent = case.process_of(&first.event.task)?;
-            let name = render::escape(&first.signal.signal.name);
+            let name = text::escape(&first.signal.signal.name);
             let lives = case
                 .exit(parent)
                 .is_none_or(|(event, _)| event.task.tid != first.event.task.tid);
@@ -201,7 +201,7 @@ pub(super) fn other(case: &Case) -> Vec<Finding> {
     for (event, message) in messages {
         finding = finding.shown_by(
             event,
-            format!("kernel log: {}", render::escape(&message.text)),
+            format!("kernel log: {}", text::escape(&message.text)),
         );
     }
     vec![

@@ -179,7 +179,7 @@ fn shown(case: &Case, finding: Finding, deaths: &[&Death<'_>], how: &str) -> Fin
             death.event,
             format!(
                 "{} to {}{how}",
-                crate::render::escape(&death.signal.signal.name),
+                crate::text::escape(&death.signal.signal.name),
                 case.name(death.process)
             ),
         );

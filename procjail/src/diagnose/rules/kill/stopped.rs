@@ -4,7 +4,7 @@ use super::{Death, OOM_KILL, deaths, shown, victims};
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Origin, ProcessId};
 use crate::event::{Event, SignalGenerated, What};
-use crate::render;
+use crate::text;
 
 /// Who a second request could be from as well.
 pub(super) const ANOTHER: &str = "somebody else, who asked at the same moment";
@@ -46,8 +46,8 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
         (Some(_), true) => "procjail".to_owned(),
         _ => case.who(&attempt.asked.task),
     };
-    let lasted = render::duration(attempt.lasted_ns(case));
-    let signal = render::escape(&attempt.signal.name);
+    let lasted = text::duration(attempt.lasted_ns(case));
+    let signal = text::escape(&attempt.signal.name);
     let all: Vec<ProcessId> = std::iter::once(attempt.pid1).chain(others).collect();
     let from = match by_launcher || forced.task.pid == attempt.asked.task.pid {
         true => String::new(),
@@ -78,7 +78,7 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     );
     if let Some((event, signal)) = second_request(case, &attempt) {
         let who = case.task_name(&event.task);
-        let name = render::escape(&signal.signal.name);
+        let name = text::escape(&signal.signal.name);
         finding = finding
             .shown_by(event, format!("{who} sent {name} to its process group"))
             .cause(
@@ -95,8 +95,8 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
             event,
             format!(
                 "procjail killed the jail ({}, by {})",
-                render::escape(&kill.reason),
-                render::escape(&kill.method)
+                text::escape(&kill.reason),
+                text::escape(&kill.method)
             ),
         );
     }

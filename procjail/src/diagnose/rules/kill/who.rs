@@ -9,7 +9,7 @@ use crate::diagnose::rules::exit;
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId};
 use crate::event::{Disposition, SignalResult};
-use crate::render;
+use crate::text;
 
 /// Signals that people and programs end processes with. The others stand for a crash or a limit, and
 /// have verdicts of their own.
@@ -49,7 +49,7 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
     .into_iter()
     .filter_map(|group| {
         let first = *group.first()?;
-        let name = render::escape(&first.signal.signal.name);
+        let name = text::escape(&first.signal.signal.name);
         let ids = victims(&group);
         let who = case.who(&first.event.task);
         let verdict = format!(
@@ -173,7 +173,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
             "{} {} killed inside the jail, by {by}, with {}{before}.",
             case.names(&ids),
             was(ids.len()),
-            render::escape(&first.signal.signal.name)
+            text::escape(&first.signal.signal.name)
         );
         let mut finding = Finding::new(verdict)
             .proven()
@@ -192,7 +192,7 @@ pub(super) fn internal(case: &Case) -> Vec<Finding> {
         finding = shown(case, finding, &group, &format!(", from {who}")).fact(format!(
             "{} had run for {}",
             case.name(first.process),
-            render::duration(age)
+            text::duration(age)
         ));
         Some(finding.relies_on_all(&["oom-kill"]).remedy(match relation {
             _ if asked.is_some() => {
@@ -228,7 +228,7 @@ pub(super) fn aborted(case: &Case) -> Vec<Finding> {
                 case.name(child),
                 case.did_end(&ended.status),
                 case.between(event, exit),
-                render::duration(event.time_ns.saturating_sub(case.born_ns(child)))
+                text::duration(event.time_ns.saturating_sub(case.born_ns(child)))
             );
             let mut finding = Finding::new(fact);
             if event.task.in_jail {
@@ -307,7 +307,7 @@ pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
             let finding = shown(case, finding, &group, ", from within write(2)")
                 .fact(format!(
                     "{} within {}",
-                    render::plural(group.len() as u64, "process", "processes"),
+                    text::plural(group.len() as u64, "process", "processes"),
                     case.between(first.event, last.event)
                 ))
                 .not(

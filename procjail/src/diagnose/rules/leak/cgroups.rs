@@ -3,7 +3,7 @@
 use super::{GOES_BY_ITSELF, WRITTEN_BY_OTHERS, who};
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{Event, GrownTmpfs, LeakCheck, Moment, What};
-use crate::render;
+use crate::text;
 
 /// Less is noise: single pages come and go.
 const CHARGED_BYTES: u64 = 64 << 10;
@@ -20,7 +20,7 @@ pub(super) fn leftover(case: &Case) -> Vec<Finding> {
             let own = left.name == case.header.jail.name;
             let whose = match own {
                 true => "the previous run of this jail".to_owned(),
-                false => format!("an earlier run of jail {}", render::escape(&left.name)),
+                false => format!("an earlier run of jail {}", text::escape(&left.name)),
             };
             let oldest = left
                 .processes
@@ -29,8 +29,8 @@ pub(super) fn leftover(case: &Case) -> Vec<Finding> {
                 .map(|task| event.time_ns.saturating_sub(task.start_ns))
                 .max();
             let age = oldest.map_or_else(String::new, |age| match left.process_count {
-                1 => format!(", {} old,", render::duration(age)),
-                _ => format!(", up to {} old,", render::duration(age)),
+                1 => format!(", {} old,", text::duration(age)),
+                _ => format!(", up to {} old,", text::duration(age)),
             });
             let (were, them, it) = match left.process_count {
                 1 => ("was", "it", "It"),
@@ -49,8 +49,8 @@ pub(super) fn leftover(case: &Case) -> Vec<Finding> {
                 event,
                 format!(
                     "{} in {}, whose lock no launcher held any more",
-                    render::plural(left.process_count, "process", "processes"),
-                    render::escape(&left.cgroup)
+                    text::plural(left.process_count, "process", "processes"),
+                    text::escape(&left.cgroup)
                 ),
             )
             .not(
@@ -99,7 +99,7 @@ pub(super) fn dying(case: &Case, event: &Event, check: &LeakCheck) -> Option<Fin
     let mut finding = Finding::new(format!(
         "The jail's memory cgroup was removed with {} of shared memory (tmpfs files, System V segments, memfds) \
          charged to it. The kernel keeps a removed memory cgroup until such memory is freed.",
-        render::bytes(charged)
+        text::bytes(charged)
     ))
     .proven()
     .shown_by(sampled, "charged when no process was left in it")
@@ -109,7 +109,7 @@ pub(super) fn dying(case: &Case, event: &Event, check: &LeakCheck) -> Option<Fin
         match grown {
             Some(one) => format!(
                 "Files that the jail wrote to {}, a tmpfs of the host, are still there.",
-                render::escape(&one.target)
+                text::escape(&one.target)
             ),
             None => "Files that the jail wrote to a tmpfs of the host are still there.".to_owned(),
         },
@@ -127,15 +127,15 @@ pub(super) fn dying(case: &Case, event: &Event, check: &LeakCheck) -> Option<Fin
     if let Some(one) = grown {
         finding = finding.fact(format!(
             "{} holds {}; before the jail it was {}",
-            render::escape(&one.target),
-            render::bytes(one.after_bytes),
-            render::bytes(one.before_bytes)
+            text::escape(&one.target),
+            text::bytes(one.after_bytes),
+            text::bytes(one.before_bytes)
         ));
     }
     for dying in &check.dying {
         let whose = match dying.controller.as_str() {
             "" => "removed cgroups that the kernel keeps, of the whole host".to_owned(),
-            controller => format!("cgroups of the {} hierarchy", render::escape(controller)),
+            controller => format!("cgroups of the {} hierarchy", text::escape(controller)),
         };
         finding = finding.fact(format!(
             "{whose}: {} before, {} after",

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fuse;
 use crate::diagnose::{Case, Confidence, Family, Finding, Rank, Rule, Tagged};
 use crate::event::{Event, LeakCheck, LeakedMount, Pin, PinKind, Task};
-use crate::render;
+use crate::text;
 
 /// Who else may have made what the jail seems to have left.
 const MOUNTED_BY_OTHERS: &str = "a program of the host mounted it there while the jail ran";
@@ -75,22 +75,22 @@ fn analyse(case: &Case) -> Vec<Tagged> {
 fn who(tasks: &[Task], count: u64) -> String {
     let names: Vec<String> = tasks
         .iter()
-        .map(|task| format!("{} (host PID {})", render::escape(&task.comm), task.pid))
+        .map(|task| format!("{} (host PID {})", text::escape(&task.comm), task.pid))
         .collect();
     let more = count.saturating_sub(names.len() as u64);
     match (names.is_empty(), more) {
         (true, _) => "an unknown process".to_owned(),
         (false, 0) => names.join(", "),
-        (false, more) => format!("{} and {} more", names.join(", "), render::count(more)),
+        (false, more) => format!("{} and {} more", names.join(", "), text::count(more)),
     }
 }
 
 fn what(leak: &LeakedMount) -> String {
     format!(
         "{} ({} on device {})",
-        render::escape(&leak.mount.target),
-        render::escape(&leak.mount.fs_type),
-        render::escape(&leak.mount.device)
+        text::escape(&leak.mount.target),
+        text::escape(&leak.mount.fs_type),
+        text::escape(&leak.mount.device)
     )
 }
 
@@ -143,10 +143,7 @@ fn passed_on(
     let made = case.mounted_at(&entry.target);
     let more = match leaks.len() as u64 - 1 {
         0 => String::new(),
-        more => format!(
-            " (and {})",
-            render::plural(more, "more mount", "more mounts")
-        ),
+        more => format!(" (and {})", text::plural(more, "more mount", "more mounts")),
     };
     let copies = check
         .mounts
@@ -157,7 +154,7 @@ fn passed_on(
         0 => String::new(),
         count => format!(
             " So have {}.",
-            render::plural(count, "further mount namespace", "further mount namespaces")
+            text::plural(count, "further mount namespace", "further mount namespaces")
         ),
     };
     let group = entry
@@ -181,13 +178,13 @@ fn passed_on(
         "Unmount it: umount {}. Start the jail with --propagation private or slave, or make the mount above it \
          private in the jail first (mount --make-rprivate). In Kubernetes, use HostToContainer instead of \
          Bidirectional.",
-        render::escape(&entry.target)
+        text::escape(&entry.target)
     ));
     if let Some((made, mount)) = made {
         let by = case.who(&made.task);
         finding = finding.shown_by(
             made,
-            format!("{by} mounted {}", render::escape(&mount.target)),
+            format!("{by} mounted {}", text::escape(&mount.target)),
         );
     }
     finding = unserved(case, &entry.target, finding)
@@ -272,7 +269,7 @@ fn held_by(case: &Case, event: &Event, namespace: u64, leaks: &[&LeakedMount]) -
         0 => String::new(),
         more => format!(
             " and {}",
-            render::plural(more, "more of its mounts", "more of its mounts")
+            text::plural(more, "more of its mounts", "more of its mounts")
         ),
     };
     let holders = who(&first.holders, first.holder_count);
@@ -307,7 +304,7 @@ fn held_by(case: &Case, event: &Event, namespace: u64, leaks: &[&LeakedMount]) -
             OWN_MOUNT,
             format!(
                 "each mount of the type {} that is made anew is another file system",
-                render::escape(&first.mount.fs_type)
+                text::escape(&first.mount.fs_type)
             ),
         );
     }
@@ -331,13 +328,13 @@ fn held_by(case: &Case, event: &Event, namespace: u64, leaks: &[&LeakedMount]) -
 fn pin_words(pin: &Pin) -> String {
     let process = format!(
         "{} (host PID {})",
-        render::escape(&pin.process.comm),
+        text::escape(&pin.process.comm),
         pin.process.pid
     );
     match pin.by {
         PinKind::Process => format!("{process}, which is in it"),
-        PinKind::BindMount => format!("a bind mount at {}", render::escape(&pin.place)),
-        PinKind::Descriptor => format!("{} of {process}", render::escape(&pin.place)),
+        PinKind::BindMount => format!("a bind mount at {}", text::escape(&pin.place)),
+        PinKind::Descriptor => format!("{} of {process}", text::escape(&pin.place)),
     }
 }
 
@@ -350,11 +347,11 @@ fn pinned(event: &Event, check: &LeakCheck) -> Vec<Finding> {
         let mut by = pins.join("; ");
         let more = namespace.pin_count.saturating_sub(pins.len() as u64);
         if more > 0 {
-            by += &format!("; {} more", render::count(more));
+            by += &format!("; {} more", text::count(more));
         }
         groups.entry(by).or_default().push(format!(
             "{}:[{}]",
-            render::escape(&namespace.kind),
+            text::escape(&namespace.kind),
             namespace.inode
         ));
     }

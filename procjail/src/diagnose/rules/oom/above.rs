@@ -5,7 +5,7 @@ use super::kill::{Kill, Limit, held, jail_level, path, percent};
 use super::limit::{shown, who_died};
 use crate::diagnose::{Case, Confidence, Finding};
 use crate::event::{MemoryCgroup, ProcessSample};
-use crate::render;
+use crate::text;
 
 /// Whose the memory was that is in the group and not in the jail.
 enum Others<'a> {
@@ -58,7 +58,7 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
     let whose = first.group(case);
     let own = jail_level(case, &first.oom.chain).and_then(|own| first.oom.chain.get(own));
     let used = used(first, own);
-    let rest = render::bytes(level.usage_bytes.saturating_sub(used));
+    let rest = text::bytes(level.usage_bytes.saturating_sub(used));
     let others = others(first, used, level);
     let path = match first.limit {
         Limit::Above(index) => path(&first.oom.chain, index),
@@ -69,9 +69,9 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
         Some(own) => {
             let within = own.limit_bytes.map_or_else(
                 || "has no limit of its own".to_owned(),
-                |limit| format!("was within its own limit of {}", render::bytes(limit)),
+                |limit| format!("was within its own limit of {}", text::bytes(limit)),
             );
-            format!("The jail used {} of it and {within}", render::bytes(used))
+            format!("The jail used {} of it and {within}", text::bytes(used))
         }
     };
     let shmem = first
@@ -82,21 +82,21 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
         (Others::Processes(most), _) => format!(
             "{jail}; the other {rest} is in use outside the jail, most by {} with {}.",
             case.task_name(&most.process),
-            render::bytes(held(&most.memory))
+            text::bytes(held(&most.memory))
         ),
         (Others::Nobody(hold), shmem) => {
             let hold = match hold {
                 0 => "no process outside the jail holds any of it".to_owned(),
                 _ => format!(
                     "processes outside the jail hold only {} of it",
-                    render::bytes(*hold)
+                    text::bytes(*hold)
                 ),
             };
             let files = match shmem {
                 Some(bytes) if bytes >= level.usage_bytes / 4 => format!(
                     ". Of all in that cgroup, {} is tmpfs files and shared memory, which stay when those who \
                      made them end",
-                    render::bytes(bytes)
+                    text::bytes(bytes)
                 ),
                 _ => String::new(),
             };
@@ -123,15 +123,15 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
         format!(
             "{} because {whose} above the jail hit its limit of {}.",
             who_died(case, group),
-            render::bytes(limit),
+            text::bytes(limit),
         ),
         share,
     ];
     sentences.extend(chain.sentence(case));
     let mut finding = shown(case, group, &chain, Finding::new(sentences.join(" "))).fact(format!(
         "{whose} used {} of {}",
-        render::bytes(level.usage_bytes),
-        render::bytes(limit)
+        text::bytes(level.usage_bytes),
+        text::bytes(limit)
     ));
     finding = finding
         .not(
@@ -143,8 +143,8 @@ pub(super) fn ancestor_limit(case: &Case, group: &[Kill<'_>]) -> Option<Finding>
             match own.and_then(|own| Some((own, own.limit_bytes?))) {
                 Some((own, limit)) => format!(
                     "it had used {} of {}",
-                    render::bytes(own.usage_bytes),
-                    render::bytes(limit)
+                    text::bytes(own.usage_bytes),
+                    text::bytes(limit)
                 ),
                 None => "it has none".to_owned(),
             },

@@ -6,7 +6,7 @@ use super::kill::{Kill, ended};
 use crate::diagnose::rules::exit;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
 use crate::event::Event;
-use crate::render;
+use crate::text;
 
 /// PID 1 lived on if it did for longer than this, nanoseconds.
 const REACTION_NS: u64 = 1_000_000_000;
@@ -51,7 +51,7 @@ fn hangs(case: &Case, kill: &Kill<'_>, waits: &Waiting<'_>) -> Finding {
     let mut finding = Finding::new(format!(
         "{parent} collected the OOM victim {victim} {replaced}. Then nothing was started and nothing ended in \
          the jail for {}.",
-        render::duration(waits.idle_ns)
+        text::duration(waits.idle_ns)
     ))
     .proven()
     .shown_by(kill.event, format!("{victim} dies"))
@@ -96,7 +96,7 @@ fn invisible(look: &Look<'_>, pid1: ProcessId) -> Option<Finding> {
     let outcome = match (end, lived_on) {
         (Some((_, exit)), Some(lived_on)) => format!(
             "{pid1_name} went on for {} and {}",
-            render::duration(lived_on),
+            text::duration(lived_on),
             ended(&exit.status)
         ),
         _ => format!("{pid1_name} was still running when the trace ended"),

@@ -2,7 +2,7 @@
 //! by default. Only for programs whose own limit is documented.
 
 use crate::diagnose::program_of;
-use crate::render;
+use crate::text;
 
 /// What a limit of a program's own is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Ceiling {
         match self.advice {
             Advice::Java => format!(
                 "Set -Xmx to about {}, so that it fits.",
-                render::bytes(part(70))
+                text::bytes(part(70))
             ),
             Advice::Node => format!(
                 "Set --max-old-space-size to about {} (MiB), so that it fits, less with worker threads.",
@@ -76,18 +76,18 @@ impl Ceiling {
             }
             Advice::Go => format!(
                 "Set GOMEMLIMIT to about {}, so that it fits.",
-                render::bytes(part(90))
+                text::bytes(part(90))
             ),
             Advice::Memcached => {
                 format!("Set -m to about {} (MiB), so that it fits.", part(70) >> 20)
             }
             Advice::Redis => format!(
                 "Set maxmemory to about {}, so that it fits, and a maxmemory-policy.",
-                render::bytes(part(60))
+                text::bytes(part(60))
             ),
             Advice::Php => format!(
                 "Set memory_limit so that it fits as often as there are requests at a time, {} in all.",
-                render::bytes(part(80))
+                text::bytes(part(80))
             ),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::kill::{Kill, ended};
 use crate::diagnose::{Case, Origin, Passing, ProcessId, is_bad};
 use crate::event::{Event, Moment, Snapshot, What};
-use crate::render;
+use crate::text;
 
 /// A parent that ends badly this soon after it collected a victim is taken to end because of it, nanoseconds;
 /// later only if it began nothing new.
@@ -93,7 +93,7 @@ impl<'a> Chain<'a> {
             .filter(|(at, _)| *at + NAMED > self.links.len() || *at == 0)
             .filter_map(|(at, link)| {
                 let (_, exit) = case.exit(link.id)?;
-                let after = render::duration(link.exit.time_ns.saturating_sub(link.learnt.time_ns));
+                let after = text::duration(link.exit.time_ns.saturating_sub(link.learnt.time_ns));
                 let collected = matches!(link.learnt.what, What::Reap(_));
                 let whom = match (at, self.victims) {
                     (0, 1) => "it",

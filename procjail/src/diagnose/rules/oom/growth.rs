@@ -4,7 +4,7 @@ use super::Look;
 use super::kill::{Kill, held, jail_level, own, percent};
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::{Event, MemorySample, ProcessMemory};
-use crate::render;
+use crate::text;
 
 /// A spike is a growth by this part of the limit, percent, within [`SPIKE_NS`] before the kill.
 const SPIKE: u64 = 30;
@@ -174,9 +174,9 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
             let finding = spiked(by, took, limit, who_grew(case, kill, from.event, by))
                 .shown_by(
                     from.event,
-                    format!("{} in use by the program", render::bytes(from.bytes)),
+                    format!("{} in use by the program", text::bytes(from.bytes)),
                 )
-                .shown_by(to.event, format!("{} more", render::bytes(by)));
+                .shown_by(to.event, format!("{} more", text::bytes(by)));
             return Some(finding);
         }
         if course.len() > 2 {
@@ -199,8 +199,8 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
         format!(
             "{} had taken {} since its start {} before",
             kill.name(case),
-            render::bytes(had),
-            render::duration(lived)
+            text::bytes(had),
+            text::duration(lived)
         ),
     ))
 }
@@ -208,15 +208,15 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
 fn spiked(by: u64, took_ns: u64, limit: u64, who: Option<String>) -> Finding {
     Finding::new(format!(
         "Memory usage spiked by {} ({}% of the limit) {}{}.",
-        render::bytes(by),
+        text::bytes(by),
         percent(by, limit),
         // Without a sample in between nothing tells how long it took: it was not there in the last one.
         match took_ns > SPIKE_NS / 2 * 3 {
             true => format!(
                 "right before the kill, which nothing showed {} earlier",
-                render::duration(took_ns)
+                text::duration(took_ns)
             ),
-            false => format!("within {} before the kill", render::duration(took_ns)),
+            false => format!("within {} before the kill", text::duration(took_ns)),
         },
         who.map_or_else(String::new, |who| format!("; {who}"))
     ))
@@ -237,8 +237,8 @@ fn steady(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opt
     let before = match course.get(..at).and_then(<[_]>::first) {
         Some(first) if from.bytes > first.bytes => format!(
             ", after it had reached {} in the {} before",
-            render::bytes(from.bytes),
-            render::duration(
+            text::bytes(from.bytes),
+            text::duration(
                 from.event
                     .time_ns
                     .saturating_sub(first.event.time_ns.max(case.gate_ns()))
@@ -250,16 +250,16 @@ fn steady(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opt
         who_grew(case, kill, from.event, by).map_or_else(String::new, |who| format!("; {who}"));
     let finding = Finding::new(format!(
         "Memory usage grew steadily by {} over {} ({}) up to the kill{before}{who}.",
-        render::bytes(by),
-        render::duration(took),
+        text::bytes(by),
+        text::duration(took),
         rate(by, took)
     ))
     .proven()
     .shown_by(
         from.event,
-        format!("{} in use by the program", render::bytes(from.bytes)),
+        format!("{} in use by the program", text::bytes(from.bytes)),
     )
-    .shown_by(to.event, format!("{} in the end", render::bytes(to.bytes)))
+    .shown_by(to.event, format!("{} in the end", text::bytes(to.bytes)))
     .not(
         "page cache that fills up",
         "it is left out of these numbers",
@@ -285,7 +285,7 @@ fn steady(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opt
 
 /// By the second for what took less than a minute: more would be extrapolated.
 fn rate(by: u64, took_ns: u64) -> String {
-    let per = |unit: f64| render::bytes((by as f64 / (took_ns as f64 / unit).max(1e-9)) as u64);
+    let per = |unit: f64| text::bytes((by as f64 / (took_ns as f64 / unit).max(1e-9)) as u64);
     match took_ns {
         LONG_NS.. => format!("{} a minute", per(60e9)),
         _ => format!("{} a second", per(1e9)),
@@ -319,5 +319,5 @@ fn who_grew(case: &Case, kill: &Kill<'_>, from: &Event, all_bytes: u64) -> Optio
         .max_by_key(growth)?;
     let by = growth(&most);
     (by > 0 && percent(by, all_bytes) >= 60)
-        .then(|| format!("{} grew by {}", case.task_name(most.0), render::bytes(by)))
+        .then(|| format!("{} grew by {}", case.task_name(most.0), text::bytes(by)))
 }

@@ -4,7 +4,7 @@ use super::kill::{Kill, percent};
 use super::makeup::{KERNEL, Makeup, Purpose, SOCK};
 use super::shape::MOST;
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
-use crate::render;
+use crate::text;
 
 const READ: &str = "Read faster, write less ahead, or cap the buffers";
 
@@ -34,13 +34,13 @@ fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Opt
         true => Finding::new(format!(
             "{} had {} of page tables ({}% of what was in use) for {} of address space.",
             kill.name(case),
-            render::bytes(own),
+            text::bytes(own),
             percent(own, usage),
-            render::bytes(memory.total_vm_bytes)
+            text::bytes(memory.total_vm_bytes)
         ))
         .not(
             "anonymous memory",
-            format!("it had {} of that", render::bytes(memory.anon_bytes)),
+            format!("it had {} of that", text::bytes(memory.anon_bytes)),
         )
         .remedy(
             "Touch memory less sparsely, or use huge pages: each 2 MiB of which a byte is touched costs 4 KiB of \
@@ -48,7 +48,7 @@ fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Opt
         ),
         false => Finding::new(format!(
             "The processes had {} of page tables together ({}% of what was in use).",
-            render::bytes(all),
+            text::bytes(all),
             percent(all, usage)
         ))
         .remedy(
@@ -58,7 +58,7 @@ fn page_tables(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Opt
     };
     Some(finding.proven().fact_alone().shown_by(
         kill.event,
-        format!("the victim had {} of page tables", render::bytes(own)),
+        format!("the victim had {} of page tables", text::bytes(own)),
     ))
 }
 
@@ -72,8 +72,8 @@ fn sockets(case: &Case, makeup: &Makeup<'_>) -> Option<Finding> {
         makeup
             .show(Finding::new(format!(
                 "Of the {} in use, {} ({}%) was {SOCK}.",
-                render::bytes(makeup.usage_bytes),
-                render::bytes(bytes),
+                text::bytes(makeup.usage_bytes),
+                text::bytes(bytes),
                 makeup.percent(bytes)
             )))
             .proven()
@@ -119,7 +119,7 @@ fn other(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Tagged> {
                 true => "cgroup v1",
             }
         ),
-        Some((what, bytes)) => format!(" Most of that was {what} ({}).", render::bytes(*bytes)),
+        Some((what, bytes)) => format!(" Most of that was {what} ({}).", text::bytes(*bytes)),
         None => String::new(),
     };
     let purpose = Purpose::of(kill.oom);
@@ -130,14 +130,14 @@ fn other(case: &Case, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Tagged> {
     let finding = makeup
         .show(Finding::new(format!(
             "Of the {} in use, {} ({}%) was {KERNEL}.{split}{doing}",
-            render::bytes(makeup.usage_bytes),
-            render::bytes(held),
+            text::bytes(makeup.usage_bytes),
+            text::bytes(held),
             makeup.percent(held)
         )))
         .proven()
         .not(
             "anonymous memory",
-            format!("there was {} of it", render::bytes(makeup.kinds.anon)),
+            format!("there was {} of it", text::bytes(makeup.kinds.anon)),
         );
     let likely = |finding: Finding, cause: &str, remedy: String| {
         finding

@@ -3,7 +3,8 @@
 use crate::diagnose::{Case, Finding, Follows, ProcessId};
 use crate::event::{Event, ExitStatus, KernelOom, MemoryCgroup, OomKill, ProcessMemory, What};
 use crate::jail::cgroup::PARENT;
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// How far the kernel log's report may lie from the kill's own event, nanoseconds: it is read by a
 /// process, but stamped by the kernel.
@@ -218,7 +219,7 @@ impl<'a> Kill<'a> {
     pub fn group(&self, case: &Case) -> String {
         match self.limit {
             Limit::Own(level) if jail_level(case, &self.oom.chain) == Some(level) => {
-                format!("the jail {}", render::escape(&case.header.jail.name))
+                format!("the jail {}", text::escape(&case.header.jail.name))
             }
             Limit::Own(level) => format!("the cgroup {} in the jail", path(&self.oom.chain, level)),
             Limit::Above(level) => format!("the cgroup {}", path(&self.oom.chain, level)),
@@ -250,7 +251,7 @@ pub fn path(chain: &[MemoryCgroup], level: usize) -> String {
         .iter()
         .rev()
         .filter(|level| level.name != "/")
-        .map(|level| render::escape(&level.name))
+        .map(|level| text::escape(&level.name))
         .collect();
     format!("/{}", names.join("/"))
 }
@@ -274,8 +275,8 @@ pub fn own(memory: &ProcessMemory) -> u64 {
 /// How a process ended, after its name: `exited with 3`, `was killed by SIGABRT`.
 pub fn ended(status: &ExitStatus) -> String {
     match status.signal {
-        Some(_) => format!("was {}", render::status(status)),
-        None => render::status(status),
+        Some(_) => format!("was {}", words::status(status)),
+        None => words::status(status),
     }
 }
 

@@ -10,7 +10,7 @@ use super::makeup::{ANON, Makeup, Purpose, makeup};
 use super::shape;
 use crate::diagnose::{Case, Confidence, Finding, Follows, Tagged};
 use crate::event::What;
-use crate::render;
+use crate::text;
 
 /// What an OOM kill of the machine could be as well.
 pub(super) const ROOM: &str = "a limit that was hit and had room again a moment later";
@@ -94,9 +94,9 @@ pub(super) fn shown(
         );
         if let Some((log, told)) = kill.log {
             let told_of = match (&told.limit_cgroup, told.constraint.as_str()) {
-                (Some(cgroup), _) => format!("the limit of {} was hit", render::escape(cgroup)),
+                (Some(cgroup), _) => format!("the limit of {} was hit", text::escape(cgroup)),
                 (None, "none") => "no limit was hit, the machine was full".to_owned(),
-                (None, other) => format!("the constraint was {}", render::escape(other)),
+                (None, other) => format!("the constraint was {}", text::escape(other)),
             };
             finding = finding.shown_by(log, format!("the kernel log says: {told_of}"));
         }
@@ -112,7 +112,7 @@ pub(super) fn shown(
         if let Some((event, tail)) = case.stderr(link.id) {
             finding = finding.shown_by(
                 event,
-                format!("it wrote last: {}", render::escape(last_line(&tail.text))),
+                format!("it wrote last: {}", text::escape(last_line(&tail.text))),
             );
         }
     }
@@ -137,7 +137,7 @@ fn trigger(case: &Case, kill: &Kill<'_>) -> String {
     };
     match (Purpose::of(kill.oom).doing(), &kill.oom.syscall) {
         (Some(doing), _) => format!("{who} {doing}"),
-        (None, Some(call)) => format!("{who} had asked for more in {}", render::escape(&call.name)),
+        (None, Some(call)) => format!("{who} had asked for more in {}", text::escape(&call.name)),
         (None, None) => format!("{who} had touched memory"),
     }
 }
@@ -154,7 +154,7 @@ fn what_it_held(kill: &Kill<'_>) -> String {
     ]
     .into_iter()
     .filter(|(_, bytes)| *bytes > 0)
-    .map(|(kind, bytes)| format!("{} {kind}", render::bytes(bytes)))
+    .map(|(kind, bytes)| format!("{} {kind}", text::bytes(bytes)))
     .collect();
     match parts.is_empty() {
         true => "nothing that was counted".to_owned(),
@@ -180,8 +180,8 @@ fn what_it_was(case: &Case, group: &[Kill<'_>], makeup: Option<&Makeup<'_>>) -> 
     if !plain && makeup.percent(bytes) >= MOST {
         sentences.push(format!(
             "Of the {} in use, {} ({}%) was {kind}.",
-            render::bytes(makeup.usage_bytes),
-            render::bytes(bytes),
+            text::bytes(makeup.usage_bytes),
+            text::bytes(bytes),
             makeup.percent(bytes)
         ));
     }
@@ -210,14 +210,14 @@ fn share(kill: &Kill<'_>) -> Option<String> {
     Some(match percent(bytes, limit) {
         part if part > LITTLE => format!(
             "It held {} of {kind}, {part}% of the limit.",
-            render::bytes(bytes.min(limit))
+            text::bytes(bytes.min(limit))
         ),
         _ if percent(memory.file_bytes, limit) >= MOST => format!(
             "It held {} itself, and had {} of files mapped.",
-            render::bytes(held(memory)),
-            render::bytes(memory.file_bytes)
+            text::bytes(held(memory)),
+            text::bytes(memory.file_bytes)
         ),
-        _ => format!("It held only {} itself.", render::bytes(held(memory))),
+        _ => format!("It held only {} itself.", text::bytes(held(memory))),
     })
 }
 
@@ -238,7 +238,7 @@ fn own_limit(case: &Case, group: &[Kill<'_>], remedy: Option<String>) -> Option<
     let mut sentences = vec![format!(
         "{} because {whose} hit its own {what} {}.",
         who_died(case, group),
-        render::bytes(limit),
+        text::bytes(limit),
     )];
     sentences.extend(what_it_was(case, group, makeup.as_ref()));
     sentences.extend(chain.sentence(case));
@@ -248,8 +248,8 @@ fn own_limit(case: &Case, group: &[Kill<'_>], remedy: Option<String>) -> Option<
     }
     finding = finding.fact(format!(
         "{whose} used {} of {} at that moment",
-        render::bytes(level.usage_bytes),
-        render::bytes(limit)
+        text::bytes(level.usage_bytes),
+        text::bytes(limit)
     ));
     if let Some(count) = case.counter_growth(0, "memory.events:oom_kill") {
         finding = finding.fact(format!("its counter oom_kill rose by {count}"));
@@ -281,7 +281,7 @@ fn own_limit(case: &Case, group: &[Kill<'_>], remedy: Option<String>) -> Option<
                 format!(
                     "Give it more than {} (--memory), or have it use less. How much it would need this trace \
                      does not show: it was killed at the limit.",
-                    render::bytes(limit)
+                    text::bytes(limit)
                 )
             })),
     )
@@ -303,18 +303,18 @@ fn global(look: &Look<'_>) -> Option<Finding> {
         |own| match own.limit_bytes {
             Some(limit) => format!(
                 "the jail was below its limit ({} of {})",
-                render::bytes(own.usage_bytes),
-                render::bytes(limit)
+                text::bytes(own.usage_bytes),
+                text::bytes(limit)
             ),
             None => format!(
                 "the jail has no memory limit and used {}",
-                render::bytes(own.usage_bytes)
+                text::bytes(own.usage_bytes)
             ),
         },
     );
     let machine = match case.header.host.memory_bytes {
         0 => "the machine's memory".to_owned(),
-        bytes => format!("the machine's {}", render::bytes(bytes)),
+        bytes => format!("the machine's {}", text::bytes(bytes)),
     };
     let sure = group.iter().all(|kill| kill.certain);
     let chain = Chain::of(case, &group);
@@ -363,7 +363,7 @@ fn nodes(look: &Look<'_>) -> Option<Finding> {
     let log = group.first()?.log?;
     let allowed = match log.1.mems_allowed.as_str() {
         "" => String::new(),
-        nodes => format!(" ({})", render::escape(nodes)),
+        nodes => format!(" ({})", text::escape(nodes)),
     };
     let what = match log.1.constraint.as_str() {
         "cpuset" => "its cpuset (cpuset.mems)",

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use super::kill::{Kill, held, percent};
 use crate::diagnose::{Case, Finding};
 use crate::event::{Event, MemoryKinds, MemorySample, Moment, OomKill, ProcessSample};
-use crate::render;
+use crate::text;
+use crate::words;
 
 /// How long before a kill a sample still tells of it, nanoseconds.
 const SAMPLE_WINDOW_NS: u64 = 5_000_000_000;
@@ -152,7 +153,7 @@ impl Makeup<'_> {
                 format!(
                     "{} {}",
                     case.task_name(&one.process),
-                    render::bytes(held(&one.memory))
+                    text::bytes(held(&one.memory))
                 )
             })
             .collect();
@@ -166,7 +167,7 @@ impl Makeup<'_> {
         };
         let shared = self.shared_anon();
         let shared = match holders.len() > 1 && self.percent(shared) >= LARGE {
-            true => format!(", of which they share at least {}", render::bytes(shared)),
+            true => format!(", of which they share at least {}", text::bytes(shared)),
             false => String::new(),
         };
         Some(format!("The largest processes: {all}{shared}."))
@@ -178,8 +179,8 @@ impl Makeup<'_> {
             self.event,
             format!(
                 "what the {} in use were made of: {}",
-                render::bytes(self.usage_bytes),
-                render::memory_kinds(self.kinds)
+                text::bytes(self.usage_bytes),
+                words::memory_kinds(self.kinds)
             ),
         )
     }

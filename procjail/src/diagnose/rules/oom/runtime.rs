@@ -8,7 +8,7 @@ use super::kill::{Kill, Limit, ended, own, percent};
 use super::limit::capital;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged, is_bad};
 use crate::event::Event;
-use crate::render;
+use crate::text;
 
 /// Memory beside the heap (code, threads, buffers) that a runtime needs at least, percent of its heap.
 const BESIDE: u64 = 15;
@@ -58,11 +58,11 @@ fn exceeds(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
                 .proven()
                 .shown_by(
                     event,
-                    format!("it was started as `{}`", render::command_line(argv, 80)),
+                    format!("it was started as `{}`", text::command_line(argv, 80)),
                 )
                 .shown_by(
                     kill.event,
-                    format!("it held {} when it was killed", render::bytes(had)),
+                    format!("it held {} when it was killed", text::bytes(had)),
                 )
                 .not(
                     "another process that used the memory",
@@ -85,9 +85,9 @@ fn beyond(case: &Case, kill: &Kill<'_>, ceiling: &Ceiling, had: u64, rest: u64) 
     Finding::new(format!(
         "{} held {} of its own when it was killed, {} more than its heap may have ({}).",
         kill.name(case),
-        render::bytes(had),
-        render::bytes(rest),
-        render::escape(&ceiling.setting)
+        text::bytes(had),
+        text::bytes(rest),
+        text::escape(&ceiling.setting)
     ))
     .cause(
         format!(
@@ -114,9 +114,9 @@ fn grew(
     let fact = Finding::new(format!(
         "{} was started {}; it held {} of the limit of {} when it was killed.",
         kill.name(case),
-        render::escape(&ceiling.setting),
-        render::bytes(had.min(limit)),
-        render::bytes(limit)
+        text::escape(&ceiling.setting),
+        text::bytes(had.min(limit)),
+        text::bytes(limit)
     ));
     let what = ceiling.bound.words();
     let cause = match bytes {
@@ -124,7 +124,7 @@ fn grew(
         Some(bytes) if bytes > limit => format!(
             "{} may grow to {}, more than the jail has{}.",
             capital(what),
-            render::bytes(bytes),
+            text::bytes(bytes),
             match ceiling.bound {
                 Bound::Heap => ", before it has to collect garbage",
                 Bound::Cache | Bound::Data | Bound::Request => "",
@@ -133,7 +133,7 @@ fn grew(
         Some(bytes) => format!(
             "{} may grow to {}, and what it needs beside that is more than the limit leaves.",
             capital(what),
-            render::bytes(bytes)
+            text::bytes(bytes)
         ),
     };
     let sure = ceiling.explicit || ceiling.reserved;
@@ -230,29 +230,29 @@ fn gave_up(case: &Case) -> Option<Finding> {
     });
     let (id, event, argv, exit_event, exit, heap) = found?;
     let below = match limit {
-        Some(limit) => format!("; the jail's limit is {}", render::bytes(limit)),
+        Some(limit) => format!("; the jail's limit is {}", text::bytes(limit)),
         None => String::new(),
     };
     let mut finding = Finding::new(format!(
         "{}, started {}, {} by itself, and no process of the jail was OOM-killed. Its largest resident set (files included) was \
          {}{below}.",
         case.name(id),
-        render::escape(&heap.setting),
+        text::escape(&heap.setting),
         ended(&exit.status),
-        render::bytes(exit.max_rss_bytes)
+        text::bytes(exit.max_rss_bytes)
     ))
     .proven()
     .about([id])
     .about(case.code_to(&[id]))
     .shown_by(
         event,
-        format!("it was started as `{}`", render::command_line(argv, 80)),
+        format!("it was started as `{}`", text::command_line(argv, 80)),
     )
     .shown_by(exit_event, format!("it {}", ended(&exit.status)));
     if let Some((event, tail)) = case.stderr(id) {
         finding = finding.shown_by(
             event,
-            format!("it wrote last: {}", render::escape(tail.text.trim_end())),
+            format!("it wrote last: {}", text::escape(tail.text.trim_end())),
         );
     }
     let says = says(id);

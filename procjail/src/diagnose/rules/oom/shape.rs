@@ -7,7 +7,7 @@ use super::kill::{Kill, Limit, held, own, percent};
 use super::makeup::{ANON, FILE, Makeup, Purpose, SHMEM};
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::What;
-use crate::render;
+use crate::text;
 
 /// From here on a kind of memory is what it is about, percent.
 pub(super) const MOST: u64 = 50;
@@ -93,9 +93,9 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
     let start = format!(
         "{} was OOM-killed although it held only {} ({}%) of the {} in use",
         kill.name(case),
-        render::bytes(had),
+        text::bytes(had),
         percent(had, usage),
-        render::bytes(usage)
+        text::bytes(usage)
     );
     let bigger = makeup
         .and_then(Makeup::hog)
@@ -108,7 +108,7 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
             let name = case.task_name(&hog.process);
             let finding = Finding::new(format!(
                 "{start}: {name} held {}. The oom_score_adj of the victim was {victims}, that of {name} {hogs}.",
-                render::bytes(held(&hog.memory))
+                text::bytes(held(&hog.memory))
             ))
             .proven();
             match hogs < victims {
@@ -131,7 +131,7 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
             }
             Finding::new(format!(
                 "{start}: {} ({}%) was {kind}, which ends with no process.",
-                render::bytes(bytes),
+                text::bytes(bytes),
                 makeup.percent(bytes)
             ))
             .proven()
@@ -145,7 +145,7 @@ fn innocent(case: &Case, kill: &Kill<'_>, makeup: Option<&Makeup<'_>>) -> Option
     };
     let finding = finding.shown_by(
         kill.event,
-        format!("it held {} at that moment", render::bytes(had)),
+        format!("it held {} at that moment", text::bytes(had)),
     );
     Some(match makeup {
         Some(makeup) => makeup.show(finding),
@@ -176,8 +176,8 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
     let amount = format!(
         "{} was OOM-killed: of the {} in use, {} ({}%) was {SHMEM}",
         kill.name(case),
-        render::bytes(makeup.usage_bytes),
-        render::bytes(bytes),
+        text::bytes(makeup.usage_bytes),
+        text::bytes(bytes),
         makeup.percent(bytes)
     );
     let mapped = makeup.mapped_shmem().max(kill.oom.memory.shmem_bytes);
@@ -190,7 +190,7 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
     let stayed = match after {
         Some((_, sample)) => format!(
             " {} was still there after the last kill.",
-            render::bytes(sample.kinds.shmem)
+            text::bytes(sample.kinds.shmem)
         ),
         None => String::new(),
     };
@@ -198,9 +198,9 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
         (0, false) => "No process had any of it mapped".to_owned(),
         (_, false) => format!(
             "No process had more than {} of it mapped",
-            render::bytes(mapped)
+            text::bytes(mapped)
         ),
-        (_, true) => format!("The victim had {} of it mapped", render::bytes(mapped)),
+        (_, true) => format!("The victim had {} of it mapped", text::bytes(mapped)),
     };
     let purpose = Purpose::of(kill.oom);
     let writing = purpose == Purpose::TmpfsWrite || purpose == Purpose::Unknown && did_it(kill);
@@ -212,7 +212,7 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
     let finding = if mapped >= bytes / 2 {
         Finding::new(format!(
             "{amount}; one process had {} of it mapped.{stayed}",
-            render::bytes(mapped)
+            text::bytes(mapped)
         ))
         .fact_alone()
         .remedy(match after {
@@ -265,14 +265,14 @@ fn shmem(look: &Look<'_>, kill: &Kill<'_>, makeup: &Makeup<'_>) -> Option<Findin
         format!(
             "{} was killed for it, and had {} of shared memory mapped",
             kill.name(case),
-            render::bytes(kill.oom.memory.shmem_bytes)
+            text::bytes(kill.oom.memory.shmem_bytes)
         ),
     );
     let finding = makeup.show(finding);
     Some(match after {
         Some((event, sample)) => finding.shown_by(
             event,
-            format!("{} after the kill", render::bytes(sample.kinds.shmem)),
+            format!("{} after the kill", text::bytes(sample.kinds.shmem)),
         ),
         None => finding,
     })
@@ -301,7 +301,7 @@ fn tmpfs(case: &Case) -> Vec<String> {
     made.chain(mounted)
         .filter(|target| !target.is_empty())
         .take(3)
-        .map(render::escape)
+        .map(text::escape)
         .collect()
 }
 
@@ -324,8 +324,8 @@ fn shmem_by_the_victims(look: &Look<'_>, kill: &Kill<'_>) -> Option<Finding> {
             format!(
                 "{} held {} when {} was in use",
                 kill.name(case),
-                render::bytes(kill.victim_bytes()),
-                render::bytes(kill.usage_bytes())
+                text::bytes(kill.victim_bytes()),
+                text::bytes(kill.usage_bytes())
             ),
         )
     });
@@ -354,11 +354,11 @@ fn mapped_files(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
         Finding::new(format!(
             "{} had mapped {} of files while {} was in use.",
             kill.name(case),
-            render::bytes(mapped),
-            render::bytes(kill.usage_bytes())
+            text::bytes(mapped),
+            text::bytes(kill.usage_bytes())
         ))
         .proven()
-        .shown_by(kill.event, format!("{} of files mapped", render::bytes(mapped)))
+        .shown_by(kill.event, format!("{} of files mapped", text::bytes(mapped)))
         .cause("Files that could not be dropped, as they are locked.", Confidence::ConsistentWith)
         .or("files that are charged to another cgroup, and other memory that this trace does not show")
         .remedy(UNLOCK),
@@ -388,10 +388,10 @@ fn page_cache(makeup: &Makeup<'_>) -> Option<Finding> {
         makeup
             .show(Finding::new(format!(
                 "Of the {} in use, {} ({}%) was {FILE}, of which {} {why} and could not be dropped.",
-                render::bytes(makeup.usage_bytes),
-                render::bytes(cache),
+                text::bytes(makeup.usage_bytes),
+                text::bytes(cache),
                 makeup.percent(cache),
-                render::bytes(bytes)
+                text::bytes(bytes)
             )))
             .not(
                 "page cache that merely counts against the limit",
@@ -427,15 +427,15 @@ fn swap(case: &Case, kill: &Kill<'_>) -> Option<Finding> {
     let mut finding = Finding::new(format!(
         "The memory limit was hit, and the jail may use no more than {} of swap ({} used), although the \
          machine has swap.",
-        render::bytes(may),
-        render::bytes(used)
+        text::bytes(may),
+        text::bytes(used)
     ))
     .shown_by(
         kill.event,
         format!(
             "swap {} of {} at the kill",
-            render::bytes(used),
-            render::bytes(may)
+            text::bytes(used),
+            text::bytes(may)
         ),
     );
     if wanted {

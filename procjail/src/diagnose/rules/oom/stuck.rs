@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Look;
 use crate::diagnose::{Case, Confidence, Finding, Tagged};
 use crate::event::{Event, MemorySample, OomReap, OomReapStage, What};
-use crate::render;
+use crate::text;
 
 /// A victim that takes this long to die is stuck, nanoseconds. The kernel starts to free its memory
 /// after two seconds (`OOM_REAPER_DELAY` in mm/oom_kill.c).
@@ -68,8 +68,8 @@ fn victim(look: &Look<'_>) -> Vec<Finding> {
         };
         let (place, shown) = where_it_is(case, &kill.oom.victim.pid, kill.event, until);
         let died = match end {
-            Some(_) => format!("took {} to die", render::duration(took)),
-            None => format!("had not died {} later", render::duration(took)),
+            Some(_) => format!("took {} to die", text::duration(took)),
+            None => format!("had not died {} later", text::duration(took)),
         };
         let mut finding = Finding::new(format!(
             "The OOM victim {} {died}{place}; {memory}.",
@@ -137,8 +137,8 @@ fn where_it_is<'a>(
         Some((event, thread)) => {
             let inside = match (thread.wait_channel.as_str(), thread.stack.first()) {
                 ("", None) => String::new(),
-                ("", Some(top)) => format!(" in {}", render::escape(top)),
-                (channel, _) => format!(" in {}", render::escape(channel)),
+                ("", Some(top)) => format!(" in {}", text::escape(top)),
+                (channel, _) => format!(" in {}", text::escape(channel)),
             };
             (
                 format!(": its thread {} was blocked{inside}", thread.task.tid),
@@ -183,11 +183,11 @@ fn no_victim(case: &Case) -> Vec<Finding> {
          oom_score_adj -1000, so the program stays at the limit.",
         match failures {
             0 => String::new(),
-            count => format!(" {} times", render::count(count)),
+            count => format!(" {} times", text::count(count)),
         }
     ));
     if let Some((event, message)) = logged {
-        finding = finding.shown_by(event, render::escape(&message.text));
+        finding = finding.shown_by(event, text::escape(&message.text));
     }
     if let Some((event, _)) = protected.first() {
         finding = finding.shown_by(event, "every process has oom_score_adj -1000");
@@ -195,7 +195,7 @@ fn no_victim(case: &Case) -> Vec<Finding> {
     if failures > 0 {
         finding = finding.fact(format!(
             "the counter oom rose by {}, oom_kill not at all",
-            render::count(failures)
+            text::count(failures)
         ));
     }
     vec![
@@ -250,7 +250,7 @@ fn disabled(case: &Case) -> Vec<Finding> {
             event,
             format!(
                 "oom_kill_disable 1, under_oom 1, {} in use",
-                render::bytes(sample.usage_bytes)
+                text::bytes(sample.usage_bytes)
             ),
         );
     }
@@ -262,7 +262,7 @@ fn disabled(case: &Case) -> Vec<Finding> {
             format!(
                 "thread {} is in state {} in {WAITS}",
                 thread.task.tid,
-                render::escape(&thread.state)
+                text::escape(&thread.state)
             ),
         );
     }

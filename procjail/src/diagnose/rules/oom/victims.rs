@@ -9,7 +9,7 @@ use super::makeup::Makeup;
 use super::shape::alike;
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, Tagged};
 use crate::event::What;
-use crate::render;
+use crate::text;
 
 /// Victims of one decision follow each other this closely, nanoseconds: another decision needs the
 /// memory of the last victim first.
@@ -102,7 +102,7 @@ fn group(look: &Look<'_>) -> Vec<Finding> {
                 finding = finding.fact("the counter oom_group_kill rose");
             }
             if let Some((event, message)) = logged {
-                finding = finding.shown_by(event, render::escape(&message.text));
+                finding = finding.shown_by(event, text::escape(&message.text));
             }
             Some(
                 chosen.qualify(
@@ -193,7 +193,7 @@ fn many(look: &Look<'_>) -> Option<Finding> {
     if count < MANY || share > 15 || percent(largest, usage) > 40 || together < usage / 2 || !heap {
         return None;
     }
-    let program = render::escape(&kill.oom.victim.comm);
+    let program = text::escape(&kill.oom.victim.comm);
     let firstborn = case
         .processes()
         .filter(|(_, process)| process.task.comm == kill.oom.victim.comm)
@@ -207,13 +207,13 @@ fn many(look: &Look<'_>) -> Option<Finding> {
             Finding::new(format!(
                 "{count} processes of {program} were there when the limit was hit, and none had much of it: {} \
                  for each on average.",
-                render::bytes(usage / count as u64)
+                text::bytes(usage / count as u64)
             ))
             .shown_by(
                 kill.event,
                 format!("the victim had {share}% of what was in use"),
             )
-            .fact(format!("made within {}", render::duration(took)))
+            .fact(format!("made within {}", text::duration(took)))
             .relies_on_all(&["fork", "exit"])
             .proven()
             .cause(
@@ -284,11 +284,11 @@ fn again(look: &Look<'_>) -> Vec<Finding> {
         let mut finding = Finding::new(format!(
             "{parent} started {} {} times within {}, each time after the one before had been OOM-killed: they \
              lived {} and held {} (the median).{others}",
-            render::escape(program),
+            text::escape(program),
             list.len(),
-            render::duration(last.event.time_ns.saturating_sub(first.event.time_ns)),
-            render::duration(median(&times)),
-            render::bytes(median(&memory)),
+            text::duration(last.event.time_ns.saturating_sub(first.event.time_ns)),
+            text::duration(median(&times)),
+            text::bytes(median(&memory)),
         ));
         for (kill, lived) in list.iter().take(4) {
             finding = finding.shown_by(
@@ -296,8 +296,8 @@ fn again(look: &Look<'_>) -> Vec<Finding> {
                 format!(
                     "{} dies after {} with {}",
                     kill.name(case),
-                    render::duration(*lived),
-                    render::bytes(own(&kill.oom.memory))
+                    text::duration(*lived),
+                    text::bytes(own(&kill.oom.memory))
                 ),
             );
         }
@@ -360,7 +360,7 @@ fn at_start(look: &Look<'_>) -> Option<Finding> {
         ),
         // A program that leaps to a limit of some size in its first moments did start.
         Some(after) if after <= BEGINNING_NS && limit <= TINY_BYTES => (
-            format!("{} after it had begun", render::duration(after)),
+            format!("{} after it had begun", text::duration(after)),
             Confidence::Likely,
         ),
         Some(_) => return None,
@@ -370,7 +370,7 @@ fn at_start(look: &Look<'_>) -> Option<Finding> {
             Finding::new(format!(
                 "{} was killed {when}; the limit is {}.",
                 kill.name(case),
-                render::bytes(limit),
+                text::bytes(limit),
             ))
             .shown_by(kill.event, "PID 1 is the victim")
             .proven()

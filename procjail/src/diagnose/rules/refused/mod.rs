@@ -15,7 +15,7 @@ use super::known;
 use crate::diagnose::errno::{self, Refusal, Weight};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
 use crate::event::FailedCall;
-use crate::render;
+use crate::text;
 use why::Why;
 
 /// The rule for refused memory.
@@ -169,14 +169,12 @@ fn finding(case: &Case, group: Vec<Claim<'_>>) -> Option<Finding> {
     let (exit, ended) = case.exit(refused.id)?;
     let times = match refused.count {
         0 | 1 => String::new(),
-        count => format!("; {} calls failed so", render::count(count as u64)),
+        count => format!("; {} calls failed so", text::count(count as u64)),
     };
     let failed = match asked(call) {
-        Some(bytes) => words(case, call).replacen(
-            " failed",
-            &format!(" of {} failed", render::bytes(bytes)),
-            1,
-        ),
+        Some(bytes) => {
+            words(case, call).replacen(" failed", &format!(" of {} failed", text::bytes(bytes)), 1)
+        }
         None => words(case, call),
     };
     // The times are those of one.
@@ -192,13 +190,13 @@ fn finding(case: &Case, group: Vec<Claim<'_>>) -> Option<Finding> {
             "{} {}, {whose}{} after {failed}{times}{}.",
             case.names(&ids),
             case.did_end(&ended.status),
-            render::duration(call.before_ns),
+            text::duration(call.before_ns),
             said(case, refused.id)
         ),
         None => format!(
             "{} went on{of_one} for {} after {failed}{times}.",
             case.names(&ids),
-            render::duration(call.before_ns),
+            text::duration(call.before_ns),
         ),
     };
     let mut finding = Finding::new(fact)
@@ -218,10 +216,7 @@ fn finding(case: &Case, group: Vec<Claim<'_>>) -> Option<Finding> {
         finding = finding.or(what);
     }
     if let Some(open) = call.open_files {
-        finding = finding.fact(format!(
-            "{} descriptors were open then",
-            render::count(open)
-        ));
+        finding = finding.fact(format!("{} descriptors were open then", text::count(open)));
     }
     Some(match refused.ended {
         Some(_) => finding.about(ids.clone()).about(case.code_to(&ids)),
@@ -234,7 +229,7 @@ fn said(case: &Case, id: ProcessId) -> String {
     reason::quoted(case, id).map_or_else(String::new, |(line, _)| {
         format!(
             "; among the last it wrote to stderr: `{}`",
-            render::escape(&line)
+            text::escape(&line)
         )
     })
 }

@@ -4,7 +4,7 @@ use super::{Refused, asked};
 use crate::diagnose::errno::{self, Refusal};
 use crate::diagnose::{Case, Confidence, Limit, ProcessId};
 use crate::event::FailedCall;
-use crate::render;
+use crate::text;
 
 pub(super) const OVERCOMMIT: &str = "the machine's rules on memory (vm.overcommit_memory)";
 
@@ -57,8 +57,8 @@ fn space(case: &Case, call: &FailedCall, plain: Why) -> Why {
     let is_tmpfs = own.is_some() || call.fs_type.as_deref() == Some("tmpfs");
     let text = match (own, is_tmpfs) {
         (Some((target, size)), _) => {
-            let size = size.map_or_else(String::new, |bytes| format!(" of {}", render::bytes(bytes)));
-            format!("The tmpfs{size} at {} was full: it holds its files in memory.", render::escape(target))
+            let size = size.map_or_else(String::new, |bytes| format!(" of {}", text::bytes(bytes)));
+            format!("The tmpfs{size} at {} was full: it holds its files in memory.", text::escape(target))
         }
         (None, true) => "That file's tmpfs was full: a tmpfs has a size of its own and holds its files in memory.".to_owned(),
         (None, false) => "The file system of that file was full.".to_owned(),
@@ -114,7 +114,7 @@ fn files(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Why
     let limit = case.limit(id, "nofile", time_ns);
     let in_force = call.nofile_limit.or(limit.map(|limit| limit.soft));
     let set = set_by(case, limit);
-    let of = in_force.map_or_else(String::new, |count| format!(", {}", render::count(count)));
+    let of = in_force.map_or_else(String::new, |count| format!(", {}", text::count(count)));
     let text = format!("It had reached its limit of open files (RLIMIT_NOFILE{of}){set}.");
     match (call.open_files, in_force) {
         (Some(open), Some(limit)) if open + 1 < limit => Why {
@@ -187,7 +187,7 @@ fn memory(case: &Case, id: ProcessId, call: &FailedCall, time_ns: u64, plain: Wh
         let alone = asked.is_some_and(|bytes| bytes > limit.soft);
         let text = format!(
             "Its limit of {words} is {}{}.",
-            render::bytes(limit.soft),
+            text::bytes(limit.soft),
             set_by(case, Some(limit))
         );
         let remedy = format!(

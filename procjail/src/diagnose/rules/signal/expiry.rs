@@ -3,7 +3,7 @@
 use crate::diagnose::rules::{exit, story};
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::{Disposition, Event, SignalGenerated};
-use crate::render;
+use crate::text;
 
 /// What is sent so soon after the timer is sent because of it, nanoseconds.
 const AT_ONCE_NS: u64 = 100_000_000;
@@ -53,13 +53,13 @@ fn finding(
     child: ProcessId,
 ) -> Finding {
     let who = case.name(keeper);
-    let name = render::escape(&kill.signal.name);
+    let name = text::escape(&kill.signal.name);
     let since = case
         .program(keeper)
         .map_or_else(|| case.born_ns(keeper), |(exec, _)| exec.time_ns);
     let mut fact = format!(
         "The timer of {who} expired after {}, and it sent {name} to its child {}",
-        render::duration(timer.time_ns.saturating_sub(since)),
+        text::duration(timer.time_ns.saturating_sub(since)),
         case.name(child)
     );
     let end = case.exit(child).filter(|(event, _)| event.seq > sent.seq);
@@ -80,10 +80,7 @@ fn finding(
         .about([child, keeper])
         .shown_by(
             timer,
-            format!(
-                "{} from a timer to {who}",
-                render::escape(&alarm.signal.name)
-            ),
+            format!("{} from a timer to {who}", text::escape(&alarm.signal.name)),
         )
         .shown_by(sent, format!("{who} sent {name} to {}", case.name(child)));
     for (event, exit) in end.into_iter().chain(own) {

@@ -4,7 +4,7 @@ use super::super::kill::{Death, deaths};
 use crate::diagnose::rules::exit;
 use crate::diagnose::{Case, Finding, Follows, Origin, ProcessId, is_bad};
 use crate::event::{Event, ExitStatus};
-use crate::render;
+use crate::text;
 
 /// How long before a write to a closed pipe its reader may have ended to be named, nanoseconds.
 const READER_NS: u64 = 1_000_000_000;
@@ -48,7 +48,7 @@ fn found(case: &Case, death: &Death<'_>, reader: Option<(&Event, ProcessId)>) ->
         .signal
         .syscall
         .as_ref()
-        .map_or_else(|| "write".to_owned(), |call| render::escape(&call.name));
+        .map_or_else(|| "write".to_owned(), |call| text::escape(&call.name));
     let from = reader.map_or_else(String::new, |(event, id)| {
         let when = match event.seq < death.event.seq {
             true => format!("{} before", case.between(event, death.event)),

@@ -4,7 +4,7 @@ use crate::diagnose::{Case, Origin, ProcessId};
 use crate::event::{
     Event, ForwardAction, Kill, Requester, Signal, SignalGenerated, SignalResult, StopRequested,
 };
-use crate::render;
+use crate::text;
 
 /// An attempt to stop the jail.
 pub(in crate::diagnose::rules) struct Attempt<'a> {
@@ -182,7 +182,7 @@ impl<'a> Attempt<'a> {
 
     /// Who asked for what, as the start of a sentence.
     pub fn request_in_words(&self, case: &Case) -> String {
-        let name = render::escape(&self.signal.name);
+        let name = text::escape(&self.signal.name);
         let asker = self.asker(case);
         let Some(request) = self.request else {
             let who = asker.unwrap_or_else(|| "An unknown process".to_owned());
@@ -196,7 +196,7 @@ impl<'a> Attempt<'a> {
             true => format!("{asked} ({name})"),
             false => format!(
                 "{asked} ({}); its stop signal is {name}",
-                render::escape(&request.signal.name)
+                text::escape(&request.signal.name)
             ),
         }
     }
@@ -204,7 +204,7 @@ impl<'a> Attempt<'a> {
     /// How the attempt ended, for the end of a sentence: `it was killed 500 ms later, when the grace period
     /// expired`. `who` is the subject.
     pub fn killed(&self, case: &Case, who: &str) -> String {
-        let lasted = render::duration(self.lasted_ns(case));
+        let lasted = text::duration(self.lasted_ns(case));
         match (self.forced, self.kill) {
             (Some(_), Some((_, kill))) if kill.reason == "second-signal" => {
                 format!("{who} killed {lasted} later, at a second request")
@@ -239,16 +239,16 @@ fn requester(case: &Case, by: &Requester, signal: &Signal) -> Option<String> {
         return Some(case.name(id));
     }
     let command = match (by.argv.is_empty(), by.comm.as_str()) {
-        (false, _) => format!("`{}`", render::command_line(&by.argv, 60)),
+        (false, _) => format!("`{}`", text::command_line(&by.argv, 60)),
         (true, "") if by.pid == 0 => return None,
         (true, "") => "A process that ended before procjail could look at it".to_owned(),
-        (true, comm) => render::escape(comm),
+        (true, comm) => text::escape(comm),
     };
     let mut parts = vec![format!("host PID {}", by.pid), format!("uid {}", by.uid)];
     match &by.unit {
-        Some(unit) => parts.push(format!("unit {}", render::escape(unit))),
+        Some(unit) => parts.push(format!("unit {}", text::escape(unit))),
         None if !matches!(by.cgroup.as_str(), "" | "/") => {
-            parts.push(format!("cgroup {}", render::escape(&by.cgroup)));
+            parts.push(format!("cgroup {}", text::escape(&by.cgroup)));
         }
         None => {}
     }

@@ -13,7 +13,7 @@ use super::{asked, ends};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId};
 use crate::event::{Disposition, Event, SignalGenerated};
-use crate::render;
+use crate::text;
 
 /// The shell took the signal; its trap waits for the foreground command.
 pub(super) fn trap_deferred(
@@ -38,10 +38,7 @@ pub(super) fn trap_deferred(
     {
         finding = finding.proven().shown_by(
             last.event,
-            format!(
-                "{who} waits for a child ({})",
-                render::escape(call_of(main))
-            ),
+            format!("{who} waits for a child ({})", text::escape(call_of(main))),
         );
     }
     (
@@ -114,7 +111,7 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
         Kind::Other => return None,
     };
     let who = case.name(pid1);
-    let signal = render::escape(&attempt.signal.name);
+    let signal = text::escape(&attempt.signal.name);
     let after = case.between(took, exit_event);
     let status = case.did_end(&exit.status);
     let passed = match told.is_empty() {
@@ -135,7 +132,7 @@ pub(super) fn ended(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
         let target = case.task_name(&sent.target);
         finding = finding.shown_by(
             event,
-            format!("it sent {} to {target}", render::escape(&sent.signal.name)),
+            format!("it sent {} to {target}", text::escape(&sent.signal.name)),
         );
     }
     for (event, ended) in told
@@ -258,7 +255,7 @@ pub(in crate::diagnose::rules) fn passed_on_in_words(
         let number = sent.signal.number;
         let (_, targets) = told
             .entry((number != attempt.signal.number, number))
-            .or_insert_with(|| (render::escape(&sent.signal.name), Vec::new()));
+            .or_insert_with(|| (text::escape(&sent.signal.name), Vec::new()));
         if !targets.contains(&target) {
             targets.push(target);
         }
@@ -353,7 +350,7 @@ fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> 
         return None;
     }
     let who = case.name(pid1);
-    let signal = render::escape(&attempt.signal.name);
+    let signal = text::escape(&attempt.signal.name);
     let left = killed_with_pid1(case, attempt);
     let rest = match left.is_empty() {
         true => String::new(),
@@ -361,7 +358,7 @@ fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> 
     };
     let verdict = format!(
         "{who} took {signal} but ended only {} later, when {}, its foreground command, had ended.{rest}",
-        render::duration(waited),
+        text::duration(waited),
         case.name(command)
     );
     let finding = asked(case, attempt, Finding::new(verdict).about([pid1]))
@@ -369,7 +366,7 @@ fn late_trap(case: &Case, attempt: &Attempt<'_>, took: &Event, exit: &Event) -> 
         .shown_by(reap, format!("{} had ended by itself", case.name(command)))
         .shown_by(
             exit,
-            format!("{who} ended {} after that", render::duration(then)),
+            format!("{who} ended {} after that", text::duration(then)),
         );
     Some((
         "term-shell-trap-deferred",

@@ -5,7 +5,7 @@ use crate::diagnose::{Case, ProcessId};
 use crate::event::{
     Disposition, Event, Exec, Moment, SignalGenerated, SignalResult, Snapshot, ThreadState,
 };
-use crate::render;
+use crate::text;
 
 /// What became of the stop signal.
 pub(super) enum Fate<'a> {
@@ -87,7 +87,7 @@ impl<'a> Holdout<'a> {
     /// Number and name of the signal as it got it.
     pub fn signal(&self, attempt: &Attempt<'_>) -> (i32, String) {
         let signal = self.sent.map_or(attempt.signal, |(_, sent)| &sent.signal);
-        (signal.number, render::escape(&signal.name))
+        (signal.number, text::escape(&signal.name))
     }
 
     /// When the signal came to it, nanoseconds of CLOCK_BOOTTIME.

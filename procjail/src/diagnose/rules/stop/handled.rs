@@ -10,7 +10,7 @@ use super::{ended, ends, finding, reload, repeats, target, unfinished, unsignall
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{CpuThrottling, Event, What};
-use crate::render;
+use crate::text;
 
 /// The process took the signal and outlived the grace period.
 pub(super) fn outlived(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
@@ -139,7 +139,7 @@ pub(super) fn not_forwarding(
     untold: &[ProcessId],
     start: impl FnOnce(String) -> Finding,
 ) -> Tagged {
-    let signal = render::escape(&attempt.signal.name);
+    let signal = text::escape(&attempt.signal.name);
     let verdict = format!(
         "{} got {signal} and did not pass it on: {} never got a signal.{}",
         case.name(attempt.pid1),
@@ -169,12 +169,12 @@ fn slow(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, steps: &[&Eve
         .iter()
         .any(|step| matches!(&step.what, What::Exit(exit) if !exit.process));
     let done = match threads {
-        true => render::plural(
+        true => text::plural(
             steps.len() as u64,
             "process or thread",
             "processes and threads",
         ),
-        false => render::plural(steps.len() as u64, "process", "processes"),
+        false => text::plural(steps.len() as u64, "process", "processes"),
     };
     let verdict = format!(
         "The shutdown of {who} was under way, but too slow: {done} had ended, {left} below it were left. {}.",
@@ -231,9 +231,9 @@ pub(super) fn throttled(
     let verdict = format!(
         "The shutdown of {who} got only {} of CPU time in {}: the CPU limit stopped it in {throttled} of \
          {periods} periods, for {}. {}.",
-        render::duration(used_ns),
-        render::duration(span_ns),
-        render::duration(throttled_ns),
+        text::duration(used_ns),
+        text::duration(span_ns),
+        text::duration(throttled_ns),
         attempt.killed(case, "It was")
     );
     let runs = last_look(case, attempt, holdout.process)
@@ -260,8 +260,8 @@ pub(super) fn throttled(
     if let Some((file, value)) = limit {
         finding = finding.fact(format!(
             "the limit: {} = {}",
-            render::escape(file),
-            render::escape(value)
+            text::escape(file),
+            text::escape(value)
         ));
     }
     if runs {

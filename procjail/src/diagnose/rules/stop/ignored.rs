@@ -7,7 +7,7 @@ use super::{ends, finding, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, ProcessId, program_of};
 use crate::event::{Disposition, Event};
-use crate::render;
+use crate::text;
 
 /// SIG_IGN. It survives an exec, a handler doesn't: so a program may have inherited it.
 pub(super) fn ignored(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Tagged {
@@ -129,7 +129,7 @@ fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> 
                     |(_, exec)| {
                         format!(
                             "{}, which ran in this process before",
-                            render::escape(program_of(&exec.filename))
+                            text::escape(program_of(&exec.filename))
                         )
                     },
                 )

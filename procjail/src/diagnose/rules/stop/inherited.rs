@@ -2,7 +2,7 @@
 
 use crate::diagnose::{Case, ProcessId, program_of};
 use crate::event::{Event, Signal, SignalSets, What};
-use crate::render;
+use crate::text;
 
 /// What is inherited.
 pub(super) type Set = fn(&SignalSets) -> &[Signal];
@@ -89,7 +89,7 @@ fn has(sets: Option<&SignalSets>, number: i32, set: Set) -> Option<bool> {
 fn name(case: &Case, start: &Event, owner: ProcessId) -> String {
     match &start.what {
         What::Exec(exec) => {
-            let program = render::escape(program_of(&exec.filename));
+            let program = text::escape(program_of(&exec.filename));
             match case.process(owner).task.jail_pid {
                 Some(pid) => format!("{program} (PID {pid})"),
                 None => program,

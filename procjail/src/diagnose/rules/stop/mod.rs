@@ -23,7 +23,7 @@ mod unfinished;
 mod waits;
 
 use crate::diagnose::{Case, Family, Finding, ProcessId, Rank, Rule, Tagged};
-use crate::render;
+use crate::text;
 use attempt::Attempt;
 pub(super) use ended::{as_before, killed_with_pid1, left_to_die, passed_on_in_words, taken_at};
 use fate::{Fate, Holdout};
@@ -244,7 +244,7 @@ fn finding(
         finding = finding.about(holdout.path.iter().copied());
     }
     finding = asked(case, attempt, finding);
-    let name = render::escape(&attempt.signal.name);
+    let name = text::escape(&attempt.signal.name);
     if let Some(held) = attempt.held.filter(|_| attempt.sent.is_none()) {
         finding = finding.shown_by(
             held,
@@ -280,7 +280,7 @@ fn finding(
             format!(
                 "{} passed {} on to {}{fared}",
                 case.task_name(&event.task),
-                render::escape(&signal.signal.name),
+                text::escape(&signal.signal.name),
                 case.name(holdout.process)
             ),
         );
@@ -291,7 +291,7 @@ fn finding(
 /// The request, as the first piece of evidence.
 fn asked(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
     let grace = match attempt.request {
-        Some(request) => format!("; grace period: {}", render::duration(request.timeout_ns)),
+        Some(request) => format!("; grace period: {}", text::duration(request.timeout_ns)),
         None => String::new(),
     };
     let text = format!("{}{grace}", attempt.request_in_words(case));
@@ -306,7 +306,7 @@ fn ends(case: &Case, attempt: &Attempt<'_>, finding: Finding) -> Finding {
             format!(
                 "{} sent SIGKILL, after {}",
                 case.who(&event.task),
-                render::duration(attempt.lasted_ns(case))
+                text::duration(attempt.lasted_ns(case))
             ),
         ),
         None => finding,

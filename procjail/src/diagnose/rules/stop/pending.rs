@@ -7,7 +7,7 @@ use super::{ends, finding, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, ProcessId};
 use crate::event::{CgroupChange, SignalGenerated, SignalResult, What};
-use crate::render;
+use crate::text;
 
 /// Queued, and nobody came to take it.
 pub(super) fn queued(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<Tagged> {
@@ -89,7 +89,7 @@ fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<
             true => "itself".to_owned(),
             false => case.who(&event.task),
         };
-        format!(" ({} from {sender})", render::escape(&signal.signal.name))
+        format!(" ({} from {sender})", text::escape(&signal.signal.name))
     });
     let verdict = format!(
         "{who} is stopped{by}: its handler for {name} can't run until SIGCONT.{}",
@@ -99,7 +99,7 @@ fn stopped(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option<
     if let Some((event, signal)) = last {
         finding = finding.shown_by(
             event,
-            format!("{} stopped it", render::escape(&signal.signal.name)),
+            format!("{} stopped it", text::escape(&signal.signal.name)),
         );
     }
     if let Some((event, _)) = look {
@@ -166,7 +166,7 @@ pub(super) fn frozen(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) 
     };
     let (_, name) = holdout.signal(attempt);
     let who = case.name(holdout.process);
-    let path = render::escape(path);
+    let path = text::escape(path);
     let killed = match attempt.forced {
         Some(_) => format!(" {}.", attempt.killed(case, &format!("{who} was"))),
         None => String::new(),
@@ -244,7 +244,7 @@ fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
             "until {}, its child by vfork, executes something or ends",
             case.name(child)
         ),
-        (_, _, Some(channel)) => format!("in {}", render::escape(channel)),
+        (_, _, Some(channel)) => format!("in {}", text::escape(channel)),
         _ => "in the kernel".to_owned(),
     };
     let verdict = format!(
@@ -259,7 +259,7 @@ fn uninterruptible(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) ->
                 "state D{}",
                 channel.map_or(String::new(), |channel| format!(
                     ", waiting in {}",
-                    render::escape(channel)
+                    text::escape(channel)
                 ))
             ),
         );

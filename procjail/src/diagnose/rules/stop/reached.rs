@@ -9,7 +9,7 @@ use super::{asked, ends, finding, unsignalled, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, program_of};
 use crate::event::{Disposition, Event, Signal, SignalResult};
-use crate::render;
+use crate::text;
 
 /// What a verdict relies on that says that nothing was taken or passed on.
 pub(super) const SIGNALS: &[&str] = &["signal-generated", "signal-delivered"];
@@ -57,7 +57,7 @@ fn at_pid1(case: &Case, attempt: &Attempt<'_>, verdict: String) -> Finding {
 fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     let (sent, signal) = attempt.sent?;
     let number = signal.signal.number;
-    let name = render::escape(&signal.signal.name);
+    let name = text::escape(&signal.signal.name);
     let pid1 = attempt.pid1;
     let executed = case.execs(pid1).find(|(event, _)| event.seq > sent.seq);
     let from = executed.map_or(sent.seq, |(event, _)| event.seq);
@@ -75,13 +75,13 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
                 .iter()
                 .any(|thread| has(&thread.caught, number))
         });
-    let was = render::escape(&sent_to(case, attempt, sent));
+    let was = text::escape(&sent_to(case, attempt, sent));
     let fact = match executed {
         Some((event, exec)) => format!(
             "{name} came when PID 1 was {was}, which has no handler for it, and the kernel dropped it; {} later \
              PID 1 executed `{}`, which never got the signal.{}",
             case.between(sent, event),
-            render::command_line(&exec.argv, 60),
+            text::command_line(&exec.argv, 60),
             until(case, attempt, 1)
         ),
         None => {
@@ -96,7 +96,7 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     if let Some((event, exec)) = executed {
         finding = finding.shown_by(
             event,
-            format!("PID 1 executed `{}`", render::command_line(&exec.argv, 60)),
+            format!("PID 1 executed `{}`", text::command_line(&exec.argv, 60)),
         );
     }
     finding = finding.cause(
@@ -208,7 +208,7 @@ fn no_handler(case: &Case, attempt: &Attempt<'_>) -> String {
     format!(
         "{} has no handler for {}, and the kernel drops such signals for PID 1 of a PID namespace",
         case.name(attempt.pid1),
-        render::escape(&attempt.signal.name)
+        text::escape(&attempt.signal.name)
     )
 }
 
@@ -232,7 +232,7 @@ fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Tagged {
         .remedy(format!(
             "Install a handler for {}, or put an init at PID 1 that passes it on (procjail --init, \
              tini, dumb-init): a process that is not PID 1 ends by it without a handler.",
-            render::escape(&attempt.signal.name)
+            text::escape(&attempt.signal.name)
         ));
     ("term-ignored-pid1-default", finding)
 }
@@ -240,7 +240,7 @@ fn pid1_default(case: &Case, attempt: &Attempt<'_>) -> Tagged {
 /// PID 1 is a shell without a trap. `sh -c` with a single command executes it in its own place; then
 /// PID 1 is the program, and not a shell.
 fn stuck_in_shell(case: &Case, attempt: &Attempt<'_>, untold: &[ProcessId]) -> Tagged {
-    let signal = render::escape(&attempt.signal.name);
+    let signal = text::escape(&attempt.signal.name);
     let verdict = format!(
         "{} is a shell without a trap for {signal}: it neither ended nor passed the signal on, and {} \
          never got it.{}",
@@ -291,9 +291,9 @@ fn caught_instead<'a>(case: &'a Case, attempt: &Attempt<'_>) -> Vec<&'a Signal> 
 fn mismatch(case: &Case, attempt: &Attempt<'_>, caught: &[&Signal]) -> Tagged {
     let names: Vec<String> = caught
         .iter()
-        .map(|signal| render::escape(&signal.name))
+        .map(|signal| text::escape(&signal.name))
         .collect();
-    let signal = render::escape(&attempt.signal.name);
+    let signal = text::escape(&attempt.signal.name);
     let verdict = format!(
         "The stop signal {signal} is not one that {} reacts to: it has no handler for it, but it has one \
          for {}.{}",

@@ -6,7 +6,7 @@ use super::handled::taken;
 use super::repeats::restarted;
 use super::{ends, until};
 use crate::diagnose::{Case, Confidence, ProcessId, Tagged};
-use crate::render;
+use crate::text;
 
 /// It executed a program after the signal, or replaced the processes below it.
 pub(super) fn reloaded(
@@ -21,10 +21,10 @@ fn executed(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option
     let (event, exec) = holdout.executed_since(case, attempt)?;
     let who = case.name(holdout.process);
     let (_, name) = holdout.signal(attempt);
-    let program = render::command_line(&exec.argv, 60);
+    let program = text::command_line(&exec.argv, 60);
     let fact = format!(
         "{who} took {name}, executed `{program}` in its own place {} later, and that went on.{}",
-        render::duration(event.time_ns.saturating_sub(holdout.since_ns(attempt))),
+        text::duration(event.time_ns.saturating_sub(holdout.since_ns(attempt))),
         until(case, attempt, 1)
     );
     let finding = taken(case, attempt, holdout, fact)
@@ -77,7 +77,7 @@ fn replaced(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> Option
     let fact = format!(
         "{who} took {name}, started {}, and {} that it had before ended; it went on with the new {}.{}",
         case.names(&new),
-        render::plural(gone.len() as u64, "process", "processes"),
+        text::plural(gone.len() as u64, "process", "processes"),
         if new.len() == 1 { "one" } else { "ones" },
         until(case, attempt, 2)
     );

@@ -7,7 +7,7 @@ use super::{ends, finding};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Finding, Origin, ProcessId};
 use crate::event::{Event, SignalGenerated, SignalResult};
-use crate::render;
+use crate::text;
 
 /// PID 1 passed the signal on, but not to the one that went on running.
 pub(super) fn missed(
@@ -26,8 +26,8 @@ pub(super) fn missed(
         })
         .map(|(event, signal)| (event, &signal.signal.name, case.task_name(&signal.target)));
     let (name, others) = match &told {
-        Some((_, name, others)) => (render::escape(name), others.clone()),
-        None => (render::escape(&attempt.signal.name), "others".to_owned()),
+        Some((_, name, others)) => (text::escape(name), others.clone()),
+        None => (text::escape(&attempt.signal.name), "others".to_owned()),
     };
     let verdict = format!(
         "{who} passed {name} on to {others}, but not to {}, which never got a signal. {}.",
@@ -65,7 +65,7 @@ pub(super) fn wrong(case: &Case) -> Option<Tagged> {
             && case.origin(event, signal) == Origin::Process
     })?;
     let got = case.process_of(&signal.target)?;
-    let name = render::escape(&signal.signal.name);
+    let name = text::escape(&signal.signal.name);
     let verdict = format!(
         "{name} went to {}, not to {}, which was killed {} later without ever having been asked to stop.",
         case.name(got),
@@ -83,7 +83,7 @@ pub(super) fn wrong(case: &Case) -> Option<Tagged> {
             format!(
                 "{} sent {} to {}",
                 case.who(&kill.task),
-                render::escape(&killer.signal.name),
+                text::escape(&killer.signal.name),
                 case.pid1_name()
             ),
         )
@@ -129,7 +129,7 @@ pub(super) fn not_sent(case: &Case) -> Vec<Finding> {
             (Some(request), Some(_)) if request.timeout_ns == 0 => (
                 format!(
                     "{who} got {}, and SIGKILL at once: the grace period is 0.",
-                    render::escape(&request.stop_signal.name)
+                    text::escape(&request.stop_signal.name)
                 ),
                 "Give it time: procjail --stop-timeout.",
             ),

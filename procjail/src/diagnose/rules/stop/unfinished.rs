@@ -11,7 +11,7 @@ use super::{ends, until};
 use crate::diagnose::errno::{self, Weight};
 use crate::diagnose::{Case, Confidence, Finding, ProcessId, Tagged};
 use crate::event::{Event, FailedCall, ThreadState};
-use crate::render;
+use crate::text;
 
 /// What a stop that takes long can wait for: the list of alternatives of `term-shutdown-unfinished`.
 pub(super) const DRAIN: &str = "a connection that is still open";
@@ -128,8 +128,8 @@ impl Facts<'_, '_> {
         if let Some(again) = restarted(self.case, self.attempt, self.holdout.process) {
             return Some(format!(
                 "it went on starting {}: {} since the signal",
-                render::escape(again.program),
-                render::plural(again.since as u64, "time", "times")
+                text::escape(again.program),
+                text::plural(again.since as u64, "time", "times")
             ));
         }
         let closed = |sockets: &Sockets<'_>| !sockets.closed.is_empty();
@@ -145,14 +145,14 @@ impl Facts<'_, '_> {
             return None;
         }
         let main = self.activity.main()?;
-        let call = render::escape(call_of(main));
+        let call = text::escape(call_of(main));
         if waits_for_events(main) {
             let before = self.activity.before.as_ref()?.main()?;
             let kept = self.sockets.as_ref().map(|sockets| sockets.kept.clone());
             if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
                 return Some(format!(
                     "it waits in {call} and listens on {}, as before the signal",
-                    render::escape(&kept.join(", "))
+                    text::escape(&kept.join(", "))
                 ));
             }
             // Of several threads, the first may have nothing to do with it.
@@ -271,10 +271,10 @@ impl Facts<'_, '_> {
     fn because_refused(&self, finding: Finding, event: &Event, call: &FailedCall) -> Finding {
         let what = format!(
             "{}{} failed with {}",
-            render::escape(&call.syscall.name),
+            text::escape(&call.syscall.name),
             call.path
                 .as_ref()
-                .map_or(String::new(), |path| format!(" {}", render::escape(path))),
+                .map_or(String::new(), |path| format!(" {}", text::escape(path))),
             self.case.error(&call.error)
         );
         let remedy = errno::meaning(call).map_or(
@@ -284,10 +284,7 @@ impl Facts<'_, '_> {
         finding
             .shown_by(
                 event,
-                format!(
-                    "{what}, {} before the end",
-                    render::duration(call.before_ns)
-                ),
+                format!("{what}, {} before the end", text::duration(call.before_ns)),
             )
             .cause(
                 format!("Its shutdown failed: {what} after the signal."),
@@ -305,9 +302,9 @@ impl Facts<'_, '_> {
                 "running" => "its main thread runs".to_owned(),
                 "" => format!(
                     "its main thread is in state {}",
-                    render::escape(&thread.state)
+                    text::escape(&thread.state)
                 ),
-                call => format!("its main thread waits in {}", render::escape(call)),
+                call => format!("its main thread waits in {}", text::escape(call)),
             },
         )
     }
@@ -365,11 +362,11 @@ impl Facts<'_, '_> {
     }
 
     fn unfinished(&self) -> Tagged {
-        let lasted = render::duration(self.attempt.lasted_ns(self.case));
+        let lasted = text::duration(self.attempt.lasted_ns(self.case));
         let when = match (self.attempt.request, self.attempt.kill) {
             (Some(request), Some((_, kill))) if kill.reason != "second-signal" => format!(
                 "and had not ended when the grace period of {} expired: it was killed",
-                render::duration(request.timeout_ns)
+                text::duration(request.timeout_ns)
             ),
             (_, Some(_)) => {
                 format!("and was killed {lasted} after the first request, at a second one")
@@ -429,10 +426,10 @@ impl Facts<'_, '_> {
     fn since(&self) -> String {
         let mut parts = Vec::new();
         if let Some(cpu) = self.activity.cpu_since_ns() {
-            parts.push(format!("used {} of CPU time", render::duration(cpu)));
+            parts.push(format!("used {} of CPU time", text::duration(cpu)));
         }
         if let Some(bytes) = self.activity.written_since() {
-            parts.push(format!("wrote {}", render::bytes(bytes)));
+            parts.push(format!("wrote {}", text::bytes(bytes)));
         }
         let mut text = match parts.is_empty() {
             true => String::new(),

@@ -9,7 +9,7 @@ use super::handled::passes_on;
 use super::unfinished::{CHILD, COMPUTING, DRAIN, FILES, Facts, LOCK, NO_END, SLEEP};
 use crate::diagnose::ProcessId;
 use crate::event::ThreadState;
-use crate::render;
+use crate::text;
 
 impl Facts<'_, '_> {
     /// What it may wait for, in the order in which it is looked for.
@@ -32,7 +32,7 @@ impl Facts<'_, '_> {
                 None => State::excluded("no connection of it, or of a process below it, was found"),
                 Some((id, peers)) if !sockets.closed.is_empty() => State::Seen(format!(
                     "It drains: it no longer listens on {}, and {} still has {} open.",
-                    render::escape(&sockets.closed.join(", ")),
+                    text::escape(&sockets.closed.join(", ")),
                     self.case.name(*id),
                     connections(peers)
                 )),
@@ -73,8 +73,8 @@ impl Facts<'_, '_> {
                     (_, Some((cpu, child))) => State::Seen(format!(
                         "It waits for {}, which is busy ({} of CPU time in {}) and {}.",
                         self.case.name(child),
-                        render::duration(cpu),
-                        render::duration(self.activity.span_ns()),
+                        text::duration(cpu),
+                        text::duration(self.activity.span_ns()),
                         self.told(child)
                     )),
                     (true, None) => State::Seen(format!(
@@ -116,12 +116,10 @@ impl Facts<'_, '_> {
         let state = match (self.activity.written(), in_call) {
             (Some(bytes), _) if bytes > 0 => State::Seen(format!(
                 "It writes: {} in the last {}.",
-                render::bytes(bytes),
-                render::duration(self.activity.span_ns())
+                text::bytes(bytes),
+                text::duration(self.activity.span_ns())
             )),
-            (_, Some(main)) => {
-                State::Seen(format!("It waits in {}.", render::escape(call_of(main))))
-            }
+            (_, Some(main)) => State::Seen(format!("It waits in {}.", text::escape(call_of(main)))),
             (Some(_), None) => State::excluded("it wrote nothing between the last two looks"),
             (None, None) => State::Open,
         };
@@ -132,7 +130,7 @@ impl Facts<'_, '_> {
         let state = match self.activity.main() {
             Some(main) if is_in(main, SLEEPS) => State::Seen(format!(
                 "It sleeps ({}){}.",
-                render::escape(call_of(main)),
+                text::escape(call_of(main)),
                 match self.activity.place() {
                     Some(Place::Deeper) =>
                         ", with a deeper stack than before the signal: in the handler or what it called",
@@ -148,8 +146,8 @@ impl Facts<'_, '_> {
             {
                 Some(thread) => State::Seen(format!(
                     "Its thread {}, which was started since the signal, waits with a time limit ({}), as a sleep does.",
-                    render::escape(&thread.task.comm),
-                    render::escape(call_of(thread))
+                    text::escape(&thread.task.comm),
+                    text::escape(call_of(thread))
                 )),
                 None => State::Open,
             },
@@ -200,12 +198,12 @@ impl Facts<'_, '_> {
                     Some(thread) if since.is_some() => format!(
                         "Its main thread waits for a lock or another thread; its thread {}, which was started since the \
                          signal, waits without a time limit for a lock, a condition or another thread (futex).",
-                        render::escape(&thread.task.comm)
+                        text::escape(&thread.task.comm)
                     ),
                     Some(other) => format!(
                         "Its main thread waits for a lock or another thread; its thread {} is in {}.",
-                        render::escape(&other.task.comm),
-                        render::escape(call_of(other))
+                        text::escape(&other.task.comm),
+                        text::escape(call_of(other))
                     ),
                     None => "Its main thread waits for a lock, a condition or another thread."
                         .to_owned(),
@@ -213,7 +211,7 @@ impl Facts<'_, '_> {
             }
             Some(main) if main.syscall.is_some() => State::Excluded(format!(
                 "its main thread waits in {}",
-                render::escape(call_of(main))
+                text::escape(call_of(main))
             )),
             _ => State::Open,
         };
@@ -232,7 +230,7 @@ impl Facts<'_, '_> {
             (Some(Place::Same), Some(main)) if self.alone() => State::Seen(format!(
                 "It waits for events ({}) with the same stack as before the signal: the handler may have set a flag that \
                  its loop does not look at.",
-                render::escape(call_of(main))
+                text::escape(call_of(main))
             )),
             _ => State::Open,
         };
@@ -277,7 +275,7 @@ impl State {
 fn connections(peers: &[String]) -> String {
     let first = peers
         .first()
-        .map_or(String::new(), |peer| format!(" ({})", render::escape(peer)));
+        .map_or(String::new(), |peer| format!(" ({})", text::escape(peer)));
     match peers.len() {
         1 => format!("a connection{first}"),
         count => format!("{count} connections"),

@@ -2,7 +2,7 @@
 
 use crate::diagnose::rules::exit;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
-use crate::render;
+use crate::text;
 
 /// With which code, after how long, and what its last child did. No guess at a reason: where there is evidence of one,
 /// another rule tells it.
@@ -12,7 +12,7 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     let (event, exit) = case.exit(main)?;
     let code = exit.status.code?;
     let name = case.name(main);
-    let after = render::duration(event.time_ns.saturating_sub(case.gate_ns()));
+    let after = text::duration(event.time_ns.saturating_sub(case.gate_ns()));
     let left = left(case, main);
     let mut finding = Finding::new(format!(
         "{name} exited with {code} after {after}{}{}.{left}",
@@ -52,7 +52,7 @@ fn left(case: &Case, main: ProcessId) -> String {
         ),
         many => format!(
             " {} processes were still running, and were killed with the PID namespace: {}.",
-            render::count(many.len() as u64),
+            text::count(many.len() as u64),
             case.names(many)
         ),
     }
@@ -64,7 +64,7 @@ fn signals(case: &Case, main: ProcessId, end_ns: u64) -> String {
     if let Some(asked) = exit::asked_ns(case, main) {
         return format!(
             ", {} after the first signal that it was sent",
-            render::duration(end_ns.saturating_sub(asked))
+            text::duration(end_ns.saturating_sub(asked))
         );
     }
     String::new()
@@ -91,6 +91,6 @@ fn last_child(case: &Case, main: ProcessId, code: i32) -> String {
             (None, Some(code)) => format!("exited with {code}"),
             (None, None) => "ended".to_owned(),
         },
-        render::duration(passed.after_ns()),
+        text::duration(passed.after_ns()),
     )
 }

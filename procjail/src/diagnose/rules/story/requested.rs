@@ -7,7 +7,7 @@ use crate::diagnose::rules::stop::{
 };
 use crate::diagnose::{Case, Confidence, Finding, Origin, ProcessId, program_of};
 use crate::event::{Disposition, Event, Exit, ForwardAction, Signal, SignalResult};
-use crate::render;
+use crate::text;
 
 /// How long before PID 1's end a signal may have come that is not known to ask for a stop, nanoseconds.
 const LONG_NS: u64 = 10_000_000_000;
@@ -39,7 +39,7 @@ fn answers(number: &i32, exit: &Exit) -> bool {
 /// A stop was asked for: of procjail, or by a signal to PID 1 that stands for one.
 fn by_request(case: &Case, attempt: &Attempt<'_>, event: &Event, exit: &Exit) -> Option<Finding> {
     let who = case.name(attempt.pid1);
-    let name = render::escape(&attempt.signal.name);
+    let name = text::escape(&attempt.signal.name);
     let (took, how) = took(case, attempt, exit)?;
     let asked = attempt.request_in_words(case);
     let mut steps = vec![how.to_owned()];
@@ -141,7 +141,7 @@ fn ended_by(case: &Case, attempt: &Attempt<'_>) -> Vec<ProcessId> {
 
 /// Why PID 1 exited, with what else it may have been: a handler that only takes note is not seen from outside.
 fn because(case: &Case, attempt: &Attempt<'_>, exit: &Exit, finding: Finding) -> Finding {
-    let name = render::escape(&attempt.signal.name);
+    let name = text::escape(&attempt.signal.name);
     if exit.status.signal.is_some() {
         return finding.not(ELSE, format!("{name} itself ended it"));
     }
@@ -156,7 +156,7 @@ fn because(case: &Case, attempt: &Attempt<'_>, exit: &Exit, finding: Finding) ->
     if let Some(line) = failure {
         finding = finding.or(format!(
             "what it wrote to stderr after that: `{}`",
-            render::escape(&line)
+            text::escape(&line)
         ));
     }
     if let Some(look) = same {
@@ -182,9 +182,9 @@ fn held(case: &Case, attempt: &Attempt<'_>) -> Option<String> {
     Some(format!(
         "When it was asked, PID 1 was {} and had no handler, so procjail held the signal for {}; outside procjail this \
          {} would have been lost.",
-        render::escape(program),
+        text::escape(program),
         case.between(held, sent),
-        render::escape(&signal.signal.name)
+        text::escape(&signal.signal.name)
     ))
 }
 
@@ -206,7 +206,7 @@ fn by_signal(case: &Case, pid1: ProcessId, event: &Event, exit: &Exit) -> Option
         .delivery_of(sent)
         .filter(|(_, taken)| taken.disposition == Disposition::Handler);
     let who = case.name(pid1);
-    let name = render::escape(&signal.signal.name);
+    let name = text::escape(&signal.signal.name);
     let how = match taken {
         Some(_) => "ran its handler",
         None if signal.blocked => "had it blocked (as for sigwait or signalfd)",

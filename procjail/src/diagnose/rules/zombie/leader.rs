@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::LASTING_NS;
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::{Event, ThreadState};
-use crate::render;
+use crate::text;
 
 /// Main threads that snapshots show dead while others live, by host PID.
 fn dead_leaders(case: &Case) -> HashMap<u32, (&Event, &ThreadState)> {
@@ -32,7 +32,7 @@ fn stuck(case: &Case, id: ProcessId) -> Option<String> {
     Some(format!(
         "thread {} waits in the kernel in {}",
         thread.task.tid,
-        render::escape(&thread.wait_channel)
+        text::escape(&thread.wait_channel)
     ))
 }
 
@@ -81,7 +81,7 @@ fn one(case: &Case, first: &Headless<'_>, alike: &[Headless<'_>]) -> Finding {
         || "its other threads".to_owned(),
         |(_, state)| {
             let others = u64::from(state.threads).saturating_sub(1);
-            render::plural(others, "other thread", "other threads")
+            text::plural(others, "other thread", "other threads")
         },
     );
     let stuck = stuck(case, first.id).map_or_else(String::new, |stuck| format!(" ({stuck})"));
@@ -89,14 +89,14 @@ fn one(case: &Case, first: &Headless<'_>, alike: &[Headless<'_>]) -> Finding {
         0 => String::new(),
         more => format!(
             " So it was with {}.",
-            render::plural(more, "more process", "more processes")
+            text::plural(more, "more process", "more processes")
         ),
     };
     let mut finding = Finding::new(format!(
         "The main thread of {} ended, and {threads} went on{stuck} for {}: tools show a zombie that cannot be \
          collected, though the process is alive.{more}",
         case.name(first.id),
-        render::duration(first.lasted_ns),
+        text::duration(first.lasted_ns),
     ))
     .proven()
     .about(alike.iter().map(|one| one.id))

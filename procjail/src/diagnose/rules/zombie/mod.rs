@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Confidence, Family, Finding, ProcessId, Rank, Rule, Tagged};
 use crate::event::{Disposition, SignalResult};
-use crate::render;
+use crate::text;
 
 /// What may keep a process from collecting its children.
 const NOW_AND_THEN: &str = "it collects children from time to time only";
@@ -176,7 +176,7 @@ fn census(case: &Case, zombies: &[Zombie]) -> String {
     let told: Vec<String> = names
         .iter()
         .take(4)
-        .map(|(name, count)| format!("{} {}", render::count(*count), render::escape(name)))
+        .map(|(name, count)| format!("{} {}", text::count(*count), text::escape(name)))
         .collect();
     let more = match names.len().saturating_sub(4) {
         0 => String::new(),
@@ -192,7 +192,7 @@ fn spread(zombies: &[Zombie]) -> String {
     };
     match last.since_ns.saturating_sub(first.since_ns) {
         0..LASTING_NS => String::new(),
-        span_ns => format!(" within {}", render::duration(span_ns)),
+        span_ns => format!(" within {}", text::duration(span_ns)),
     }
 }
 
@@ -219,7 +219,7 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
                     "{} {}; not collected for {}",
                     case.name(zombie.id),
                     case.did_end(&ended.status),
-                    render::duration(zombie.age_ns())
+                    text::duration(zombie.age_ns())
                 ),
             );
         }
@@ -317,13 +317,13 @@ fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
         0 => String::new(),
         count => format!(
             ". It collected {}",
-            render::plural(count, "other child", "other children")
+            text::plural(count, "other child", "other children")
         ),
     };
     let finding = Finding::new(format!(
         "{} did not collect {} ({}){}: {whose}{others}. Each keeps its PID until PID 1 ends.",
         case.name(pid1),
-        render::plural(count, "zombie", "zombies"),
+        text::plural(count, "zombie", "zombies"),
         census(case, &zombies),
         spread(&zombies),
     ))
@@ -356,7 +356,7 @@ fn below_parents(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
             let finding = Finding::new(format!(
                 "{} did not collect {} ({}){} while alive.",
                 case.names(&parents),
-                render::plural(zombies.len() as u64, "dead child", "dead children"),
+                text::plural(zombies.len() as u64, "dead child", "dead children"),
                 census(case, &zombies),
                 spread(&zombies),
             ))

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::LASTING_NS;
 use crate::diagnose::{Case, Finding};
 use crate::event::{Event, Task, What};
-use crate::render;
+use crate::text;
 
 /// The kernel tells of a release in an RCU callback (delayed_put_task_struct() in kernel/exit.c), which a
 /// busy machine runs seconds later, nanoseconds.
@@ -88,14 +88,14 @@ pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
         let consequence = blocked.map_or_else(String::new, |slow| {
             format!(
                 ", which kept PID 1 from ending for {}: it cannot go before all of its namespace are collected",
-                render::duration(slow.until_ns.saturating_sub(slow.began.time_ns))
+                text::duration(slow.until_ns.saturating_sub(slow.began.time_ns))
             )
         });
         let mut finding = Finding::new(format!(
             "{} was started in the jail from outside by {outsider}, which did not collect it for {} after its \
              end{consequence}.",
             case.name(id),
-            render::duration(held_ns),
+            text::duration(held_ns),
         ))
         .about([id])
         .shown_by(
@@ -156,7 +156,7 @@ pub(super) fn pid1_unreaped(case: &Case) -> Vec<Finding> {
         "{} was dead, and so was all of its namespace, but its parent {parent} did not collect it for {}: the \
          jail seemed to run on.",
         case.name(pid1),
-        render::duration(held_ns),
+        text::duration(held_ns),
     ))
     .about([pid1])
     .shown_by(exit, format!("{} {}", case.name(pid1), case.did_end(&ended.status)))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{LASTING_NS, Zombie};
 use crate::diagnose::{Case, Finding, ProcessId};
 use crate::event::Event;
-use crate::render;
+use crate::text;
 
 /// Who traced a process when it ended, host PID, and the event that says so: its exit, or a look at the zombie.
 /// Nothing else tells it: a SIGCHLD goes to another process than the parent also when the parent is gone.
@@ -66,7 +66,7 @@ pub(super) fn held(case: &Case) -> Vec<Finding> {
                     "{} ended, but {name} traced it and did not wait for it for {}: until it does or ends, the \
                      parent {parent} cannot collect it.",
                     case.names(&ids),
-                    render::duration(first.age_ns()),
+                    text::duration(first.age_ns()),
                 ))
                 .proven()
                 .about(ids)

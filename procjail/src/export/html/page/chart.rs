@@ -5,7 +5,7 @@ use super::super::picture::{LEFT, RIGHT, Tick, range};
 use super::super::scale;
 use crate::diagnose::Case;
 use crate::export::moment::Clock;
-use crate::render::bytes;
+use crate::text::bytes;
 
 /// Where the plot begins and ends, in units of the picture.
 const TOP: f64 = 14.0;

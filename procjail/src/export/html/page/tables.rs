@@ -7,7 +7,8 @@ use super::super::picture::title;
 use super::super::{PRINTED, ROWS};
 use super::tone;
 use crate::export::moment::Clock;
-use crate::render::{bytes, count, duration, label, plural};
+use crate::render::label;
+use crate::text::{bytes, count, duration, plural};
 
 /// Most rows of the process table.
 const PROCESSES: usize = 1_000;

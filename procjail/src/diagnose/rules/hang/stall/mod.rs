@@ -7,7 +7,7 @@ pub(super) use namespace::pid_namespace;
 use crate::diagnose::{Case, Confidence, Finding, Follows, ProcessId};
 use crate::event::{Event, FileSystem, KernelWait, Moment, Snapshot, ThreadState, What};
 use crate::hang::{self, Hold};
-use crate::render;
+use crate::text;
 
 /// Processes that a verdict names.
 const NAMED: usize = 3;
@@ -124,11 +124,7 @@ impl<'a> Group<'a> {
             .collect();
         match self.holds.len().saturating_sub(NAMED) {
             0 => names.join(", "),
-            more => format!(
-                "{} and {} more",
-                names.join(", "),
-                render::count(more as u64)
-            ),
+            more => format!("{} and {} more", names.join(", "), text::count(more as u64)),
         }
     }
 
@@ -148,7 +144,7 @@ impl<'a> Group<'a> {
             .or_else(|| steps().find(|(event, _)| event.seq > self.last.seq))
             .map_or(self.last.time_ns, |(event, _)| event.time_ns);
         (
-            render::duration(end.saturating_sub(start)),
+            text::duration(end.saturating_sub(start)),
             match failed {
                 Some(_) => ", then gave up",
                 None => "",
@@ -182,7 +178,7 @@ impl<'a> Group<'a> {
                     .stack
                     .iter()
                     .take(8)
-                    .map(|frame| render::escape(frame))
+                    .map(|frame| text::escape(frame))
                     .collect();
                 finding = finding.fact(format!("its kernel stack: {}", frames.join(" < ")));
             }
@@ -203,7 +199,7 @@ fn name(case: &Case, thread: &ThreadState) -> String {
     };
     match task.tid == task.pid {
         true => process,
-        false => format!("thread {} of {process}", render::escape(&task.comm)),
+        false => format!("thread {} of {process}", text::escape(&task.comm)),
     }
 }
 
@@ -260,14 +256,14 @@ pub(super) fn fuse(case: &Case, looks: &Looks<'_>) -> Vec<Finding> {
             if let Some(waiting) = target.waiting {
                 finding = finding.fact(format!(
                     "{} without an answer on FUSE connection {}",
-                    render::plural(waiting, "request", "requests"),
+                    text::plural(waiting, "request", "requests"),
                     target.connection.unwrap_or(0)
                 ));
             }
             if let Some(inside) = target.daemons.iter().find(|one| one.in_pid_namespace) {
                 finding = finding.fact(format!(
                     "the daemon, {}, is in the jail itself: it is killed before those who wait for it",
-                    render::escape(&inside.comm)
+                    text::escape(&inside.comm)
                 ));
             }
             if target.certain && target.waiting != Some(0) {
@@ -404,16 +400,16 @@ pub(super) fn dethread(case: &Case) -> Vec<Finding> {
     };
     let verdict = format!(
         "{who} executes another program, but its execve waits for {} of its own to go: {} in state {}{traced}.",
-        render::plural(others.len() as u64, "thread", "threads"),
+        text::plural(others.len() as u64, "thread", "threads"),
         match other.task.comm.as_str() == thread.task.comm {
             true => format!("thread {}", other.task.tid),
             false => format!(
                 "thread {} ({})",
                 other.task.tid,
-                render::escape(&other.task.comm)
+                text::escape(&other.task.comm)
             ),
         },
-        render::escape(&other.state),
+        text::escape(&other.state),
     );
     let mut finding = Finding::new(verdict)
         .proven()
@@ -455,15 +451,15 @@ fn waited(case: &Case, event: &Event, waits: &[&KernelWait], whose: &str) -> Opt
         0 => String::new(),
         more => format!(
             " So did {} for a shorter time.",
-            render::plural(more, "other process", "other processes")
+            text::plural(more, "other process", "other processes")
         ),
     };
     Some(
         Finding::new(format!(
             "{} waited at least {} in {}, which is where a process waits for {whose}.{more}",
             case.task_name(&longest.process),
-            render::duration(longest.waited_ns),
-            render::escape(&longest.place),
+            text::duration(longest.waited_ns),
+            text::escape(&longest.place),
         ))
         .proven()
         .shown_by(

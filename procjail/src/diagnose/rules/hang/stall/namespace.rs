@@ -4,7 +4,7 @@ use super::{Group, Looks, groups, name, sentence};
 use crate::diagnose::{Case, Finding, Follows};
 use crate::event::ThreadState;
 use crate::hang::{self, Hold};
-use crate::render;
+use crate::text;
 
 /// PID 1 waits for the last of its namespace: for whom, and what holds that one.
 pub(in crate::diagnose::rules::hang) fn pid_namespace(
@@ -68,7 +68,7 @@ fn zap(case: &Case, looks: &Looks<'_>, group: &Group<'_>, init: &Hold<'_>) -> Op
     };
     let more = match members.len() {
         1 => String::new(),
-        count => format!(" (and {} more)", render::count(count as u64 - 1)),
+        count => format!(" (and {} more)", text::count(count as u64 - 1)),
     };
     let (lasted, end) = group.lasted(case);
     let end = match end {
@@ -78,7 +78,7 @@ fn zap(case: &Case, looks: &Looks<'_>, group: &Group<'_>, init: &Hold<'_>) -> Op
     // What holds it has a finding of its own, but for a parent outside.
     let why = match first.cause {
         hang::Cause::NotReaped(_) => format!(": {}", hang::reason(first)),
-        _ => format!(" (state {})", render::escape(&first.thread.state)),
+        _ => format!(" (state {})", text::escape(&first.thread.state)),
     };
     let mut finding = Finding::new(format!(
         "{what} is dead, but its end took {lasted}: the kernel waits for {}{more} in its PID namespace{why}.{end}",
