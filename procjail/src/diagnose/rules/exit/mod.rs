@@ -3,6 +3,8 @@
 mod chain;
 mod children;
 mod code;
+#[cfg(test)]
+mod decided_tests;
 mod documented;
 #[cfg(test)]
 mod giving_up_tests;

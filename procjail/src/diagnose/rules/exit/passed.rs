@@ -266,6 +266,35 @@ fn expired(case: &Case, id: ProcessId, time_ns: u64) -> Option<&crate::event::Ev
         .map(|(event, _)| event)
 }
 
+/// Programs that send signals for whoever starts them.
+const SENDERS: [&str; 6] = [
+    "kill",
+    "killall",
+    "pkill",
+    "skill",
+    "fuser",
+    "start-stop-daem",
+];
+
+/// A process ended because PID 1, its parent or another one above it decided so: it sent the signal, or started a
+/// program that did.
+fn is_decided(case: &Case, child: ProcessId, pid1: ProcessId) -> bool {
+    let parent = case.last_parent(child);
+    let manages = |id| id == pid1 || parent == Some(id) || case.is_below(child, id);
+    let sent_for = |sender: ProcessId| {
+        let process = case.process(sender);
+        process.creator.is_some_and(manages) && SENDERS.contains(&process.task.comm.as_str())
+    };
+    case.ended_by(child, pid1)
+        || parent.is_some_and(|parent| case.ended_by(child, parent))
+        || case.killing_signal(child).is_some_and(|(event, signal)| {
+            case.origin(event, signal) == Origin::Process
+                && case
+                    .process_of(&event.task)
+                    .is_some_and(|sender| manages(sender) || sent_for(sender))
+        })
+}
+
 /// PID 1 says that all is well, and a worker of its had died.
 pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
     let Some((exit, _)) = case
@@ -286,20 +315,13 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
         let Some(status) = case.status(*child).filter(|status| is_bad(status)) else {
             continue;
         };
-        if case.ended_ns(*child) >= stopped {
+        if case.ended_ns(*child) >= stopped || is_decided(case, *child, pid1) {
             continue;
         }
         match &status.signal {
-            // A reader that has seen enough, and what PID 1 ended on purpose, are no failures.
+            // A reader that has seen enough is no failure.
             Some(signal) if signal.number == libc::SIGPIPE => {}
-            Some(_) => {
-                let parent = case.last_parent(*child);
-                let on_purpose = case.ended_by(*child, pid1)
-                    || parent.is_some_and(|parent| case.ended_by(*child, parent));
-                if !on_purpose {
-                    killed.push(*child);
-                }
-            }
+            Some(_) => killed.push(*child),
             // Ordinary programs tell by a code what they found: only the last one may have counted, if it said that it
             // failed. One that says nothing has answered.
             None => {
@@ -319,23 +341,24 @@ pub(super) fn zero(case: &Case, pid1: ProcessId) -> Vec<Finding> {
         let status = case.status(first)?;
         let (died, _) = case.exit(first)?;
         let (reap, _) = case.reap(first)?;
-        Some(
-            Finding::new(format!(
-                "{name} returned {code} although {} {}: from outside the run looks like a success.",
-                names(case, &ids),
-                end(status),
-            ))
-            .about(case.pid1())
-            .about([pid1])
-            .follows(Follows::Process(first))
-            .follows(Follows::Rule("exit-wrapped"))
-            .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
-            .shown_by(reap, format!("{name} collected it, and so knew"))
-            .not("a status that PID 1 never got", "PID 1 collected it")
-            .shown_by(exit, format!("{name} returned {code}"))
-            .at(exit.time_ns)
-            .remedy("Have PID 1 return a worker's failure as its own code, or restart the worker and say so."),
-        )
+        let finding = Finding::new(format!(
+            "{name} returned {code} although {} {}: from outside the run looks like a success.",
+            names(case, &ids),
+            end(status),
+        ))
+        .follows(Follows::Process(first))
+        .follows(Follows::Rule("exit-wrapped"))
+        .shown_by(died, format!("{} {}", case.name(first), case.did_end(status)))
+        .shown_by(reap, format!("{name} collected it, and so knew"))
+        .not("a status that PID 1 never got", "PID 1 collected it")
+        .shown_by(exit, format!("{name} returned {code}"))
+        .at(exit.time_ns)
+        .remedy("Have PID 1 return a worker's failure as its own code, or restart the worker and say so.");
+        Some(match stopped {
+            u64::MAX => finding.about(case.pid1()).about([pid1]),
+            // That code is its answer to the request, which is the story of the run.
+            _ => finding.note(),
+        })
     };
     if !killed.is_empty() {
         return found(killed).map(Finding::proven).into_iter().collect();
