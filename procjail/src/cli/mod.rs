@@ -32,8 +32,6 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Trace(trace::Args),
-    // Its list is what there is of it yet.
-    #[command(hide = true)]
     Attach(attach::Args),
     Show(show::Args),
     Explain(explain::Args),

@@ -26,8 +26,8 @@ pub struct OutputOptions {
     )]
     output: Option<PathBuf>,
 
-    /// Send the trace to the OpenTelemetry collector at URL too, while APP runs: http://HOST:4318 or
-    /// grpc://HOST:4317; https:// or grpcs:// with TLS. APP neither waits for it nor fails with it.
+    /// Send the trace to the OpenTelemetry collector at URL too, while it is made: http://HOST:4318 or
+    /// grpc://HOST:4317; https:// or grpcs:// with TLS. What is traced neither waits for it nor fails with it.
     #[arg(long, value_name = "URL", help_heading = "Trace", display_order = 101)]
     otlp: Option<String>,
 
@@ -192,7 +192,7 @@ impl OutputOptions {
 fn complain_of(report: &Report) {
     for (name, error) in &report.failures {
         complain(format_args!(
-            "the trace in {name} is not whole: {error}; APP was not affected"
+            "the trace in {name} is not whole: {error}; what was traced was not affected"
         ));
     }
 }

@@ -118,6 +118,8 @@ pub struct Container {
     pub kind: String,
     /// The runtime's ID of it, or the unit's name; empty if it has none.
     pub id: String,
+    /// Its name.
+    pub name: String,
     /// The image it was made of; null if unknown.
     pub image: Option<String>,
     /// The low-level runtime, such as `runc` or `crun`; null if unknown.

@@ -11,12 +11,16 @@ pub struct Described {
 /// Variables of the environment.
 pub const ENVIRONMENT: [Described; 8] = [
     Described {
-        of: &["procjail", "trace", "show", "explain", "lab", "check"],
+        of: &[
+            "procjail", "trace", "attach", "show", "explain", "lab", "check",
+        ],
         name: "NO_COLOR",
         text: "If it is set and not empty, nothing is coloured. Without it, what goes to a terminal is.",
     },
     Described {
-        of: &["procjail", "trace", "show", "explain", "lab", "check"],
+        of: &[
+            "procjail", "trace", "attach", "show", "explain", "lab", "check",
+        ],
         name: "CLICOLOR_FORCE",
         text: "If it is set and not 0, colours are used even if the output is no terminal.",
     },
@@ -26,7 +30,7 @@ pub const ENVIRONMENT: [Described; 8] = [
         text: "The collector's address, for --to otlp without -o.",
     },
     Described {
-        of: &["export", "trace"],
+        of: &["export", "trace", "attach"],
         name: "OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_HEADERS, \
                OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_EXPORTER_OTLP_TIMEOUT",
         text: "How a collector is spoken to, as OpenTelemetry defines them: grpc or http/protobuf; \
@@ -34,14 +38,14 @@ pub const ENVIRONMENT: [Described; 8] = [
                attempt may take.",
     },
     Described {
-        of: &["export", "trace"],
+        of: &["export", "trace", "attach"],
         name: "OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, \
                OTEL_EXPORTER_OTLP_CLIENT_KEY",
         text: "Files for https:// and grpcs://: the authorities that are trusted, instead of the \
                system's; the certificate that is shown to the collector, and its key.",
     },
     Described {
-        of: &["export", "trace"],
+        of: &["export", "trace", "attach"],
         name: "OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES",
         text: "What the collector is told of the jail, beside what the trace has.",
     },
@@ -92,7 +96,7 @@ pub const FILES: [Described; 5] = [
 ];
 
 /// What a command is typed for, and how.
-pub const EXAMPLES: [(&str, &str, &str); 20] = [
+pub const EXAMPLES: [(&str, &str, &str); 23] = [
     (
         "procjail",
         "See what happens to a program, and why it ended:",
@@ -127,6 +131,21 @@ pub const EXAMPLES: [(&str, &str, &str); 20] = [
         "trace",
         "Nothing but the file, and three seconds to stop in:",
         "procjail trace --quiet -o stop.jsonl --stop-timeout 3s -- ./server",
+    ),
+    (
+        "attach",
+        "What there is to attach to:",
+        "procjail attach --list",
+    ),
+    (
+        "attach",
+        "What happens to a container that runs already, until it ends:",
+        "procjail attach -o web.jsonl.zst docker:web",
+    ),
+    (
+        "attach",
+        "A pod's container for ten minutes, and nothing but the file:",
+        "procjail attach --quiet --for 10m -o web.jsonl.zst pod:shop/web-0/app",
     ),
     (
         "trace",

@@ -22,7 +22,7 @@ use crate::{clock, host, kernel};
 /// How long the end of the target is followed: its runtime removes the cgroup within that time.
 const AFTER_END: Duration = Duration::from_millis(100);
 
-/// Trace a container, pod, unit or cgroup that others started, and tell what happens to it.
+/// Trace what others started: a container, pod, unit or cgroup.
 ///
 /// Nothing is done to the target: it is neither stopped nor signalled, and lives on when procjail ends. The trace ends
 /// with the target, with --for, or with Ctrl-C.
@@ -171,6 +171,7 @@ fn traced(container: &Container, target: &Target) -> trace::Jail {
         container: Some(trace::Container {
             kind: container.kind.word().to_owned(),
             id: container.id.clone(),
+            name: container.name.clone(),
             image: container.image.clone(),
             runtime: container.runtime.clone(),
             container_name: container.container_name.clone(),

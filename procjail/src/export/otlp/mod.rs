@@ -201,7 +201,7 @@ impl Live {
         }
         (!missing.is_empty()).then(|| {
             let (url, missing) = (&self.collector, missing.join("; "));
-            format!("the trace at {url} is not whole: {missing}; APP was not affected")
+            format!("the trace at {url} is not whole: {missing}; what was traced was not affected")
         })
     }
 }

@@ -10,7 +10,7 @@ use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_semantic_conventions::attribute as semantic;
 
 use crate::host;
-use crate::trace::Header;
+use crate::trace::{Container, Header};
 
 /// Attributes, and the variables of the environment that tell them. The first ones are meant for this, and
 /// the others are those that manifests usually fill by the downward API; these are believed only in
@@ -46,8 +46,11 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// What a trace is about. OTEL_RESOURCE_ATTRIBUTES wins over all that is found, OTEL_SERVICE_NAME over that.
 pub(super) fn resource(header: &Header) -> Resource {
     let mut attributes = told_by(header);
-    // A file may come from elsewhere, and this machine then has nothing to say about it.
-    if host::facts("").hostname == header.host.hostname {
+    attributes.extend(header.jail.container.iter().flat_map(container));
+    // A file may come from elsewhere, and this machine then has nothing to say about it. Nor has what procjail itself
+    // runs in about a container that others started.
+    let is_here = host::facts("").hostname == header.host.hostname;
+    if is_here && header.jail.container.is_none() {
         attributes.extend(kubernetes(
             |name| env::var(name).ok().filter(|value| !value.is_empty()),
             || fs::read_to_string(NAMESPACE_FILE).ok(),
@@ -108,6 +111,32 @@ fn told_by(header: &Header) -> Vec<KeyValue> {
         attributes.push(KeyValue::new(semantic::PROCESS_COMMAND, command));
     }
     attributes
+}
+
+/// What its runtime's records tell of a container that others started.
+fn container(container: &Container) -> Vec<KeyValue> {
+    let mut found = Vec::new();
+    let mut tell = |attribute: &'static str, value: Option<&str>| {
+        let value = value.filter(|value| !value.is_empty());
+        found.extend(value.map(|value| KeyValue::new(attribute, super::attributes::cut(value))));
+    };
+    let is_container = !matches!(container.kind.as_str(), "unit" | "cgroup" | "process");
+    if is_container {
+        tell(semantic::CONTAINER_ID, Some(&container.id));
+        tell(semantic::CONTAINER_NAME, Some(&container.name));
+        tell(semantic::CONTAINER_IMAGE_NAME, container.image.as_deref());
+        tell(semantic::CONTAINER_RUNTIME_NAME, Some(&container.kind));
+    }
+    tell(
+        semantic::K8S_CONTAINER_NAME,
+        container.container_name.as_deref(),
+    );
+    if let Some(pod) = &container.pod {
+        tell(semantic::K8S_POD_NAME, Some(&pod.name));
+        tell(semantic::K8S_NAMESPACE_NAME, Some(&pod.namespace));
+        tell(semantic::K8S_POD_UID, Some(&pod.uid));
+    }
+    found
 }
 
 /// What the environment tells of the pod.
@@ -184,6 +213,46 @@ mod tests {
             container_id("0::/user.slice/session-1.scope\n", &sandbox),
             None
         );
+    }
+
+    #[test]
+    fn a_container_that_others_started_has_the_names_of_its_runtime() {
+        let mut header = crate::event::story::header_line();
+        header.jail.launcher = None;
+        header.jail.container = Some(Container {
+            kind: "containerd".into(),
+            id: "4f".into(),
+            name: "app".into(),
+            image: Some("shop/web:1".into()),
+            runtime: Some("runc".into()),
+            container_name: Some("app".into()),
+            pod: Some(crate::trace::Pod {
+                name: "web-0".into(),
+                namespace: "shop".into(),
+                uid: String::new(),
+            }),
+            stop_timeout_ns: None,
+        });
+        let found = resource(&header).attributes;
+        let value = |name: &str| {
+            let one = found.iter().find(|one| one.key == name)?;
+            Some(format!("{:?}", one.value.as_ref()?.value.as_ref()?))
+        };
+        for (name, text) in [
+            ("container.id", "4f"),
+            ("container.name", "app"),
+            ("container.image.name", "shop/web:1"),
+            ("container.runtime.name", "containerd"),
+            ("k8s.container.name", "app"),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.pod.name", "web-0"),
+        ] {
+            assert!(
+                value(name).is_some_and(|value| value.contains(text)),
+                "{name}"
+            );
+        }
+        assert_eq!(value("k8s.pod.uid"), None, "what is unknown is left out");
     }
 
     #[test]
