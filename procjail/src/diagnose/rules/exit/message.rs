@@ -1,81 +1,10 @@
 //! What a process wrote to stderr last: the best witness of why it returned a code.
 
+use super::line::{
+    ERRORS, FAILURES, MESSAGES, has_any, has_path, has_word, is_minor, is_outer, names_error,
+    names_object, says_less, without_escapes,
+};
 use crate::event::StderrTail;
-use crate::names;
-
-/// Words that open or make up the message of a failure.
-const MESSAGES: &[&str] = &[
-    "error:",
-    "exception:",
-    "fatal",
-    "panic",
-    "emerg]",
-    "cannot",
-    "can't",
-    "could not",
-    "couldn't",
-    "unable",
-    "denied",
-    "refused",
-    "not found",
-    "no such",
-    "not permitted",
-    "in use",
-    "no space",
-    "too many",
-    "out of memory",
-    "exhausted",
-    "[errno",
-    "***",
-];
-
-/// Words that come with a failure, and also without.
-const FAILURES: &[&str] = &[
-    "error",
-    "fail",
-    "invalid",
-    "unknown",
-    "unrecognized",
-    "illegal",
-    "exception",
-    "abort",
-    "usage",
-    "missing",
-    "unexpected",
-    "exceeded",
-    "must be",
-    "not allowed",
-    "may not",
-];
-
-/// Words of lines that a program went on after.
-const MINOR: &[&str] = &["warn", "notice", "info:", "[info", "debug"];
-
-/// What lines begin with that tell what to do, which is less than what it is to be done about.
-const HINTS: &[&str] = &[
-    "if ",
-    "try ",
-    "see ",
-    "use ",
-    "run ",
-    "to ",
-    "or ",
-    "check ",
-    "please ",
-    "perhaps ",
-    "maybe ",
-    "consider ",
-    "make sure ",
-    "you can ",
-    "you may ",
-    "did you ",
-    "for more ",
-    "for help",
-    "hint:",
-    "note:",
-    "tip:",
-    "help:",
-];
 
 /// Most lines of a failure that are taken for one message.
 const RUN: usize = 12;
@@ -137,7 +66,12 @@ impl<'a> Message<'a> {
             }
             _ => 0,
         };
-        let (first, last) = (Self::telling(head), Self::telling(text));
+        let speaks = |words: &[&str]| {
+            let speaks = |line: &&str| is_outer(line) && has_any(line, words) && !says_less(line);
+            head.iter().position(speaks)
+        };
+        let first = speaks(MESSAGES).or_else(|| speaks(FAILURES)).unwrap_or(0);
+        let last = Self::telling(text);
         let heads = weight(head, first) > 0 && weight(head, first) >= weight(text, last);
         match heads || text.is_empty() {
             true => first,
@@ -229,7 +163,7 @@ impl<'a> Message<'a> {
             .into_iter()
             .enumerate()
             .skip(first)
-            .filter(move |(index, line)| *index == at || !has_any(line, MINOR))
+            .filter(move |(index, line)| *index == at || !is_minor(line))
             .map(|(_, line)| line)
     }
 
@@ -297,109 +231,6 @@ fn filled(text: &str) -> Vec<&str> {
     lines.filter(|line| !line.trim().is_empty()).collect()
 }
 
-/// It is no part of a stack.
-fn is_outer(line: &str) -> bool {
-    !line.starts_with([' ', '\t'])
-}
-
-/// A line that a program went on after, or a hint on what to do.
-fn says_less(line: &str) -> bool {
-    is_minor(line) || is_hint(line)
-}
-
-fn is_minor(line: &str) -> bool {
-    // As apt(8) has them.
-    has_any(line, MINOR) || ["W: ", "N: "].iter().any(|mark| line.starts_with(mark))
-}
-
-/// It tells what to do, whether or not it has the program's name before that.
-fn is_hint(line: &str) -> bool {
-    let named = line
-        .split_once(": ")
-        .filter(|(name, _)| !name.contains(char::is_whitespace));
-    let text = named.map_or(line, |(_, text)| text).to_lowercase();
-    let begins = |text: &str| HINTS.iter().any(|hint| text.starts_with(hint));
-    begins(&text) || begins(&line.to_lowercase())
-}
-
-/// A line without the escape sequences that set colours and move the cursor: ESC, `[`, and all up to a final byte.
-fn without_escapes(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    let mut chars = line.chars().peekable();
-    while let Some(char) = chars.next() {
-        if char == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
-            chars.by_ref().find(|char| ('@'..='~').contains(char));
-        } else {
-            text.push(char);
-        }
-    }
-    text
-}
-
-/// The greatest error number.
-const ERRORS: i32 = 133;
-
-fn has_any(line: &str, words: &[&str]) -> bool {
-    let lower = line.to_lowercase();
-    words.iter().any(|word| lower.contains(word))
-}
-
-fn names_error(line: &str, number: i32) -> bool {
-    let words = words_for(number);
-    (!words.is_empty() && line.to_lowercase().contains(&words.to_lowercase()))
-        || has_word(line, &names::errno(number))
-}
-
-/// The C library's words for an error, as programs print them.
-fn words_for(number: i32) -> String {
-    let words = std::io::Error::from_raw_os_error(number).to_string();
-    match words.rfind(" (os error") {
-        Some(end) if !words.starts_with("Unknown") => {
-            words.get(..end).unwrap_or_default().to_owned()
-        }
-        _ => String::new(),
-    }
-}
-
-fn names_object(line: &str, object: &str) -> bool {
-    if line.contains(object) {
-        return true;
-    }
-    let path = object.strip_prefix("unix:").unwrap_or(object);
-    if path.contains('/') {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        return line.contains(path) || (name.len() > 2 && has_word(line, name));
-    }
-    // Programs print a host and a port in many ways; the port tells most.
-    match object.rsplit_once(':') {
-        Some((_, port)) if port.len() > 1 => has_word(line, port),
-        _ => object.len() > 2 && has_word(line, object),
-    }
-}
-
-/// The path is in the line, and no longer path has it as a part.
-fn has_path(line: &str, path: &str) -> bool {
-    let is_part = |char: char| char.is_alphanumeric() || matches!(char, '/' | '_' | '-' | '~');
-    line.match_indices(path).any(|(at, _)| {
-        let before = line.get(..at).unwrap_or_default();
-        let after = line.get(at + path.len()..).unwrap_or_default();
-        // A dot may be the end of the sentence.
-        let after = after.trim_start_matches('.');
-        !before.ends_with(|char| is_part(char) || char == '.') && !after.starts_with(is_part)
-    })
-}
-
-/// The text is in the line, and neither letters nor digits adjoin it.
-fn has_word(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let before = line.get(..at).and_then(|before| before.chars().next_back());
-        let after = line
-            .get(at + word.len()..)
-            .and_then(|after| after.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,6 +295,13 @@ mod tests {
         let go = "panic: no table\n\ngoroutine 1 [running]:\nmain.main()\n";
         let rest = "ain.go:7\ncreated by main.main\n\t/app.go:7\n";
         assert_eq!(long(Some(go), rest).as_deref(), Some("panic: no table"));
+        // Each line has the name of the program and the word.
+        let npm =
+            "npm error code EUSAGE\nnpm error\n".to_owned() + &"npm error  --option\n".repeat(20);
+        assert_eq!(
+            long(Some(&npm), "pm error --x\nnpm error  --y\n").as_deref(),
+            Some("npm error code EUSAGE")
+        );
         // A log that goes on ends with what matters.
         let log = "starting\n0 errors so far\n";
         let rest = "ady\nfatal: cannot bind\n";

@@ -10,6 +10,7 @@ mod documented;
 mod giving_up_tests;
 #[cfg(test)]
 mod last_act_tests;
+mod line;
 mod message;
 mod own;
 mod passed;
