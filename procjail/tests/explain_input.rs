@@ -156,7 +156,7 @@ fn other_files_and_newer_traces_are_refused() {
         "{stderr}"
     );
     let mut newer = lines();
-    newer[0] = newer[0].replace("\"version\":1,", "\"version\":99,");
+    newer[0] = newer[0].replacen("\"version\":", "\"version\":9", 1);
     let (code, _, stderr) = explain(&newer, &[]);
     assert_eq!(code, Some(125));
     assert!(stderr.contains("use a newer procjail"), "{stderr}");

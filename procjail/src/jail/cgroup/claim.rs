@@ -18,6 +18,35 @@ use crate::cgroup::Error;
 /// A lock may be held for a moment by someone who only looks whether it is free.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How long a launcher waits for its turn to make or take directories, and goes on trying to make its own while others
+/// remove the one above.
+const TURN: Duration = Duration::from_secs(2);
+
+/// One launcher at a time makes a directory and locks it, or looks which are not locked: so nobody takes a directory for a
+/// leftover that was made a moment ago. A lock on the root of the hierarchy, held for microseconds; who doesn't get it
+/// goes on without, as somebody else may hold it for reasons of his own.
+#[derive(Debug)]
+struct Turn<'a>(&'a Dir);
+
+impl Turn<'_> {
+    fn take(root: &Dir) -> Option<Turn<'_>> {
+        let deadline = Instant::now() + TURN;
+        while flock(root, libc::LOCK_EX | libc::LOCK_NB).is_err() {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Some(Turn(root))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _ = flock(self.0, libc::LOCK_UN);
+    }
+}
+
 /// A directory `procjail/NAME` of the unified hierarchy, locked.
 #[derive(Debug)]
 pub(super) struct Claim {
@@ -34,15 +63,20 @@ pub(super) struct Claim {
 ///
 /// [`Error::AlreadyRunning`] if a living launcher holds the lock; what the kernel refuses.
 pub(super) fn acquire(root: &Dir, name: &OsStr) -> Result<Claim, Error> {
-    let deadline = Instant::now() + GLANCE;
+    let start = Instant::now();
     let mut made = false;
     loop {
-        match try_acquire(root, name, &mut made) {
+        let turn = Turn::take(root);
+        let tried = try_acquire(root, name, &mut made);
+        drop(turn);
+        match tried {
             Ok(claim) => return Ok(claim),
-            // Someone removes the parent, or the directory, that we are about to use, or looks at it.
-            Err((_, Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK))
-                if Instant::now() < deadline =>
-            {
+            // Someone removes the parent, or the directory, that we are about to use.
+            Err((_, Errno::ENOENT | Errno::ENODEV)) if start.elapsed() < TURN => {
+                std::thread::yield_now();
+            }
+            // Someone looks at it.
+            Err((_, Errno::EWOULDBLOCK)) if start.elapsed() < GLANCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err((_, Errno::EWOULDBLOCK)) => {
@@ -64,8 +98,10 @@ pub(super) fn acquire(root: &Dir, name: &OsStr) -> Result<Claim, Error> {
 
 /// Locks an existing directory; `None` if it is gone or its owner lives.
 pub(super) fn acquire_stale(root: &Dir, name: &OsStr) -> Option<Claim> {
+    let turn = Turn::take(root);
     let (parent, dir) = open(root, name).ok()?;
     lock(&parent, &dir, name).ok()?;
+    drop(turn);
     Some(Claim {
         parent,
         name: name.to_owned(),
@@ -127,14 +163,19 @@ fn open(root: &Dir, name: &OsStr) -> Result<(Dir, Dir), Errno> {
 /// Locks without waiting. The name may stand for another directory by the time the lock is ours (the
 /// previous owner removed it): that is ENOENT.
 fn lock(parent: &Dir, dir: &Dir, name: &OsStr) -> Result<(), Errno> {
-    // SAFETY: flock takes an open descriptor and a flag. (nix's Flock owns the file and unlocks on
-    // drop; here the lock must last exactly as long as the descriptor.)
-    Errno::result(unsafe { libc::flock(dir.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    flock(dir, libc::LOCK_EX | libc::LOCK_NB)?;
     if parent.id_of(name)? == dir.id()? {
         Ok(())
     } else {
         Err(Errno::ENOENT)
     }
+}
+
+fn flock(dir: &Dir, operation: i32) -> Result<(), Errno> {
+    // SAFETY: flock takes an open descriptor and a flag. (nix's Flock owns the file and unlocks on
+    // drop; here a lock must last exactly as long as the descriptor, which the jail keeps.)
+    Errno::result(unsafe { libc::flock(dir.as_fd().as_raw_fd(), operation) })?;
+    Ok(())
 }
 
 #[cfg(test)]
