@@ -71,7 +71,7 @@ impl Engines {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
         let busybox = busybox.into_iter().find(|path| path.exists());
         fs::copy(busybox.expect("busybox-static"), bin.join("busybox")).expect("busybox");
-        for name in ["sh", "sleep", "true"] {
+        for name in ["sh", "seq", "sleep", "true"] {
             std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
         }
         fs::copy(crate::misbehave(), bin.join("misbehave")).expect("misbehave");

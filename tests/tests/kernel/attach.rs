@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use procjail::diagnose::{self, Case, Diagnosis, Explanation};
+use procjail::diagnose::{self, Case, Confidence, Diagnosis, Explanation};
 use procjail::render::{self, Detail, Look};
 use procjail_tests::{Engines, Finished, Invocation, Running, Scene, Trace, scene, wait_until};
 
@@ -92,55 +92,77 @@ impl Told {
         render::explanation(&self.explanation, Detail::All, &look)
     }
 
+    /// There is this verdict, and its fact has these words.
+    #[track_caller]
+    fn expect(&self, id: &str, words: &[&str]) -> &Diagnosis {
+        let found = self.explanation.all().find(|one| one.id == id);
+        let one = found.unwrap_or_else(|| panic!("no {id}: {}", self.text()));
+        for word in words {
+            assert!(one.fact.contains(word), "no {word}: {}", self.text());
+        }
+        one
+    }
+
     /// The first verdict is this one, and its fact has these words.
     #[track_caller]
     fn expect_first(&self, id: &str, words: &[&str]) -> &Diagnosis {
         let first = self.explanation.diagnoses.first().expect("a verdict");
         assert_eq!(first.id, id, "{}", self.text());
-        for word in words {
-            assert!(first.fact.contains(word), "no {word}: {}", self.text());
-        }
-        first
+        self.expect(id, words)
     }
 }
 
-/// A program that waits for [`go`] before it does the rest.
-fn when_told(rest: &str) -> [String; 3] {
-    let script = format!("read line < /go/fifo; {rest}");
-    ["/bin/sh".into(), "-c".into(), script]
+/// FIFOs for which programs wait, by number.
+const STEPS: usize = 4;
+
+/// The directory of the FIFOs, which containers have at /go.
+fn steps(scene: &Scene) -> PathBuf {
+    let directory = scene.path("go");
+    if !directory.exists() {
+        std::fs::create_dir_all(&directory).expect("a directory");
+        for step in 1..=STEPS {
+            let fifo = directory.join(step.to_string());
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        }
+    }
+    directory
 }
 
-/// Lets the program go on.
-fn go(scene: &Scene) {
-    let fifo = scene.path("go/fifo");
-    // It has a reader once the program is there.
+/// In a script: waits for [`go`]. A signal interrupts the opening.
+fn wait_for(directory: &str, step: usize) -> String {
+    format!("until read line < {directory}/{step}; do :; done 2>/dev/null")
+}
+
+/// Lets a program go on.
+#[track_caller]
+fn go(scene: &Scene, step: usize) {
+    let fifo = steps(scene).join(step.to_string());
     let mut open = OpenOptions::new();
     open.write(true).custom_flags(libc::O_NONBLOCK);
     let mut file = wait_until("reader of the FIFO", PATIENCE, || open.open(&fifo).ok());
     file.write_all(b"go\n").expect("a line");
 }
 
-/// Starts dockerd, and a container that does that when it is told.
-fn docker(scene: &Scene, options: &[&str], rest: &str) -> Engines {
+/// A script with `{1}` and so on for the places where it waits.
+fn script(directory: &str, text: &str) -> String {
+    (1..=STEPS).fold(text.to_owned(), |text, step| {
+        text.replace(&format!("{{{step}}}"), &wait_for(directory, step))
+    })
+}
+
+fn docker(scene: &Scene) -> Engines {
     let mut engines = Engines::new(scene.directory());
     engines.dockerd();
-    run(scene, &engines, "web", options, rest);
     engines
 }
 
-fn run(scene: &Scene, engines: &Engines, name: &str, options: &[&str], rest: &str) {
-    let directory = scene.path("go");
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let fifo = directory.join("fifo");
-    if !fifo.exists() {
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-    }
-    let volume = format!("{}:/go", directory.display());
+/// Starts a container by docker that runs a script.
+fn run(scene: &Scene, engines: &Engines, name: &str, options: &[&str], text: &str) {
+    let volume = format!("{}:/go", steps(scene).display());
     let fixed = ["--name", name, "--volume", &volume];
-    let program = when_told(rest);
     engines.docker_run_of(
         &[&fixed[..], options].concat(),
-        &program.each_ref().map(String::as_str),
+        &["/bin/sh", "-c", &script("/go", text)],
     );
 }
 
@@ -150,91 +172,131 @@ fn code(engines: &Engines, name: &str) -> String {
 }
 
 #[test]
-fn an_oom_killed_child_of_a_container_is_told() {
+fn oom_kills_in_a_container_are_told() {
     scene(|scene| {
-        let rest = "misbehave alloc 200000000; read line < /go/fifo; exit 7";
-        let engines = docker(scene, &["--memory", "32m"], rest);
-        let attached = attach(scene, "a", "docker:web", &[]);
-        go(scene);
-        go(scene);
-        assert_eq!(code(&engines, "web"), "7");
+        let engines = docker(scene);
+        let memory = ["--memory", "32m"];
+        let text = "{1}; misbehave alloc 200000000; {2}; exit 7";
+        run(scene, &engines, "child", &memory, text);
+        let attached = attach(scene, "a", "docker:child", &[]);
+        go(scene, 1);
+        go(scene, 2);
+        assert_eq!(code(&engines, "child"), "7");
         let told = attached.told();
-        told.expect_first("oom-own-limit", &["misbehave", "32"]);
-    });
-}
+        let first = told.expect_first("oom-own-limit", &["misbehave", "container child", "32.0"]);
+        assert_eq!(first.confidence, Confidence::Proven);
 
-#[test]
-fn an_oom_killed_pid_1_of_a_container_is_told() {
-    scene(|scene| {
-        let engines = docker(scene, &["--memory", "32m"], "exec misbehave alloc 200000000");
-        let attached = attach(scene, "a", "docker:web", &[]);
-        go(scene);
-        assert_eq!(code(&engines, "web"), "137");
+        run(scene, &engines, "first", &memory, "{1}; exec misbehave alloc 200000000");
+        let attached = attach(scene, "b", "docker:first", &[]);
+        go(scene, 1);
+        assert_eq!(code(&engines, "first"), "137");
         let told = attached.told();
-        told.expect_first("oom-own-limit", &["misbehave (PID 1)"]);
+        told.expect_first("oom-own-limit", &["misbehave (PID 1)", "container first"]);
     });
 }
 
 #[test]
 fn a_docker_stop_that_is_ignored_is_told() {
     scene(|scene| {
-        let engines = docker(scene, &[], "trap '' TERM; exec sleep 60");
-        go(scene);
-        let attached = attach(scene, "a", "docker:web", &[]);
-        engines.docker(&["stop", "--time", "1", "web"]);
-        assert_eq!(code(&engines, "web"), "137");
-        attached.told();
-
+        let engines = docker(scene);
+        run(scene, &engines, "early", &[], "trap '' TERM; {1}; exec sleep 60");
+        go(scene, 1);
         engines.docker_run_of(&["--name", "deaf"], &["sleep", "60"]);
-        let attached = attach(scene, "b", "docker:deaf", &[]);
-        engines.docker(&["stop", "--time", "1", "deaf"]);
-        assert_eq!(code(&engines, "deaf"), "137");
-        attached.told();
-
-        run(scene, &engines, "late", &[], "trap '' TERM; while :; do sleep 60; done");
-        let attached = attach(scene, "c", "docker:late", &[]);
-        go(scene);
-        std::thread::sleep(Duration::from_millis(300));
-        engines.docker(&["stop", "--time", "1", "late"]);
-        assert_eq!(code(&engines, "late"), "137");
-        attached.told();
+        run(scene, &engines, "late", &[], "{1}; trap '' TERM; {2}; {3}");
+        let names = ["early", "deaf", "late"];
+        let attached = names.map(|name| attach(scene, name, &format!("docker:{name}"), &[]));
+        go(scene, 1);
+        go(scene, 2);
+        engines.docker(&[&["stop", "--time", "1"], &names[..]].concat());
+        for name in names {
+            assert_eq!(code(&engines, name), "137");
+        }
+        for attached in attached {
+            let told = attached.told();
+            told.expect("kill-after-grace", &["runc", "SIGTERM"]);
+        }
     });
 }
 
 #[test]
-fn a_kill_from_the_host_is_told() {
+fn crashes_and_kills_in_a_container_are_told() {
     scene(|scene| {
-        let engines = docker(scene, &[], "");
-        let pid = engines.docker(&["inspect", "--format", "{{.State.Pid}}", "web"]);
+        let engines = docker(scene);
+        run(scene, &engines, "web", &[], "{1}; misbehave segv; {2}; exit 4");
         let attached = attach(scene, "a", "docker:web", &[]);
+        go(scene, 1);
+        go(scene, 2);
+        assert_eq!(code(&engines, "web"), "4");
+        attached.told().expect_first("segv-fault", &["misbehave"]);
+
+        run(scene, &engines, "api", &[], "{1}");
+        let pid = engines.docker(&["inspect", "--format", "{{.State.Pid}}", "api"]);
+        let attached = attach(scene, "b", "docker:api", &[]);
         let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
         assert!(killed.expect("kill(1)").success());
-        assert_eq!(code(&engines, "web"), "137");
-        attached.told();
+        assert_eq!(code(&engines, "api"), "137");
+        let told = attached.told();
+        told.expect_first("kill-external", &["from outside the container", "`kill -9"]);
     });
 }
 
 #[test]
 fn processes_of_docker_exec_are_told() {
     scene(|scene| {
-        let engines = docker(scene, &[], "exit 3");
+        let engines = docker(scene);
+        run(scene, &engines, "web", &[], "{1}; exit 3");
         let attached = attach(scene, "a", "docker:web", &[]);
         engines.docker(&["exec", "web", "true"]);
-        engines.docker(&["exec", "--detach", "web", "sh", "-c", "sleep 0.2 & exit 0"]);
+        engines.docker(&["exec", "--detach", "web", "sh", "-c", "sleep 0.1 & exit 0"]);
         engines.docker(&["exec", "web", "sleep", "0.5"]);
-        go(scene);
+        go(scene, 1);
         assert_eq!(code(&engines, "web"), "3");
         attached.told();
     });
 }
 
 #[test]
-fn a_crash_of_a_child_is_told() {
+fn several_attach_to_a_container_of_many_processes() {
     scene(|scene| {
-        let engines = docker(scene, &[], "misbehave segv; exit 4");
-        let attached = attach(scene, "a", "docker:web", &[]);
-        go(scene);
-        assert_eq!(code(&engines, "web"), "4");
-        attached.told();
+        let engines = docker(scene);
+        let text = "for i in $(seq 50); do sh -c 'sleep 60 & sleep 60 & sleep 60 & wait' & done; {1}; {2}; exit 6";
+        run(scene, &engines, "web", &[], text);
+        go(scene, 1);
+        let count = || engines.docker(&["top", "web", "-o", "pid"]).lines().count() - 1;
+        wait_until("201 processes", PATIENCE, || (count() == 201).then_some(()));
+
+        let one = attach(scene, "a", "docker:web", &[]);
+        let two = attach(scene, "b", "web", &[]);
+        let brief = attach(scene, "c", "web", &["--for", "500ms"]).told();
+        let killed = attach(scene, "d", "web", &[]);
+        killed.running.signal(libc::SIGKILL);
+        assert_eq!(killed.running.finish().signal, Some(libc::SIGKILL));
+        assert_eq!(count(), 201);
+        go(scene, 2);
+        assert_eq!(code(&engines, "web"), "6");
+        for told in [one.told(), two.told(), brief] {
+            let found = told.trace.found();
+            assert_eq!(found.len(), 201);
+            let mut seen = std::collections::HashSet::new();
+            for (event, found) in found {
+                assert!(event.task.jail_pid == Some(1) || seen.contains(&found.parent.pid));
+                seen.insert(event.task.pid);
+            }
+        }
+    });
+}
+
+#[test]
+fn detaching_in_a_fork_storm_leaves_nothing() {
+    scene(|scene| {
+        let engines = docker(scene);
+        let text = "while [ ! -e /go/end ]; do misbehave fork-storm 100 || exit 9; done; exit 5";
+        run(scene, &engines, "web", &[], text);
+        for _ in 0..20 {
+            let told = attach(scene, "a", "web", &[]).detach();
+            assert!(told.trace.footer().lost.is_empty());
+        }
+        std::fs::write(steps(scene).join("end"), "").expect("a file");
+        assert_eq!(code(&engines, "web"), "5");
     });
 }
