@@ -173,6 +173,28 @@ impl Engines {
         self.done(&mut command);
     }
 
+    /// Asks a container of a containerd to stop, and returns its exit code.
+    pub fn ctr_stop(&self, daemon: &str, namespace: &str, id: &str) -> String {
+        let socket = self.path(&format!("{daemon}.sock"));
+        let ctr = |arguments: &[&str]| {
+            let mut command = client("ctr");
+            command.args(["--address", &socket, "--namespace", namespace, "task"]);
+            command.args(arguments);
+            command
+        };
+        self.done(&mut ctr(&["kill", "--signal", "SIGTERM", id]));
+        // `… msg="task web exit with non-zero exit code 3"`.
+        wait_until("end of the task", GRACE, || {
+            let output = ctr(&["delete", id]).output().expect("ctr");
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success().then_some(told)
+        })
+        .trim_end_matches(|char: char| !char.is_ascii_digit())
+        .rsplit(' ')
+        .next()
+        .map_or_else(|| "0".to_owned(), str::to_owned)
+    }
+
     /// Starts dockerd, with data in a place that only its configuration tells.
     pub fn dockerd(&mut self) {
         let path = |name: &str| self.path(name);
@@ -197,11 +219,7 @@ impl Engines {
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> String {
         let host = format!("unix://{}", self.path("dockerd.sock"));
-        self.done(
-            client("docker")
-                .args(["--host", &host])
-                .args(arguments),
-        )
+        self.done(client("docker").args(["--host", &host]).args(arguments))
     }
 
     /// Starts a container by docker, and returns its ID.

@@ -186,7 +186,13 @@ fn oom_kills_in_a_container_are_told() {
         let first = told.expect_first("oom-own-limit", &["misbehave", "container child", "32.0"]);
         assert_eq!(first.confidence, Confidence::Proven);
 
-        run(scene, &engines, "first", &memory, "{1}; exec misbehave alloc 200000000");
+        run(
+            scene,
+            &engines,
+            "first",
+            &memory,
+            "{1}; exec misbehave alloc 200000000",
+        );
         let attached = attach(scene, "b", "docker:first", &[]);
         go(scene, 1);
         assert_eq!(code(&engines, "first"), "137");
@@ -199,7 +205,13 @@ fn oom_kills_in_a_container_are_told() {
 fn a_docker_stop_that_is_ignored_is_told() {
     scene(|scene| {
         let engines = docker(scene);
-        run(scene, &engines, "early", &[], "trap '' TERM; {1}; exec sleep 60");
+        run(
+            scene,
+            &engines,
+            "early",
+            &[],
+            "trap '' TERM; {1}; exec sleep 60",
+        );
         go(scene, 1);
         engines.docker_run_of(&["--name", "deaf"], &["sleep", "60"]);
         run(scene, &engines, "late", &[], "{1}; trap '' TERM; {2}; {3}");
@@ -222,7 +234,13 @@ fn a_docker_stop_that_is_ignored_is_told() {
 fn crashes_and_kills_in_a_container_are_told() {
     scene(|scene| {
         let engines = docker(scene);
-        run(scene, &engines, "web", &[], "{1}; misbehave segv; {2}; exit 4");
+        run(
+            scene,
+            &engines,
+            "web",
+            &[],
+            "{1}; misbehave segv; {2}; exit 4",
+        );
         let attached = attach(scene, "a", "docker:web", &[]);
         go(scene, 1);
         go(scene, 2);
@@ -232,7 +250,9 @@ fn crashes_and_kills_in_a_container_are_told() {
         run(scene, &engines, "api", &[], "{1}");
         let pid = engines.docker(&["inspect", "--format", "{{.State.Pid}}", "api"]);
         let attached = attach(scene, "b", "docker:api", &[]);
-        let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &pid])
+            .status();
         assert!(killed.expect("kill(1)").success());
         assert_eq!(code(&engines, "api"), "137");
         let told = attached.told();
@@ -298,5 +318,179 @@ fn detaching_in_a_fork_storm_leaves_nothing() {
         }
         std::fs::write(steps(scene).join("end"), "").expect("a file");
         assert_eq!(code(&engines, "web"), "5");
+    });
+}
+
+#[test]
+fn a_container_of_podman_is_told() {
+    scene(|scene| {
+        let mut engines = Engines::new(scene.directory());
+        let volume = format!("{}:/go", steps(scene).display());
+        let text = script(
+            "/go",
+            "{1}; misbehave alloc 200000000; {2}; sleep 60; exit 1",
+        );
+        let options = ["--name", "web", "--memory", "32m", "--volume", &volume];
+        engines.podman_run_of(&options, &["/bin/sh", "-c", &text]);
+        let attached = attach(scene, "a", "podman:web", &[]);
+        go(scene, 1);
+        go(scene, 2);
+        engines.podman(&["stop", "--time", "1", "web"]);
+        assert_eq!(engines.podman(&["wait", "web"]), "137");
+        let told = attached.told();
+        told.expect("oom-own-limit", &["misbehave", "container web"]);
+        told.expect("term-stuck-in-shell", &["sh (PID 1)", "SIGTERM"]);
+        told.expect(
+            "kill-after-grace",
+            &["runc kill", "below podman", "SIGTERM"],
+        );
+    });
+}
+
+#[test]
+fn a_container_of_containerd_is_told() {
+    scene(|scene| {
+        let mut engines = Engines::new(scene.directory());
+        engines.containerd("containerd", &[]);
+        let mount = format!(
+            "type=bind,src={},dst=/go,options=rbind:rw",
+            steps(scene).display()
+        );
+        let text = script(
+            "/go",
+            "trap 'exit 3' TERM; {1}; misbehave segv; while :; do sleep 0.1; done",
+        );
+        let options = ["--cgroup", "/procjail-engines/web", "--mount", &mount];
+        engines.ctr_of(
+            "containerd",
+            "default",
+            "web",
+            &options,
+            &["/bin/sh", "-c", &text],
+        );
+        let attached = attach(scene, "a", "containerd:default/web", &[]);
+        go(scene, 1);
+        let code = engines.ctr_stop("containerd", "default", "web");
+        assert_eq!(code, "3");
+        let told = attached.told();
+        told.expect("segv-fault", &["misbehave"]);
+        told.expect("ended-on-request", &["SIGTERM", "exited with 3"]);
+    });
+}
+
+/// A cgroup that a test makes in the default hierarchy, with a child of its own in it.
+struct Plain {
+    path: PathBuf,
+    child: std::process::Child,
+}
+
+impl Plain {
+    fn new(scene: &Scene, name: &str, text: &str) -> Plain {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let point = mounts.lines().find(|line| line.contains(" cgroup2 "));
+        let point = point
+            .and_then(|line| line.split(' ').nth(1))
+            .expect("cgroup2");
+        let path = Path::new(point).join(name);
+        std::fs::create_dir(&path).expect("a cgroup");
+        let directory = steps(scene).display().to_string();
+        let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", path.display());
+        let misbehave = procjail_tests::misbehave();
+        let text = script(&directory, text).replace("misbehave", &misbehave);
+        let child = std::process::Command::new("sh")
+            .args(["-c", &enter, "sh", "sh", "-c", &text])
+            .spawn();
+        let plain = Plain {
+            path,
+            child: child.expect("sh"),
+        };
+        wait_until("member", PATIENCE, || {
+            let members = std::fs::read_to_string(plain.path.join("cgroup.procs"));
+            (!members.expect("members").is_empty()).then_some(())
+        });
+        plain
+    }
+
+    fn target(&self) -> String {
+        format!("cgroup:{}", self.path.display())
+    }
+
+    /// The exit code of the child.
+    fn code(&mut self) -> Option<i32> {
+        wait_until("end of the child", PATIENCE, || {
+            self.child.try_wait().expect("a child")
+        })
+        .code()
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        let members = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|pid| pid.parse().ok()) {
+            // SAFETY: kill has no preconditions; all in this cgroup come from this test.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        let _ = self.child.wait();
+        let end = std::time::Instant::now() + PATIENCE;
+        while std::fs::remove_dir(&self.path).is_err() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_without_a_pid_namespace_is_told() {
+    scene(|scene| {
+        let text = "{1}; misbehave segv; sleep 60 & kill -9 $!; wait; {2}; exit 3";
+        let mut plain = Plain::new(scene, "procjail-attach-plain", text);
+        let attached = attach(scene, "a", &plain.target(), &[]);
+        let asked = attach(scene, "b", &plain.child.id().to_string(), &[]);
+        go(scene, 1);
+        let brief = asked.detach();
+        brief.expect("segv-fault", &["misbehave"]);
+        go(scene, 2);
+        assert_eq!(plain.code(), Some(3));
+        let told = attached.told();
+        told.expect("segv-fault", &["misbehave"]);
+        assert!(!told.text().contains("container"), "{}", told.text());
+    });
+}
+
+#[test]
+fn what_cannot_be_attached_to_is_refused() {
+    scene(|scene| {
+        let mut plain = Plain::new(scene, "procjail-attach-bad", "{1}");
+        let file = scene.path("never");
+        let own = format!(
+            "echo $$ > {}/cgroup.procs; exec \"$@\"",
+            plain.path.display()
+        );
+        let program = procjail_tests::procjail().display().to_string();
+        let target = plain.target();
+        let output = ["--output", &file.display().to_string()].map(str::to_owned);
+        let attach = |target: &str| {
+            scene
+                .procjail(&["attach", target])
+                .args(&output.each_ref().map(String::as_str))
+                .finish()
+        };
+        Invocation::new("/bin/sh".into(), scene.directory())
+            .args(&["-c", &own, "sh", &program, "attach", &target])
+            .args(&output.each_ref().map(String::as_str))
+            .finish()
+            .expect_refusal(125, &["own cgroup"]);
+        go(scene, 1);
+        plain.code();
+        attach(&target).expect_refusal(125, &["nothing runs in"]);
+        let ended = plain.child.id().to_string();
+        drop(plain);
+        attach(&target).expect_refusal(125, &["procjail-attach-bad"]);
+        attach(&ended).expect_refusal(125, &[&ended]);
+        attach("docker:no-such").expect_refusal(125, &["no-such"]);
+        attach("cgroup:/").expect_refusal(125, &["root cgroup"]);
+        attach("1").expect_refusal(125, &[]);
+        attach("").expect_refusal(125, &[]);
+        assert!(!file.exists(), "a trace was begun");
     });
 }
