@@ -12,7 +12,7 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     let (event, exit) = case.exit(main)?;
     let code = exit.status.code?;
     let name = case.name(main);
-    let after = render::duration(event.time_ns.saturating_sub(case.gate_ns()));
+    let after = render::duration(case.age_ns(main, event.time_ns));
     let left = left(case, main);
     let mut finding = Finding::new(format!(
         "{name} exited with {code} after {after}{}{}.{left}",
@@ -25,7 +25,7 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     .shown_by(event, format!("{name} {}", case.did_end(&exit.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["signal-generated"]);
-    if case.stop_request().is_none() {
+    if case.is_launched() && case.stop_request().is_none() {
         finding = finding.not("a stop", "procjail was not asked to stop the jail");
     }
     if code == 0 && !left.is_empty() {
@@ -34,9 +34,16 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
         );
     }
     if code != 0 {
+        let seen = match case.has_probe("sys_exit") {
+            true => {
+                "no failed system call stands out, and the trace has no message of it on stderr"
+            }
+            false => {
+                "failed system calls and its last words on stderr are in the trace only with --failed-calls"
+            }
+        };
         finding = finding.remedy(format!(
-            "Look up code {code} in the manual of the program or in the script that returned it: no failed system call \
-             stands out, and the trace has no message of it on stderr."
+            "Look up code {code} in the manual of the program or in the script that returned it: {seen}."
         ));
     }
     Some(finding)
