@@ -15,7 +15,14 @@ pub(super) fn no_finding(case: &Case) -> Diagnosis {
         });
     };
     let mut weakened = Vec::new();
-    if case.complete() {
+    // Whatever killed it is missing, and may have been anything.
+    let killed = case
+        .pid1()
+        .and_then(|pid1| case.status(pid1))
+        .is_some_and(|status| status.signal.is_some());
+    if killed {
+        weakened.push("what killed PID 1 is not in the trace".to_owned());
+    } else if case.complete() {
         if case.oom_kills().next().is_none() {
             exclude(
                 "an OOM kill",
@@ -65,6 +72,16 @@ pub(super) fn no_finding(case: &Case) -> Diagnosis {
         weakened.push("the trace is not complete: what is missing may have told more".to_owned());
     }
     let fact = match ended(case) {
+        Some(ended) if killed => {
+            let when = match case.is_launched() {
+                true => "",
+                false => ": it was sent before procjail was attached",
+            };
+            format!(
+                "{} was {ended}, and the trace does not have who sent that{when}.",
+                case.pid1_name()
+            )
+        }
         Some(ended) => format!("Nothing unusual was found: {} {ended}.", case.pid1_name()),
         None => match detached(case) {
             Some(DetachReason::TargetEnded) => {
@@ -82,7 +99,7 @@ pub(super) fn no_finding(case: &Case) -> Diagnosis {
         rank: Rank::Story,
         fact,
         cause: None,
-        confidence: if case.complete() {
+        confidence: if case.complete() && !killed {
             Confidence::Proven
         } else {
             Confidence::ConsistentWith
