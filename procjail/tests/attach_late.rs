@@ -215,14 +215,16 @@ const CLAIMS: [&str; 6] = [
     "what started the",
 ];
 
-/// Proven of a trace from outside alone: there the launcher is a sender like any other.
-const OF_OUTSIDERS: [&str; 6] = [
+/// Proven of a trace from outside alone: there the launcher is a sender like any other, also of what it sends at the
+/// deadline for the record.
+const OF_OUTSIDERS: [&str; 7] = [
     "attached-late",
     "exit-137-not-oom",
     "kill-after-grace",
     "kill-cgroup-kill",
     "kill-external",
     "kill-pidns-teardown",
+    "term-ignored-pid1-default",
 ];
 
 #[test]

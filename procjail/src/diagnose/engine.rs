@@ -143,7 +143,10 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         if case.footer.is_none() {
             missing.insert("the trace was cut off: what came after is unknown".to_owned());
         }
-        if !case.from_the_start() && !is_told_late(case, &found.finding.absent) {
+        if !case.from_the_start()
+            && !found.finding.is_whole
+            && !is_told_late(case, &found.finding.absent)
+        {
             missing.insert("the trace does not have the start".to_owned());
         }
     }

@@ -223,10 +223,18 @@ fn a_docker_stop_that_is_ignored_is_told() {
         for name in names {
             assert_eq!(code(&engines, name), "137");
         }
-        for attached in attached {
-            let told = attached.told();
+        let told = attached.map(Attached::told);
+        for told in &told {
             told.expect("kill-after-grace", &["runc", "SIGTERM"]);
+            told.expect("exit-137-not-oom", &["no OOM kill: runc"]);
         }
+        let [early, deaf, late] = told;
+        let one = early.expect_first("term-ignored-by-choice", &["ignores SIGTERM"]);
+        assert_eq!(one.sure(), Confidence::ConsistentWith, "{}", early.text());
+        let one = deaf.expect_first("term-ignored-pid1-default", &["sleep (PID 1)"]);
+        assert_eq!(one.sure(), Confidence::Proven, "{}", deaf.text());
+        let one = late.expect_first("term-ignored-by-choice", &["sh (PID 1)"]);
+        assert_eq!(one.sure(), Confidence::Proven, "{}", late.text());
     });
 }
 
@@ -272,6 +280,32 @@ fn processes_of_docker_exec_are_told() {
         go(scene, 1);
         assert_eq!(code(&engines, "web"), "3");
         attached.told();
+    });
+}
+
+#[test]
+fn what_docker_exec_leaves_is_told() {
+    scene(|scene| {
+        let engines = docker(scene);
+        engines.docker_run_of(&["--name", "web"], &["sleep", "60"]);
+        let leave = || engines.docker(&["exec", "web", "sh", "-c", "sleep 0.05 & exit 0"]);
+        leave();
+        let zombies = || {
+            engines
+                .docker(&["top", "web", "-o", "pid,stat"])
+                .matches('Z')
+                .count()
+        };
+        wait_until("a zombie", PATIENCE, || (zombies() == 1).then_some(()));
+        let attached = attach(scene, "a", "docker:web", &[]);
+        leave();
+        wait_until("two zombies", PATIENCE, || (zombies() == 2).then_some(()));
+        std::thread::sleep(Duration::from_millis(1200));
+        let told = attached.detach();
+        let found = told.trace.found();
+        assert!(found.iter().any(|(_, found)| found.state == "Z"));
+        told.expect("zombie-pid1-not-reaping", &["sleep (PID 1)"]);
+        engines.docker(&["kill", "web"]);
     });
 }
 

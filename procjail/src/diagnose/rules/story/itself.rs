@@ -1,6 +1,7 @@
 //! PID 1 exited, and nobody had asked it to.
 
 use crate::diagnose::rules::exit;
+use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
 use crate::render;
 
@@ -25,8 +26,15 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     .shown_by(event, format!("{name} {}", case.did_end(&exit.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["signal-generated"]);
-    if case.is_launched() && case.stop_request().is_none() {
-        finding = finding.not("a stop", "procjail was not asked to stop the jail");
+    let asked = Attempt::of(case).is_some();
+    match case.is_launched() {
+        true if case.stop_request().is_none() => {
+            finding = finding.not("a stop", "procjail was not asked to stop the jail");
+        }
+        false if !asked => {
+            finding = finding.not("a stop", "nothing asked it to stop since procjail attached");
+        }
+        _ => {}
     }
     if code == 0 && !left.is_empty() {
         finding = finding.remedy(
