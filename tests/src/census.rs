@@ -13,7 +13,7 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts processes below this one, mounts, cgroups of jails, and BPF programs.
+    /// Counts processes below this one, mounts, cgroups of jails, and BPF programs and maps.
     ///
     /// The test process is a child subreaper, so whatever a jail leaves running becomes its
     /// descendant. A namespace lives by a process in it, by a mount, or by a descriptor of a process:
@@ -32,7 +32,9 @@ impl Census {
                 .iter()
                 .map(|path| format!("cgroup {}", path.display())),
         );
-        entries.extend(bpf_programs().iter().map(|id| format!("BPF program {id}")));
+        for (kind, command, _) in BPF {
+            entries.extend(bpf_ids(command).iter().map(|id| format!("{kind} {id}")));
+        }
         Census { entries }
     }
 
@@ -61,8 +63,11 @@ impl Census {
 fn is_foreign(entry: &str) -> bool {
     let mut ours = descendants();
     ours.push(std::process::id());
-    let holders = if let Some(id) = entry.strip_prefix("BPF program ") {
-        let line = format!("prog_id:\t{id}");
+    let bpf = BPF.iter().find_map(|(kind, _, field)| {
+        let id = entry.strip_prefix(kind)?.strip_prefix(' ')?;
+        Some(format!("{field}:\t{id}"))
+    });
+    let holders = if let Some(line) = bpf {
         with_descriptor(&line)
     } else if let Some(path) = entry.strip_prefix("cgroup ") {
         members(Path::new(path))
@@ -186,9 +191,16 @@ fn search(directory: &Path, inside: bool, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// IDs of all BPF programs loaded on this host (`BPF_PROG_GET_NEXT_ID` of bpf(2)).
-fn bpf_programs() -> Vec<u32> {
-    const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+/// What of BPF has IDs: how it is called, its command of bpf(2), and its line in fdinfo.
+const BPF: [(&str, libc::c_int, &str); 2] = [
+    ("BPF program", BPF_PROG_GET_NEXT_ID, "prog_id"),
+    ("BPF map", BPF_MAP_GET_NEXT_ID, "map_id"),
+];
+const BPF_PROG_GET_NEXT_ID: libc::c_int = 11;
+const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
+
+/// IDs of all that is loaded of a kind on this host.
+fn bpf_ids(command: libc::c_int) -> Vec<u32> {
     let mut ids = Vec::new();
     let mut last = 0;
     loop {
@@ -198,7 +210,7 @@ fn bpf_programs() -> Vec<u32> {
         let result = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
-                BPF_PROG_GET_NEXT_ID,
+                command,
                 attributes.as_mut_ptr(),
                 size_of_val(&attributes),
             )
@@ -208,7 +220,7 @@ fn bpf_programs() -> Vec<u32> {
             assert_eq!(
                 error.raw_os_error(),
                 Some(libc::ENOENT),
-                "cannot count BPF programs: {error}"
+                "cannot count what is loaded of BPF: {error}"
             );
             return ids;
         }

@@ -20,6 +20,9 @@ const APP: [&str; 3] = [
     "trap 'exit 0' TERM; while :; do sleep 0.2; done",
 ];
 
+/// Seconds that a command of an engine has: it waits for its daemon for ever.
+const DEADLINE: &str = "30";
+
 /// podman's, wherever its containers are.
 const LOCKS: &str = "/dev/shm/libpod_lock";
 
@@ -68,9 +71,10 @@ impl Engines {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
         let busybox = busybox.into_iter().find(|path| path.exists());
         fs::copy(busybox.expect("busybox-static"), bin.join("busybox")).expect("busybox");
-        for name in ["sh", "sleep"] {
+        for name in ["sh", "seq", "sleep", "true"] {
             std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
         }
+        fs::copy(crate::misbehave(), bin.join("misbehave")).expect("misbehave");
         let engines = Engines {
             directory: directory.to_owned(),
             daemons: Vec::new(),
@@ -138,10 +142,22 @@ impl Engines {
 
     /// Starts a container by that containerd, with these options of `ctr run`.
     pub fn ctr(&mut self, daemon: &str, namespace: &str, id: &str, options: &[&str]) {
+        self.ctr_of(daemon, namespace, id, options, &APP);
+    }
+
+    /// The same with a program of one's own.
+    pub fn ctr_of(
+        &mut self,
+        daemon: &str,
+        namespace: &str,
+        id: &str,
+        options: &[&str],
+        program: &[&str],
+    ) {
         let socket = self.path(&format!("{daemon}.sock"));
         let task = (socket.clone(), namespace.to_owned(), id.to_owned());
         self.tasks.push(task);
-        let mut command = Command::new("ctr");
+        let mut command = client("ctr");
         command.args([
             "--address",
             &socket,
@@ -153,8 +169,30 @@ impl Engines {
         command
             .args(options)
             .args(["--rootfs", &self.path("rootfs"), id])
-            .args(APP);
+            .args(program);
         self.done(&mut command);
+    }
+
+    /// Asks a container of a containerd to stop, and returns its exit code.
+    pub fn ctr_stop(&self, daemon: &str, namespace: &str, id: &str) -> String {
+        let socket = self.path(&format!("{daemon}.sock"));
+        let ctr = |arguments: &[&str]| {
+            let mut command = client("ctr");
+            command.args(["--address", &socket, "--namespace", namespace, "task"]);
+            command.args(arguments);
+            command
+        };
+        self.done(&mut ctr(&["kill", "--signal", "SIGTERM", id]));
+        // `… msg="task web exit with non-zero exit code 3"`.
+        wait_until("end of the task", GRACE, || {
+            let output = ctr(&["delete", id]).output().expect("ctr");
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success().then_some(told)
+        })
+        .trim_end_matches(|char: char| !char.is_ascii_digit())
+        .rsplit(' ')
+        .next()
+        .map_or_else(|| "0".to_owned(), str::to_owned)
     }
 
     /// Starts dockerd, with data in a place that only its configuration tells.
@@ -181,17 +219,18 @@ impl Engines {
     #[track_caller]
     pub fn docker(&self, arguments: &[&str]) -> String {
         let host = format!("unix://{}", self.path("dockerd.sock"));
-        self.done(
-            Command::new("docker")
-                .args(["--host", &host])
-                .args(arguments),
-        )
+        self.done(client("docker").args(["--host", &host]).args(arguments))
     }
 
     /// Starts a container by docker, and returns its ID.
     pub fn docker_run(&self, options: &[&str]) -> String {
+        self.docker_run_of(options, &APP)
+    }
+
+    /// The same with a program of one's own.
+    pub fn docker_run_of(&self, options: &[&str], program: &[&str]) -> String {
         let options: Vec<&str> = [&["run", "--detach", "--network", "host"], options].concat();
-        self.docker(&[&options[..], &["procjail/app:1"], &APP].concat())
+        self.docker(&[&options[..], &["procjail/app:1"], program].concat())
     }
 
     /// Runs `podman`, and returns what it prints.
@@ -202,7 +241,7 @@ impl Engines {
             ("--runroot", "run"),
             ("--tmpdir", "tmp"),
         ];
-        let mut command = Command::new("podman");
+        let mut command = client("podman");
         for (option, name) in directories {
             command.args([option, &self.path(&format!("podman/{name}"))]);
         }
@@ -213,6 +252,11 @@ impl Engines {
 
     /// Starts a container by podman, and returns its ID.
     pub fn podman_run(&mut self, options: &[&str]) -> String {
+        self.podman_run_of(options, &APP)
+    }
+
+    /// The same with a program of one's own.
+    pub fn podman_run_of(&mut self, options: &[&str], program: &[&str]) -> String {
         if !self.has_podman {
             self.has_podman = true;
             self.podman(&["import", &self.path("rootfs.tar"), "procjail/app:1"]);
@@ -230,7 +274,7 @@ impl Engines {
             options,
         ]
         .concat();
-        self.podman(&[&fixed[..], &["procjail/app:1"], &APP].concat())
+        self.podman(&[&fixed[..], &["procjail/app:1"], program].concat())
     }
 }
 
@@ -252,7 +296,7 @@ impl Drop for Engines {
         }
         for (socket, namespace, id) in &self.tasks {
             let ctr = |arguments: &[&str]| {
-                let mut command = Command::new("ctr");
+                let mut command = client("ctr");
                 command.args(["--address", socket, "--namespace", namespace]);
                 quietly(command.args(arguments));
             };
@@ -285,6 +329,13 @@ impl Drop for Engines {
             let _ = fs::remove_file(LOCKS);
         }
     }
+}
+
+/// A command of an engine, which has so long.
+fn client(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--signal", "KILL", DEADLINE, program]);
+    command
 }
 
 fn unmount_below(directory: &Path) {

@@ -54,6 +54,12 @@ impl Invocation {
         self
     }
 
+    /// The same, with the option that names the file.
+    pub fn traced_by(self, option: &str) -> Invocation {
+        let path = self.directory.join("trace.jsonl").display().to_string();
+        self.args(&[option, &path]).traced()
+    }
+
     /// An environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Invocation {
         self.command.env(name, value);

@@ -121,6 +121,8 @@ kinds! {
     execs: Exec(Exec),
     /// Attempts that failed.
     exec_failures: ExecFailed(ExecFailed),
+    /// What ran when procjail attached.
+    found: Found(procjail::event::Found),
     /// Ends of processes and threads.
     exits: Exit(Exit),
     /// Collected children.

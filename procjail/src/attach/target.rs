@@ -66,6 +66,9 @@ pub fn target(container: &Container) -> Result<Target, Error> {
     };
     let dir = root.open_dir(inside.as_os_str()).map_err(failed)?;
     let view = view(container, &hierarchies, root.path()).map_err(failed)?;
+    if !view.is_populated() {
+        return Err(Error::Ended(name));
+    }
     Ok(Target {
         pid: pid_1(container).unwrap_or(0),
         cgroup: whole.clone(),

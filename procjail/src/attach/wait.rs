@@ -48,17 +48,6 @@ impl Watched {
             view: view.try_clone()?,
         })
     }
-
-    fn is_empty(&self) -> bool {
-        let unified = self
-            .view
-            .unified()
-            .and_then(|unified| unified.levels.first());
-        // Removed, or nobody in it: a zombie is nobody.
-        unified
-            .and_then(|level| level.read("cgroup.events").ok())
-            .is_none_or(|events| events.lines().any(|line| line == "populated 0"))
-    }
 }
 
 /// Waits, at most so long if a limit is given.
@@ -91,7 +80,7 @@ pub fn wait(watched: &Watched, limit: Option<Duration>) -> DetachReason {
         if told(0) {
             return DetachReason::Asked;
         }
-        if watched.is_empty() {
+        if !watched.view.is_populated() {
             return DetachReason::TargetEnded;
         }
     }

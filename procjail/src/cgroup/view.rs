@@ -145,6 +145,13 @@ impl View {
         own.dir.id().ok()
     }
 
+    /// Whether a process is in the jail's cgroup or below; a zombie is nobody, nor is anyone in one that was removed.
+    pub fn is_populated(&self) -> bool {
+        let own = self.unified().and_then(|unified| unified.levels.first());
+        own.and_then(|level| level.read("cgroup.events").ok())
+            .is_some_and(|events| events.lines().all(|line| line != "populated 0"))
+    }
+
     /// Processes in the jail's cgroup and below, host PIDs.
     pub fn pids(&self) -> Vec<u32> {
         self.unified()

@@ -1,16 +1,19 @@
 //! From findings to an explanation: what all rules have in common.
 
+mod nothing;
 mod noun;
+mod options;
 mod order;
 
 use std::collections::BTreeSet;
 
+use nothing::no_finding;
 use order::{Order, order};
 
 use super::case::Case;
 use super::finding::Finding;
 use super::model::{Confidence, Diagnosis, EXPLANATION_VERSION, Explanation, Unavailable};
-use super::{Evidence, Rank, Rule, rules};
+use super::{Rank, Rule, rules};
 use crate::event::Lost;
 use crate::text;
 use crate::words;
@@ -59,7 +62,8 @@ pub fn explain(case: &Case) -> Explanation {
     found.sort_by_key(|one| one.finding.time_ns);
     let mut diagnoses = nest(case, &found);
     if !diagnoses.iter().any(tells) {
-        diagnoses.push(no_finding(case));
+        // Before what is said of the evidence.
+        diagnoses.insert(0, no_finding(case));
     }
     noun::rename(case, &mut diagnoses);
     Explanation {
@@ -140,7 +144,10 @@ fn weaken(case: &Case, losses: &[Lost], found: &mut Found) {
         if case.footer.is_none() {
             missing.insert("the trace was cut off: what came after is unknown".to_owned());
         }
-        if !case.from_the_start() && !is_told_late(case, &found.finding.absent) {
+        if !case.from_the_start()
+            && !found.finding.is_whole
+            && !is_told_late(case, &found.finding.absent)
+        {
             missing.insert("the trace does not have the start".to_owned());
         }
     }
@@ -217,91 +224,6 @@ fn diagnosis(case: &Case, found: &[Found], children: &[Vec<usize>], at: usize) -
         remedy: finding.remedy.clone(),
         scenario: rules::is_played(id).then(|| (*id).to_owned()),
         consequences,
-    }
-}
-
-/// Nothing was found: what was looked for and is excluded, not "all fine".
-fn no_finding(case: &Case) -> Diagnosis {
-    let mut ruled_out = Vec::new();
-    let mut exclude = |what: &str, because: String| {
-        ruled_out.push(super::RuledOut {
-            what: what.to_owned(),
-            because,
-        });
-    };
-    let mut weakened = Vec::new();
-    if case.complete() {
-        if case.oom_kills().next().is_none() {
-            exclude(
-                "an OOM kill",
-                "no process of the jail was chosen by the OOM killer".to_owned(),
-            );
-        }
-        let killed = case
-            .deaths()
-            .into_iter()
-            .filter(|id| {
-                case.status(*id)
-                    .is_some_and(|status| status.signal.is_some())
-            })
-            .count();
-        if killed == 0 {
-            exclude(
-                "a kill or a crash",
-                "no process of the jail was ended by a signal".to_owned(),
-            );
-        }
-        let unreaped = case.footer.as_ref().map_or(0, |footer| footer.zombies);
-        if unreaped == 0 {
-            exclude("zombies", "PID 1 left none".to_owned());
-        }
-        if case.stop_request().is_none() {
-            exclude(
-                "a stop",
-                "procjail was not asked to stop the jail".to_owned(),
-            );
-        }
-        let failed = case
-            .footer
-            .iter()
-            .flat_map(|footer| &footer.teardown)
-            .any(|step| step.error.is_some());
-        if !failed {
-            exclude("a failed teardown", "every step of it succeeded".to_owned());
-        }
-    } else {
-        weakened.push("the trace is not complete: what is missing may have told more".to_owned());
-    }
-    let fact = match ended(case) {
-        Some(ended) => format!("Nothing unusual was found: {} {ended}.", case.pid1_name()),
-        None => "Nothing unusual was found, and the trace does not say how PID 1 ended.".to_owned(),
-    };
-    let exit = case.pid1().and_then(|pid1| case.exit(pid1));
-    Diagnosis {
-        id: "no-finding".to_owned(),
-        rank: Rank::Story,
-        fact,
-        cause: None,
-        confidence: if case.complete() {
-            Confidence::Proven
-        } else {
-            Confidence::ConsistentWith
-        },
-        time_ns: case.end_ns(),
-        pids: Vec::new(),
-        evidence: exit
-            .map(|(event, exit)| Evidence {
-                seq: Some(event.seq),
-                time_ns: Some(event.time_ns),
-                shows: format!("PID 1 {}", words::status(&exit.status)),
-            })
-            .into_iter()
-            .collect(),
-        ruled_out,
-        weakened,
-        remedy: String::new(),
-        scenario: None,
-        consequences: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Finding {
     pub(super) evidence: Vec<Evidence>,
     pub(super) ruled_out: Vec<RuledOut>,
     pub(super) absent: Vec<&'static str>,
+    pub(super) is_whole: bool,
     pub(super) remedy: String,
     pub(super) minor: bool,
     pub(super) tells_the_run: bool,
@@ -49,6 +50,7 @@ impl Finding {
             evidence: Vec::new(),
             ruled_out: Vec::new(),
             absent: Vec::new(),
+            is_whole: false,
             remedy: String::new(),
             minor: false,
             tells_the_run: false,
@@ -153,6 +155,13 @@ impl Finding {
     /// [`KINDS`](crate::event::KINDS): where some were lost, it is no longer proven.
     pub fn relies_on_all(mut self, kinds: &[&'static str]) -> Self {
         self.absent.extend(kinds);
+        self
+    }
+
+    /// What it relies on begins with an event of the trace: events before that, which a late trace lacks, would change
+    /// nothing.
+    pub fn begins_in_trace(mut self) -> Self {
+        self.is_whole = true;
         self
     }
 

@@ -1,6 +1,7 @@
 //! procjail on this machine's kernel: programs that fail in known ways run in a jail, and the trace must
 //! tell what happened. Each test runs alone, and leaves nothing behind or fails.
 
+mod attach;
 mod bad_input;
 mod cgroup;
 mod cgroup_v2;

@@ -35,7 +35,8 @@ pub const MATRIX: [(&str, &[Cgroups]); 5] = [
 
 /// Tests that are not for all machines: how their names begin, what they are for, and why. All others
 /// run everywhere.
-const EXCEPTIONS: [(&str, &[Cgroups], &str); 7] = [
+const EXCEPTIONS: [(&str, &[Cgroups], &str); 8] = [
+    ("attach::", &[], "it runs docker, containerd and podman"),
     ("real_programs::", &[], "it runs programs of the host"),
     ("runtimes::", &[], "it runs docker, containerd and podman"),
     (

@@ -207,6 +207,11 @@ impl Case {
         self.gate_ns.is_some()
     }
 
+    /// procjail itself started what was traced; if not, it attached to what others had started.
+    pub fn is_launched(&self) -> bool {
+        self.header.jail.launcher.is_some()
+    }
+
     /// Events that were more than a case holds.
     pub fn overflow(&self) -> u64 {
         self.overflow

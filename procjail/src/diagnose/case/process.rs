@@ -153,6 +153,24 @@ impl Case {
                 .is_none_or(|(event, _)| event.time_ns > time_ns)
     }
 
+    /// When a process began to run a program, at the latest, CLOCK_BOOTTIME nanoseconds: `event` is one of
+    /// [`Case::execs`]. What ran when procjail attached counts from the process's own start.
+    pub fn began_ns(&self, event: &Event) -> u64 {
+        match &event.what {
+            What::Found(_) => event.task.start_ns.min(event.time_ns),
+            _ => event.time_ns,
+        }
+    }
+
+    /// The age of a process at that time, nanoseconds; of the main process of a jail since it was let go.
+    pub fn age_ns(&self, id: ProcessId, time_ns: u64) -> u64 {
+        let since = match self.process(id).task.start_ns {
+            start_ns if start_ns != 0 && !self.is_launched() => start_ns,
+            _ => self.gate_ns(),
+        };
+        time_ns.saturating_sub(since)
+    }
+
     /// The processes below one, in the order in which they were made.
     pub fn descendants(&self, id: ProcessId) -> Vec<ProcessId> {
         let mut found = vec![];

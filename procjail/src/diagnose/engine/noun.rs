@@ -1,6 +1,7 @@
 //! What a verdict calls what was traced. The rules speak of the jail; of what others started the same is said with the
 //! word that its owners use.
 
+use super::options;
 use crate::diagnose::{Case, Diagnosis};
 
 /// The word for what was traced, if it is no jail of procjail's.
@@ -19,9 +20,10 @@ fn noun(case: &Case) -> Option<&'static str> {
 /// Puts the word into all that procjail says itself; what is quoted stays as it is.
 pub(super) fn rename(case: &Case, diagnoses: &mut [Diagnosis]) {
     if let Some(noun) = noun(case) {
-        for one in diagnoses {
+        for one in &mut *diagnoses {
             rename_one(noun, one);
         }
+        options::rename(case, diagnoses);
     }
 }
 

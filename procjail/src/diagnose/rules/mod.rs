@@ -1,6 +1,8 @@
 //! The rules, one file or folder for each family. To add one: an entry in its family's `rules` with the list of
 //! alternatives, what finds it in the family's analyser, and a scenario in [`crate::lab`].
 
+#[cfg(test)]
+mod attached_tests;
 mod cgroup;
 mod crash;
 mod evidence;

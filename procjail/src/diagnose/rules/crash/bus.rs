@@ -10,6 +10,9 @@ const BUS_ADRERR: i32 = 2;
 const BUS_MCEERR_AR: i32 = 4;
 const BUS_MCEERR_AO: i32 = 5;
 
+/// Another explanation.
+const FULL: &str = "a full tmpfs of the jail's own";
+
 /// What the trace has on a tmpfs that may be full.
 struct Full<'a> {
     /// In words, where it lies.
@@ -149,10 +152,12 @@ pub(super) fn truncated(case: &Case) -> Vec<Finding> {
     without_page(case)
         .iter()
         .filter_map(|group| {
-            let finding = found(case, group)?.not(
-                "a full tmpfs of the jail's own",
-                "the jail has none, and no write failed for want of room",
-            );
+            let mut finding = found(case, group)?;
+            // What others mounted before the trace is unknown.
+            finding = match case.is_launched() {
+                true => finding.not(FULL, "the jail has none, and no write failed for want of room"),
+                false => finding.or(FULL),
+            };
             Some(match starts_huge(group) {
                 true => finding
                     .cause(

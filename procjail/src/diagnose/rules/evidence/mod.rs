@@ -91,7 +91,10 @@ fn lost(case: &Case) -> Vec<Finding> {
         "events that never happened",
         "each of these was counted when it was dropped",
     )
-    .remedy("Record again with a larger --ring-size, and without --all-signals and --threads.");
+    .remedy(match case.is_launched() {
+        true => "Record again with a larger --ring-size, and without --all-signals and --threads.",
+        false => "Attach again where less happens at a time: to one container instead of what holds many.",
+    });
     for (event, _) in case.each(|what| match what {
         What::Lost(lost) => Some(lost),
         _ => None,
@@ -119,10 +122,16 @@ fn cut_off(case: &Case) -> Vec<Finding> {
         .or("a full disk")
         .or("a copy of an unfinished file")
         .at(case.end_ns())
-        .remedy(
-            "Look for what killed procjail (its end takes the jail with it: the kernel log, an OOM kill outside, \
-             kill -9), or for a full disk, and record again.",
-        );
+        .remedy(match case.is_launched() {
+            true => {
+                "Look for what killed procjail (its end takes the jail with it: the kernel log, an OOM kill outside, \
+                 kill -9), or for a full disk, and record again."
+            }
+            false => {
+                "Look for what killed procjail (the kernel log, an OOM kill, kill -9; the jail was not harmed by it), \
+                 or for a full disk, and attach again."
+            }
+        });
     let finding = match last {
         Some(last) => finding
             .shown_by(last, "the last event that was written")

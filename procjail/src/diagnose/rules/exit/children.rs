@@ -231,7 +231,7 @@ pub(in crate::diagnose::rules) fn left(case: &Case, main: ProcessId) -> Vec<Proc
 /// The main command put something in the background, as a daemon does, and returned, and the rest went with it.
 pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
     let (exit, ended) = case.exit(main)?;
-    let lived = exit.time_ns.saturating_sub(case.gate_ns());
+    let lived = case.age_ns(main, exit.time_ns);
     if ended.status.code != Some(0)
         || !case.from_the_start()
         || asked_ns(case, main).is_some()
@@ -252,7 +252,9 @@ pub(super) fn daemonized(case: &Case, main: ProcessId) -> Option<Finding> {
     // helper.
     let helper = |id: ProcessId| {
         let born = case.born_ns(id);
-        let became = case.execs(main).any(|(event, _)| event.time_ns > born);
+        let became = case
+            .execs(main)
+            .any(|(event, _)| case.began_ns(event) > born);
         let made = last_made.is_some_and(|last| last > born);
         became || (made && exit.time_ns.saturating_sub(born) > AT_ONCE_NS)
     };

@@ -117,7 +117,7 @@ pub(super) fn loader(case: &Case) -> Vec<Finding> {
         let Some((exec, program)) = case.execs(id).next_back() else {
             continue;
         };
-        let age = exit.time_ns.saturating_sub(exec.time_ns);
+        let age = exit.time_ns.saturating_sub(case.began_ns(exec));
         let tried_others = case.failed_execs(id).any(|(event, _)| event.seq > exec.seq);
         let known = told.contains(&program.filename);
         if known || age > LOADER_NS || tried_others || !case.process(id).children.is_empty() {

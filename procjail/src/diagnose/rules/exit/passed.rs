@@ -186,7 +186,8 @@ pub(super) fn laundered(case: &Case, chain: &Chain<'_>) -> Option<Finding> {
             passed.reap,
             match passed.collected {
                 true => format!("{name} collected it"),
-                false => format!("{name} did not collect it"),
+                false if case.header.tells_reaps() => format!("{name} did not collect it"),
+                false => format!("{name} was its parent; whether it collected it was not recorded"),
             },
         )
         .shown_by(

@@ -87,7 +87,7 @@ pub(in crate::diagnose::rules) fn calls(case: &Case, id: ProcessId) -> Vec<Faile
     let started = case
         .execs(id)
         .next_back()
-        .map_or(0, |(event, _)| event.time_ns);
+        .map_or(0, |(event, _)| case.began_ns(event));
     let kept = case
         .failed_calls(id)
         .into_iter()

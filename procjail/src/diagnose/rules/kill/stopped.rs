@@ -51,6 +51,10 @@ pub(super) fn after_grace(case: &Case) -> Vec<Finding> {
     let all: Vec<ProcessId> = std::iter::once(attempt.pid1).chain(others).collect();
     let from = match by_launcher || forced.task.pid == attempt.asked.task.pid {
         true => String::new(),
+        // The same tool once more, as runc(8) for each signal.
+        false if forced.task.comm == attempt.asked.task.comm => {
+            format!(" from {}", case.task_name(&forced.task))
+        }
         false => format!(" from {}", case.who(&forced.task)),
     };
     let at = case.at(attempt.asked);

@@ -63,7 +63,10 @@ pub(super) fn external(case: &Case) -> Vec<Finding> {
             .not(OOM_KILL, "a process sent the signal, not the kernel")
             .not(
                 "the end of a grace period",
-                "procjail did not send it, and no stop signal from the same sender came before",
+                match case.is_launched() {
+                    true => "procjail did not send it, and no stop signal from the same sender came before",
+                    false => "no stop signal from the same sender came before",
+                },
             );
         finding = shown(
             case,
@@ -315,7 +318,13 @@ pub(super) fn cgroup_kill(case: &Case) -> Vec<Finding> {
                     "the sender was writing to a file, not in kill(2)",
                 )
                 .not(OOM_KILL, "a process sent the signal, not the kernel")
-                .not("procjail itself", "the sender is another process")
+                .not(
+                    "procjail itself",
+                    match case.is_launched() {
+                        true => "the sender is another process",
+                        false => "it only watched",
+                    },
+                )
                 .relies_on_all(&["oom-kill"])
                 .remedy("Find out what the sender is: a runtime or service manager that removes the cgroup, or a script.");
             Some(finding)

@@ -188,7 +188,7 @@ fn spike(case: &Case, kill: &Kill<'_>, course: &[Point<'_>], limit: u64) -> Opti
     let since = case
         .execs(victim)
         .next_back()
-        .map_or_else(|| case.born_ns(victim), |(event, _)| event.time_ns);
+        .map_or_else(|| case.born_ns(victim), |(event, _)| case.began_ns(event));
     let lived = kill.event.time_ns.saturating_sub(since);
     let had = own(&kill.oom.memory);
     if lived > SPIKE_NS || percent(had, limit) < SPIKE || since == 0 {

@@ -352,7 +352,7 @@ fn at_start(look: &Look<'_>) -> Option<Finding> {
         .find(|kill| kill.victim == Some(pid1) && matches!(kill.limit, Limit::Own(_)))?;
     let limit = kill.limit_bytes().unwrap_or(u64::MAX);
     let start = case.execs(pid1).next();
-    let after = start.map(|(event, _)| kill.event.time_ns.saturating_sub(event.time_ns));
+    let after = start.map(|(event, _)| kill.event.time_ns.saturating_sub(case.began_ns(event)));
     let (when, confidence) = match after {
         None => (
             "before it could execute anything".to_owned(),

@@ -76,7 +76,7 @@ impl<'a> Holdout<'a> {
         let since = self.since_ns(attempt);
         let end_ns = attempt.end_ns(case);
         case.execs(self.process)
-            .find(|(event, _)| event.time_ns > since && event.time_ns < end_ns)
+            .find(|(event, _)| case.began_ns(event) > since && event.time_ns < end_ns)
     }
 
     /// It is PID 1 itself.

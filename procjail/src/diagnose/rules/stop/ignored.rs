@@ -52,17 +52,17 @@ fn from(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, source: Sourc
             let finding = finding
                 .shown_by(
                     start,
-                    format!("when its program started, it did not ignore {name}"),
+                    format!("{}, it did not ignore {name}", inherited::when(start)),
                 )
                 .cause(
                     format!("Its program chose to ignore {name}."),
                     Confidence::Proven,
                 )
-                .not("an inherited disposition", "its program started without it");
-            let finding = ends(case, attempt, finding).remedy(format!(
-                "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail \
-                 --stop-signal)."
-            ));
+                .not(
+                    "an inherited disposition",
+                    "the same program did not ignore it before",
+                );
+            let finding = ends(case, attempt, finding).remedy(not_ignored(&name));
             ("term-ignored-by-choice", finding)
         }
         Source::Other(by, over) => {
@@ -166,11 +166,26 @@ fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> 
         ));
         return ("term-ignored-inherited", finding);
     }
+    if !case.is_launched() && !again {
+        let verdict = format!("{who} ignores {name} (SIG_IGN), so the kernel dropped it.{end}");
+        let finding = start(verdict)
+            .proven()
+            .cause(
+                format!("Its program chose to ignore {name}, before procjail attached."),
+                Confidence::ConsistentWith,
+            )
+            .or("an inherited disposition");
+        return (
+            "term-ignored-by-choice",
+            ends(case, attempt, finding).remedy(not_ignored(&name)),
+        );
+    }
     let verdict =
         format!("{who} ignores {name} by its own choice (SIG_IGN), so nothing happened.{end}");
     let mut finding = start(verdict);
     let program = owner_of_program(case, process);
-    let started_clean = case.process(program).is_pid1() && case.execs(program).count() == 1;
+    let started_clean =
+        case.is_launched() && case.process(program).is_pid1() && case.execs(program).count() == 1;
     let changed = last_exec.and_then(|exec| {
         case.received(process).find(|(event, signal)| {
             event.seq > exec.seq
@@ -196,11 +211,14 @@ fn without_record(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>) -> 
                 "the same program did not ignore it before",
             );
     }
-    let finding = ends(case, attempt, finding).remedy(format!(
-        "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail \
-         --stop-signal)."
-    ));
+    let finding = ends(case, attempt, finding).remedy(not_ignored(&name));
     ("term-ignored-by-choice", finding)
+}
+
+fn not_ignored(name: &str) -> String {
+    format!(
+        "Don't ignore {name} in the program, or stop it with the signal that it handles (procjail --stop-signal)."
+    )
 }
 
 /// A signal that a process ignored before an event.

@@ -32,17 +32,41 @@ pub(super) fn source(case: &Case, process: ProcessId, number: i32, set: Set) -> 
     if !has(last, number, set)? {
         return Some(Source::Itself(from));
     }
+    // What ran before procjail came may have set it or inherited it.
+    if is_found(from) {
+        return None;
+    }
     let (mut id, mut event) = (process, from);
     // It ends: each step goes to an earlier event.
     while let Some((start, earlier)) = before(case, id, event) {
         let owner = case.process_of(&earlier.task).unwrap_or(id);
         match has(start, number, set) {
+            Some(true) if is_found(earlier) => {
+                return Some(Source::Other(name(case, earlier, owner), from));
+            }
             Some(true) => (id, event) = (owner_of(case, earlier, id), earlier),
             Some(false) => return Some(Source::Other(name(case, earlier, owner), from)),
             None => return None,
         }
     }
-    Some(Source::Other("what started the jail".to_owned(), from))
+    let starter = match case.is_launched() {
+        true => "what started the jail",
+        false => "what started it from outside",
+    };
+    Some(Source::Other(starter.to_owned(), from))
+}
+
+/// It ran when procjail attached.
+fn is_found(start: &Event) -> bool {
+    matches!(start.what, What::Found(_))
+}
+
+/// The time of a start, for a sentence.
+pub(super) fn when(start: &Event) -> &'static str {
+    match is_found(start) {
+        true => "when procjail attached",
+        false => "when its program started",
+    }
 }
 
 /// The last exec of a process before an event's number, or its fork.
@@ -50,7 +74,10 @@ fn start(case: &Case, process: ProcessId, before: u64) -> Option<(Option<&Signal
     let exec = case
         .execs(process)
         .rfind(|(event, _)| event.seq < before)
-        .map(|(event, exec)| (exec.signals.as_ref(), event));
+        .map(|(event, exec)| match &event.what {
+            What::Found(found) => (Some(&found.signals), event),
+            _ => (exec.signals.as_ref(), event),
+        });
     exec.or_else(|| {
         let event = case.event(case.process(process).forked?);
         let What::Fork(fork) = &event.what else {
@@ -87,8 +114,13 @@ fn has(sets: Option<&SignalSets>, number: i32, set: Set) -> Option<bool> {
 
 /// Who ran from a start on.
 fn name(case: &Case, start: &Event, owner: ProcessId) -> String {
-    match &start.what {
-        What::Exec(exec) => {
+    let exec = match &start.what {
+        What::Exec(exec) => Some(exec),
+        What::Found(found) => Some(&found.program),
+        _ => None,
+    };
+    match exec {
+        Some(exec) => {
             let program = text::escape(program_of(&exec.filename));
             match case.process(owner).task.jail_pid {
                 Some(pid) => format!("{program} (PID {pid})"),
@@ -96,7 +128,7 @@ fn name(case: &Case, start: &Event, owner: ProcessId) -> String {
             }
         }
         // Between a fork and the exec, the child sets it for what it executes.
-        _ => format!(
+        None => format!(
             "{} before its exec",
             case.name(owner_of(case, start, owner))
         ),

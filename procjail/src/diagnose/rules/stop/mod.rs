@@ -173,8 +173,14 @@ pub(super) const FAMILY: Family = Family {
 /// What there is of this family in a case.
 fn analyse(case: &Case) -> Vec<Tagged> {
     let why = match Attempt::of(case) {
-        Some(attempt) if attempt.forced.is_some() => forced(case, &attempt),
-        Some(attempt) => not_forced(case, &attempt),
+        Some(attempt) => {
+            let why = match attempt.forced {
+                Some(_) => forced(case, &attempt),
+                None => not_forced(case, &attempt),
+            };
+            // All that matters comes after the request.
+            why.map(|(id, finding)| (id, finding.begins_in_trace()))
+        }
         None => target::wrong(case),
     };
     let not_sent = target::not_sent(case);

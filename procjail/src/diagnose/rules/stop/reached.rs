@@ -59,7 +59,9 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
     let number = signal.signal.number;
     let name = text::escape(&signal.signal.name);
     let pid1 = attempt.pid1;
-    let executed = case.execs(pid1).find(|(event, _)| event.seq > sent.seq);
+    let executed = case
+        .execs(pid1)
+        .find(|(event, _)| event.seq > sent.seq && case.began_ns(event) > sent.time_ns);
     let from = executed.map_or(sent.seq, |(event, _)| event.seq);
     // One that came later met the program that was there then.
     let again = case.received(pid1).any(|(event, later)| {
@@ -129,7 +131,7 @@ fn lost(case: &Case, attempt: &Attempt<'_>) -> Option<Tagged> {
 fn sent_to(case: &Case, attempt: &Attempt<'_>, sent: &Event) -> String {
     let exec = case
         .execs(attempt.pid1)
-        .rfind(|(event, _)| event.seq < sent.seq);
+        .rfind(|(event, _)| event.seq < sent.seq || case.began_ns(event) < sent.time_ns);
     exec.map_or_else(
         || case.process(attempt.pid1).task.comm.clone(),
         |(_, exec)| program_of(&exec.filename).to_owned(),
@@ -372,7 +374,7 @@ pub(super) fn blocked(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>)
             ),
         Some(Source::Itself(start)) => finding.fact_alone().shown_by(
             start,
-            format!("when its program started, {name} was not blocked"),
+            format!("{}, {name} was not blocked", inherited::when(start)),
         ),
         None => finding.fact_alone(),
     };

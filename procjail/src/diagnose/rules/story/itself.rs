@@ -1,6 +1,7 @@
 //! PID 1 exited, and nobody had asked it to.
 
 use crate::diagnose::rules::exit;
+use crate::diagnose::rules::stop::attempt::Attempt;
 use crate::diagnose::{Case, Finding, ProcessId, is_bad};
 use crate::text;
 
@@ -12,7 +13,7 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     let (event, exit) = case.exit(main)?;
     let code = exit.status.code?;
     let name = case.name(main);
-    let after = text::duration(event.time_ns.saturating_sub(case.gate_ns()));
+    let after = text::duration(case.age_ns(main, event.time_ns));
     let left = left(case, main);
     let mut finding = Finding::new(format!(
         "{name} exited with {code} after {after}{}{}.{left}",
@@ -25,8 +26,15 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
     .shown_by(event, format!("{name} {}", case.did_end(&exit.status)))
     .not("a signal", "the kernel's status of it is an exit code")
     .relies_on_all(&["signal-generated"]);
-    if case.stop_request().is_none() {
-        finding = finding.not("a stop", "procjail was not asked to stop the jail");
+    let asked = Attempt::of(case).is_some();
+    match case.is_launched() {
+        true if case.stop_request().is_none() => {
+            finding = finding.not("a stop", "procjail was not asked to stop the jail");
+        }
+        false if !asked => {
+            finding = finding.not("a stop", "nothing asked it to stop since procjail attached");
+        }
+        _ => {}
     }
     if code == 0 && !left.is_empty() {
         finding = finding.remedy(
@@ -34,9 +42,16 @@ pub(super) fn exited(case: &Case) -> Option<Finding> {
         );
     }
     if code != 0 {
+        let seen = match case.has_probe("sys_exit") {
+            true => {
+                "no failed system call stands out, and the trace has no message of it on stderr"
+            }
+            false => {
+                "failed system calls and its last words on stderr are in the trace only with --failed-calls"
+            }
+        };
         finding = finding.remedy(format!(
-            "Look up code {code} in the manual of the program or in the script that returned it: no failed system call \
-             stands out, and the trace has no message of it on stderr."
+            "Look up code {code} in the manual of the program or in the script that returned it: {seen}."
         ));
     }
     Some(finding)

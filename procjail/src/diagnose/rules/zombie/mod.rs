@@ -126,7 +126,9 @@ fn lasting(case: &Case) -> Vec<Zombie> {
         let Some(mut parent) = told(case, id) else {
             continue;
         };
-        let died = case.ended_ns(id);
+        // The end may take long, as that of much memory; a zombie it is when the parent is told.
+        let told_ns = process.notice.as_ref().map_or(0, |notice| notice.time_ns);
+        let died = case.ended_ns(id).max(told_ns);
         let mut since_ns = died;
         let mut until_ns = case.ended_ns(parent).min(jail_end);
         // A zombie whose parent ends goes on to PID 1.

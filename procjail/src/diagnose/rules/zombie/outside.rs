@@ -120,6 +120,10 @@ pub(super) fn outside_parent(case: &Case) -> Vec<Finding> {
 }
 
 pub(super) fn pid1_unreaped(case: &Case) -> Vec<Finding> {
+    // Only the launcher tells when PID 1 was collected.
+    if !case.is_launched() {
+        return Vec::new();
+    }
     let Some((pid1, (exit, ended))) = case.pid1().and_then(|pid1| Some((pid1, case.exit(pid1)?)))
     else {
         return Vec::new();
