@@ -25,6 +25,8 @@ pub struct Snapshot {
 /// PID 1 of its namespace, 0 if it has none of its own.
 pub fn snapshot(view: &View, pid_1: u32) -> Snapshot {
     let mut pids = view.pids();
+    // The cgroup's list leaves out the dead that nobody collected.
+    pids.extend(zombies(&pids));
     let count = pids.len() as u64;
     // Numbers grow with age but where they wrapped around; the order is put right below.
     pids.sort_unstable();
@@ -39,6 +41,48 @@ pub fn snapshot(view: &View, pid_1: u32) -> Snapshot {
         found: parents_first(found),
         count,
     }
+}
+
+/// The dead children of these processes, as far as they died in the cgroup of their parent.
+fn zombies(parents: &[u32]) -> Vec<u32> {
+    let threads = parents.iter().take(MOST).flat_map(|pid| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        threads.into_iter().flatten().flatten()
+    });
+    let children = threads.filter_map(|thread| {
+        let thread = thread.path().join("children");
+        procfs::read(thread.to_str()?)
+    });
+    let children: Vec<u32> = children
+        .flat_map(|list| {
+            let numbers = list.split_ascii_whitespace();
+            numbers
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect();
+    let known: HashSet<u32> = parents.iter().copied().collect();
+    let is_dead = |pid: &u32| {
+        let stat = procfs::read(&format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        state == Some('Z')
+    };
+    // Some controllers of v1 let go of who ends.
+    let cgroup = |pid: u32| {
+        let all = procfs::read(&format!("/proc/{pid}/cgroup"))?;
+        let own = all.lines().find(|line| line.starts_with("0::"));
+        own.map(str::to_owned)
+    };
+    let is_own = |pid: &u32| {
+        let stat = procfs::read(&format!("/proc/{pid}/status")).unwrap_or_default();
+        cgroup(*pid).is_some_and(|own| Some(own) == cgroup(Status::parse(&stat).number("PPid")))
+    };
+    children
+        .into_iter()
+        .filter(|pid| !known.contains(pid) && is_dead(pid) && is_own(pid))
+        .collect()
 }
 
 /// A stable order in which each parent comes before its children, whatever the start times say.

@@ -115,13 +115,33 @@ fn view(container: &Container, host: &HostCgroups, root: &Path) -> Result<View, 
             continue;
         }
         let path = cgroup::membership(&memberships, controller);
+        let levels = levels(&mount.path, path)?;
         hierarchies.push(Hierarchy {
             controllers: vec![controller.clone()],
-            own: path != "/",
-            levels: levels(&mount.path, path)?,
+            own: is_own(path, unified, &levels),
+            levels,
         });
     }
     Ok(View { hierarchies })
+}
+
+/// A cgroup of v1 is the target's own if nobody else is in it: a shell's child is in that of its session, say, whose
+/// memory and limits are not the child's.
+fn is_own(path: &str, unified: &str, levels: &[cgroup::LevelDir]) -> bool {
+    let is_inside = |pid: u32| {
+        let memberships = crate::procfs::read(&format!("/proc/{pid}/cgroup"));
+        // Who ended meanwhile is no stranger.
+        memberships.is_none_or(|all| {
+            let own = all.lines().find_map(|line| line.strip_prefix("0::"));
+            own.is_some_and(|own| Path::new(own).starts_with(unified))
+        })
+    };
+    let alone = || {
+        levels
+            .first()
+            .is_some_and(|level| level.pids().into_iter().all(is_inside))
+    };
+    path != "/" && (path == unified || alone())
 }
 
 #[cfg(test)]

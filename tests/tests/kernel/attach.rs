@@ -290,11 +290,13 @@ fn what_docker_exec_leaves_is_told() {
         engines.docker_run_of(&["--name", "web"], &["sleep", "60"]);
         let leave = || engines.docker(&["exec", "web", "sh", "-c", "sleep 0.05 & exit 0"]);
         leave();
+        let pid = engines.docker(&["inspect", "--format", "{{.State.Pid}}", "web"]);
         let zombies = || {
-            engines
-                .docker(&["top", "web", "-o", "pid,stat"])
-                .matches('Z')
-                .count()
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            let is_dead = |pid: &&str| stat(pid).is_ok_and(|stat| stat.contains(") Z "));
+            let children = children.expect("the children of PID 1");
+            children.split_whitespace().filter(is_dead).count()
         };
         wait_until("a zombie", PATIENCE, || (zombies() == 1).then_some(()));
         let attached = attach(scene, "a", "docker:web", &[]);
@@ -304,7 +306,10 @@ fn what_docker_exec_leaves_is_told() {
         let told = attached.detach();
         let found = told.trace.found();
         assert!(found.iter().any(|(_, found)| found.state == "Z"));
-        told.expect("zombie-pid1-not-reaping", &["sleep (PID 1)"]);
+        told.expect(
+            "zombie-pid1-not-reaping",
+            &["sleep (PID 1)", "2 zombies (2 sleep)"],
+        );
         engines.docker(&["kill", "web"]);
     });
 }

@@ -338,7 +338,7 @@ impl Case {
     }
 
     /// The entry of the same process whose start a look at procfs has cut to a tick, or that of `task` is.
-    fn cut(&self, task: &Task) -> Option<&ProcessId> {
+    pub(super) fn cut(&self, task: &Task) -> Option<&ProcessId> {
         self.by_pid.get(&task.pid).filter(|id| {
             let known = &self.processes[id.0].task;
             is_cut_start(known.start_ns, task.start_ns)
@@ -414,7 +414,10 @@ impl Case {
             }
             What::Exec(_) => self.processes[id.0].execs.push(index),
             What::Found(found) => {
-                self.processes[id.0].execs.push(index);
+                match found.state.as_str() {
+                    "Z" | "X" => self.processes[id.0].found_dead = Some(index),
+                    _ => self.processes[id.0].execs.push(index),
+                }
                 let parent = self.by_pid.get(&found.parent.pid).copied();
                 let known = parent.filter(|parent| {
                     let (told, known) = (

@@ -173,7 +173,10 @@ impl Case {
     pub fn process_of(&self, task: &Task) -> Option<ProcessId> {
         match task.start_ns {
             0 => self.by_pid.get(&task.pid).copied(),
-            start_ns => self.by_key.get(&(task.pid, start_ns)).copied(),
+            start_ns => {
+                let known = self.by_key.get(&(task.pid, start_ns));
+                known.or_else(|| self.cut(task)).copied()
+            }
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Process {
     pub failed_mounts: Vec<Index>,
     /// What it wrote to its standard error last.
     pub stderr: Option<Index>,
+    /// It was dead, and not collected, when procjail attached.
+    pub found_dead: Option<Index>,
 }
 
 impl Process {
@@ -148,6 +150,7 @@ impl Case {
     /// The process existed and had not ended at that time.
     pub fn alive_at(&self, id: ProcessId, time_ns: u64) -> bool {
         self.born_ns(id) <= time_ns
+            && self.process(id).found_dead.is_none()
             && self
                 .exit(id)
                 .is_none_or(|(event, _)| event.time_ns > time_ns)

@@ -141,6 +141,30 @@ fn what_was_not_recorded_did_not_fail_to_happen() {
 }
 
 #[test]
+fn zombies_of_before_and_since_are_their_parents() {
+    let (mut scene, pid1) = Scene::attached("app", &[]);
+    // A look at /proc cuts starts to ticks; the kernel does not.
+    let exact = Task {
+        start_ns: pid1.start_ns + 1_026_687,
+        ..pid1.clone()
+    };
+    let dead = inside(2, "curl");
+    scene.found_in(&dead, &pid1, "Z");
+    let child = inside(3, "wget");
+    scene.found_in(&child, &pid1, "S");
+    scene
+        .exit_to(500, &child, &exact, 0)
+        .notice(501, &child, &exact)
+        .exec(3000, inside(4, "sh"), &["sh"]);
+    let one = scene.verdict("zombie-pid1-not-reaping");
+    assert!(
+        one.fact.contains("2 zombies (1 curl, 1 wget)."),
+        "{}",
+        one.fact
+    );
+}
+
+#[test]
 fn an_end_whose_signal_came_before_is_not_unremarkable() {
     let (mut scene, pid1) = Scene::attached("app", &[]);
     scene.exit_to(1, &pid1, outside(4000, "containerd-shim"), libc::SIGKILL);

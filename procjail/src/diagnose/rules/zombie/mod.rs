@@ -155,8 +155,25 @@ fn lasting(case: &Case) -> Vec<Zombie> {
             found.push(zombie);
         }
     }
+    found.extend(found_dead(case, jail_end));
     found.sort_by_key(|zombie| zombie.since_ns);
     found
+}
+
+/// Those that were zombies when procjail attached, and still are.
+fn found_dead(case: &Case, jail_end: u64) -> impl Iterator<Item = Zombie> {
+    case.processes().filter_map(move |(id, process)| {
+        let found = case.event(process.found_dead?);
+        let parent = process.creator?;
+        let zombie = Zombie {
+            id,
+            parent,
+            since_ns: found.time_ns,
+            until_ns: case.ended_ns(parent).min(jail_end),
+        };
+        let gone = process.freed_ns.is_some() || process.reap.is_some();
+        (!gone && zombie.age_ns() >= LASTING_NS).then_some(zombie)
+    })
 }
 
 /// PID 1 had been asked to stop by then, and did within the grace period: it collects what it stops at its end.
@@ -223,6 +240,13 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
                     case.did_end(&ended.status),
                     text::duration(zombie.age_ns())
                 ),
+            );
+        } else if let Some(index) = case.process(zombie.id).found_dead {
+            let name = case.name(zombie.id);
+            let age = render::duration(zombie.age_ns());
+            finding = finding.shown_by(
+                case.event(index),
+                format!("{name} was dead when procjail attached; not collected for {age} since"),
             );
         }
     }
@@ -297,6 +321,12 @@ fn reason(case: &Case, parent: ProcessId, zombies: &[Zombie], finding: Finding) 
     }
 }
 
+/// The trace tells who made them. Of what ran before it only the parent of that moment is known.
+fn made_in_trace(case: &Case, zombies: &[Zombie]) -> bool {
+    let mut processes = zombies.iter().map(|zombie| case.process(zombie.id));
+    processes.all(|process| process.forked.is_some()) || case.is_launched()
+}
+
 /// PID 1's.
 fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
     let Some(pid1) = case.pid1().filter(|_| !zombies.is_empty()) else {
@@ -309,11 +339,12 @@ fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
     let inherited = zombies.len() - own;
     let count = zombies.len() as u64;
     let whose = match (own, inherited, count) {
-        (0, _, 1) => "an orphan that it inherited".to_owned(),
-        (0, ..) => "orphans that it inherited".to_owned(),
-        (_, 0, 1) => "a child of its own".to_owned(),
-        (_, 0, _) => "children of its own".to_owned(),
-        _ => format!("{own} children of its own and {inherited} orphans that it inherited"),
+        _ if !made_in_trace(case, &zombies) => String::new(),
+        (0, _, 1) => ": an orphan that it inherited".to_owned(),
+        (0, ..) => ": orphans that it inherited".to_owned(),
+        (_, 0, 1) => ": a child of its own".to_owned(),
+        (_, 0, _) => ": children of its own".to_owned(),
+        _ => format!(": {own} children of its own and {inherited} orphans that it inherited"),
     };
     let others = match collected(case, pid1).len() as u64 {
         0 => String::new(),
@@ -323,7 +354,7 @@ fn below(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
         ),
     };
     let finding = Finding::new(format!(
-        "{} did not collect {} ({}){}: {whose}{others}. Each keeps its PID until PID 1 ends.",
+        "{} did not collect {} ({}){}{whose}{others}. Each keeps its PID until PID 1 ends.",
         case.name(pid1),
         text::plural(count, "zombie", "zombies"),
         census(case, &zombies),
@@ -364,7 +395,12 @@ fn below_parents(case: &Case, zombies: Vec<Zombie>) -> Vec<Finding> {
             ))
             .not(
                 "PID 1's neglect",
-                "they are not orphans: the process that started them was alive, and only it may collect them",
+                match made_in_trace(case, &zombies) {
+                    true => {
+                        "they are not orphans: the process that started them was alive, and only it may collect them"
+                    }
+                    false => "their parent was alive, and only it may collect them",
+                },
             )
             .remedy(
                 "Have that program wait for its children (waitpid, a SIGCHLD handler). An init as PID 1 does \
