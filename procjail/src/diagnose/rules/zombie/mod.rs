@@ -243,7 +243,7 @@ fn shown(case: &Case, mut finding: Finding, zombies: &[Zombie]) -> Finding {
             );
         } else if let Some(index) = case.process(zombie.id).found_dead {
             let name = case.name(zombie.id);
-            let age = render::duration(zombie.age_ns());
+            let age = text::duration(zombie.age_ns());
             finding = finding.shown_by(
                 case.event(index),
                 format!("{name} was dead when procjail attached; not collected for {age} since"),
