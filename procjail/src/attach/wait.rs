@@ -9,7 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cgroup::View;
 use crate::event::DetachReason;
-use crate::pidfd;
+use crate::{pidfd, procfs};
 
 /// How often it is asked whether the cgroup is empty: a target without a PID 1 of its own gives no notice.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -34,8 +34,13 @@ impl Watched {
     /// Out of descriptors; PID 1 is gone.
     pub fn open(view: &View, pid_1: u32) -> std::io::Result<Watched> {
         let mut signals = SigSet::empty();
+        // Whoever starts it with one of them ignored, as nohup(1) does, means that.
+        let ignored = procfs::read("/proc/self/status").unwrap_or_default();
+        let ignored = procfs::Status::parse(&ignored).signals("SigIgn");
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
+            if ignored & (1 << (signal as i32 - 1)) == 0 {
+                signals.add(signal);
+            }
         }
         signals.thread_block()?;
         let pid_1 = (pid_1 != 0).then(|| pidfd::open(pid_1)).transpose()?;

@@ -1,9 +1,11 @@
 //! Where a live trace goes: a file, the timeline on stderr, a collector, and the verdict at the end.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::complain;
 use crate::diagnose::{self, Case, Explanation, SharedBuilder};
@@ -98,6 +100,13 @@ impl<'a> Outputs<'a> {
 
     /// Says what the outputs could not take, and the verdict.
     pub fn tell(self, report: Option<&Report>) -> Told {
+        // Words would wait for the same reader.
+        if report.is_none() && !takes(&io::stderr()) {
+            return Told {
+                collector: self.collector,
+                explained: None,
+            };
+        }
         match report {
             Some(report) => complain_of(report),
             None => complain(format_args!(
@@ -116,6 +125,13 @@ impl<'a> Outputs<'a> {
             explained,
         }
     }
+}
+
+/// Whether a write to it would not block now.
+fn takes(stream: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    let ready = poll(&mut fds, PollTimeout::ZERO);
+    ready.is_ok_and(|ready| ready > 0)
 }
 
 /// What remains to be done when all is told.

@@ -481,14 +481,15 @@ impl Drop for Plain {
 #[test]
 fn a_cgroup_without_a_pid_namespace_is_told() {
     scene(|scene| {
-        let text = "{1}; misbehave segv; sleep 60 & kill -9 $!; wait; {2}; exit 3";
+        let text = "{1}; misbehave segv; sleep 60 & kill -9 $!; wait; {2}; {3}; exit 3";
         let mut plain = Plain::new(scene, "procjail-attach-plain", text);
         let attached = attach(scene, "a", &plain.target(), &[]);
         let asked = attach(scene, "b", &plain.child.id().to_string(), &[]);
         go(scene, 1);
+        go(scene, 2);
         let brief = asked.detach();
         brief.expect("segv-fault", &["misbehave"]);
-        go(scene, 2);
+        go(scene, 3);
         assert_eq!(plain.code(), Some(3));
         let told = attached.told();
         told.expect("segv-fault", &["misbehave"]);

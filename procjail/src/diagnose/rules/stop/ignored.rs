@@ -6,7 +6,7 @@ use super::inherited::{self, Source, source};
 use super::{ends, finding, until};
 use crate::diagnose::Tagged;
 use crate::diagnose::{Case, Confidence, ProcessId, program_of};
-use crate::event::{Disposition, Event};
+use crate::event::{Disposition, Event, What};
 use crate::text;
 
 /// SIG_IGN. It survives an exec, a handler doesn't: so a program may have inherited it.
@@ -60,7 +60,10 @@ fn from(case: &Case, attempt: &Attempt<'_>, holdout: &Holdout<'_>, source: Sourc
                 )
                 .not(
                     "an inherited disposition",
-                    "the same program did not ignore it before",
+                    match start.what {
+                        What::Found(_) => "the same program did not ignore it before",
+                        _ => "its program started without it",
+                    },
                 );
             let finding = ends(case, attempt, finding).remedy(not_ignored(&name));
             ("term-ignored-by-choice", finding)
