@@ -1,6 +1,6 @@
 //! From a container's records to the cgroup that tells its tasks from the rest of the host.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -24,6 +24,12 @@ pub enum Error {
          host; start it with a cgroup of its own (systemd-run --scope, or a runtime that joins cgroup2)"
     )]
     NoCgroup(String),
+    /// procjail is in a cgroup namespace from which it can't be reached.
+    #[error(
+        "{0} is outside of procjail's own cgroup namespace; start procjail in the host's (docker run --cgroupns host, \
+         nsenter --cgroup --target 1)"
+    )]
+    Namespace(String),
     /// It is what procjail itself runs in.
     #[error("{0} is procjail's own cgroup: attach from a shell outside of it")]
     Own(String),
@@ -49,6 +55,9 @@ pub fn target(container: &Container) -> Result<Target, Error> {
         None | Some("/") => return Err(Error::NoCgroup(name)),
         Some(path) => Path::new(path),
     };
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::Namespace(name));
+    }
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = own.lines().find_map(|line| line.strip_prefix("0::"));
     if own.is_some_and(|own| Path::new(own).starts_with(path)) {
@@ -165,6 +174,8 @@ mod tests {
             let refused = target(&container(unified)).expect_err("refused");
             assert!(matches!(refused, Error::NoCgroup(_)), "{refused}");
         }
+        let hidden = target(&container(Some("/../web"))).expect_err("refused");
+        assert!(matches!(hidden, Error::Namespace(_)), "{hidden}");
         let gone = target(&container(Some("/no/such/cgroup"))).expect_err("refused");
         assert!(matches!(gone, Error::Ended(_)), "{gone}");
     }

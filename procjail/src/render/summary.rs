@@ -168,8 +168,11 @@ fn closing_block(
         block.line("trace", Tone::Bad, &value);
         return block;
     };
-    let (tone, value) = exit_status(footer);
-    block.line("exit status", tone, &value);
+    // Without a PID 1 there is no one whose status would be the target's.
+    if header.is_none_or(|header| header.jail.pid != 0) {
+        let (tone, value) = exit_status(footer);
+        block.line("exit status", tone, &value);
+    }
     block.line("duration", Tone::Plain, &duration(footer.duration_ns));
     // Without the reaps, a process whose release was not told of yet looks like one.
     let tells = header.is_none_or(Header::tells_reaps);
@@ -181,7 +184,11 @@ fn closing_block(
             format!(", {} left by PID 1", plural(zombies, "zombie", "zombies")),
         ),
     };
-    let value = format!("{} made{}", count(footer.processes), zombies.1);
+    let made = match header.is_none_or(|header| header.jail.launcher.is_some()) {
+        true => "made",
+        false => "seen",
+    };
+    let value = format!("{} {made}{}", count(footer.processes), zombies.1);
     block.line("processes", zombies.0, &value);
     if let Some(peak) = footer.peak_memory_bytes {
         block.line("peak memory", Tone::Plain, &bytes(peak));

@@ -35,7 +35,7 @@ pub(super) fn found(found: &Found, width: usize) -> Words {
 pub(super) fn detached(detached: &Detached) -> Words {
     let left = plural(detached.processes, "process is", "processes are");
     let text = match detached.reason {
-        DetachReason::TargetEnded => "detached: the target has ended".to_owned(),
+        DetachReason::TargetEnded => "detached: nothing runs in the target any more".to_owned(),
         DetachReason::Asked => format!("detached on request; {left} still there"),
         DetachReason::TimeOver => format!("detached: the time is over; {left} still there"),
     };

@@ -22,6 +22,9 @@ use crate::{clock, host, kernel};
 /// How long the end of the target is followed: its runtime removes the cgroup within that time.
 const AFTER_END: Duration = Duration::from_millis(100);
 
+/// Most bytes of the command line that the header has.
+const COMMAND_BYTES: usize = 4096;
+
 /// Trace what others started: a container, pod, unit or cgroup.
 ///
 /// Nothing is done to the target: it is neither stopped nor signalled, and lives on when procjail ends. The trace ends
@@ -151,7 +154,8 @@ impl Args {
 fn traced(container: &Container, target: &Target) -> trace::Jail {
     let pid = container.pid.unwrap_or(0);
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = command.strip_suffix(b"\0").unwrap_or(&command);
+    let command = command.get(..COMMAND_BYTES).unwrap_or(&command);
+    let words = command.strip_suffix(b"\0").unwrap_or(command);
     let words = words.split(|byte| *byte == 0);
     let pod = container.pod.as_ref();
     trace::Jail {

@@ -1,7 +1,7 @@
 //! The verdict where no rule finds anything.
 
 use super::ended;
-use crate::diagnose::{Case, Confidence, Diagnosis, Evidence, Rank, RuledOut};
+use crate::diagnose::{Case, Confidence, Diagnosis, Evidence, Process, Rank, RuledOut};
 use crate::event::{DetachReason, What};
 use crate::words;
 
@@ -84,9 +84,7 @@ pub(super) fn no_finding(case: &Case) -> Diagnosis {
         }
         Some(ended) => format!("Nothing unusual was found: {} {ended}.", case.pid1_name()),
         None => match detached(case) {
-            Some(DetachReason::TargetEnded) => {
-                "Nothing unusual was found: all processes of the jail have ended.".to_owned()
-            }
+            Some(DetachReason::TargetEnded) => all_gone(case),
             Some(_) => "Nothing unusual was found until procjail detached.".to_owned(),
             None => {
                 "Nothing unusual was found, and the trace does not say how PID 1 ended.".to_owned()
@@ -119,6 +117,32 @@ pub(super) fn no_finding(case: &Case) -> Diagnosis {
         remedy: String::new(),
         scenario: None,
         consequences: Vec::new(),
+    }
+}
+
+/// Nothing runs in it any more; whose end is not in the trace went to another cgroup.
+fn all_gone(case: &Case) -> String {
+    let is_there = |process: &Process| process.in_jail() && process.found_dead.is_none();
+    let all = || case.processes().filter(|(_, process)| is_there(process));
+    let moved: Vec<_> = all()
+        .filter(|(_, process)| process.exit.is_none())
+        .map(|(id, _)| id)
+        .collect();
+    let mut first = all().filter(|(_, process)| process.creator.is_none());
+    let end = match (first.next(), first.next()) {
+        (Some((id, _)), None) => case
+            .status(id)
+            .map(|status| format!("{} {}", case.name(id), case.did_end(status))),
+        _ => None,
+    };
+    match (moved.as_slice(), end) {
+        ([], Some(end)) => format!("Nothing unusual was found: {end}."),
+        ([], None) => "Nothing unusual was found: all processes of the jail have ended.".to_owned(),
+        (moved, _) => format!(
+            "Nothing unusual was found until the jail was empty. {} did not end in it: moved to another cgroup, where \
+             procjail did not watch.",
+            case.names(moved)
+        ),
     }
 }
 

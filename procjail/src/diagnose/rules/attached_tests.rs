@@ -2,7 +2,9 @@
 
 use crate::diagnose::Confidence;
 use crate::diagnose::fixture::{Scene, inside, outside, sent};
-use crate::event::{Disposition, SignalGenerated, SignalResult, Task, What};
+use crate::event::{
+    DetachReason, Detached, Disposition, SignalGenerated, SignalResult, Task, What,
+};
 
 /// runc sends a signal that is ignored in PID 1.
 fn ignored(scene: &mut Scene, ms: u64, pid1: &Task) {
@@ -159,6 +161,45 @@ fn zombies_of_before_and_since_are_their_parents() {
     let one = scene.verdict("zombie-pid1-not-reaping");
     assert!(
         one.fact.contains("2 zombies (1 curl, 1 wget)."),
+        "{}",
+        one.fact
+    );
+}
+
+#[test]
+fn who_moved_out_of_the_cgroup_did_not_end() {
+    let (mut scene, pid1) = Scene::attached("app", &[]);
+    scene.header.jail.pid = 0;
+    let (pid1, other) = (
+        Task {
+            jail_pid: None,
+            ..pid1
+        },
+        Task {
+            jail_pid: None,
+            ..inside(2, "worker")
+        },
+    );
+    scene.change(|task, _| task.jail_pid = None);
+    let detached = Detached {
+        reason: DetachReason::TargetEnded,
+        processes: 0,
+    };
+    let shim = outside(4000, "containerd-shim");
+    scene
+        .exit_to(10, &pid1, &shim, 3 << 8)
+        .at(20, Task::default(), What::Detached(detached));
+    let one = scene.verdict("no-finding");
+    assert!(
+        one.fact.contains("app (host PID 4131) exited with 3"),
+        "{}",
+        one.fact
+    );
+    scene.found_in(&other, &shim, "S");
+    let one = scene.verdict("no-finding");
+    assert!(
+        one.fact
+            .contains("worker (host PID 4132) did not end in it"),
         "{}",
         one.fact
     );

@@ -31,6 +31,8 @@ pub struct Enricher {
     time_ns: u64,
     processes: Processes,
     made: u64,
+    /// Processes that were there before.
+    found: u64,
     app_executes: bool,
     zombies: Option<u64>,
 }
@@ -45,6 +47,7 @@ impl Enricher {
             time_ns: 0,
             processes: Processes::default(),
             made: 1,
+            found: 0,
             app_executes: false,
             zombies: None,
         }
@@ -79,6 +82,7 @@ impl Enricher {
 
     /// A process that was there before.
     pub fn found(&mut self, time_ns: u64, task: Task, found: Found) -> Event {
+        self.found += 1;
         self.event(time_ns, task, What::Found(found))
     }
 
@@ -154,9 +158,12 @@ impl Enricher {
         Some(self.event(header.time_ns, task, what))
     }
 
-    /// Processes made so far, PID 1 included.
+    /// Processes made so far, PID 1 included; with those that were there before.
     pub fn processes(&self) -> u64 {
-        self.made
+        match self.found {
+            0 => self.made,
+            found => self.made - 1 + found,
+        }
     }
 
     /// Processes that were dead and unreaped when PID 1 ended; as of now while it runs.
