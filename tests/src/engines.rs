@@ -242,6 +242,8 @@ impl Engines {
             ("--tmpdir", "tmp"),
         ];
         let mut command = client("podman");
+        // conmon notes an OOM kill in a file of its working directory.
+        command.current_dir(&self.directory);
         for (option, name) in directories {
             command.args([option, &self.path(&format!("podman/{name}"))]);
         }
