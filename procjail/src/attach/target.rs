@@ -164,7 +164,7 @@ mod tests {
                 unified: unified.map(str::to_owned),
                 ..Cgroup::default()
             },
-            ..crate::runtime::bare(Kind::Docker, "web")
+            ..Container::plain(Kind::Docker, "web".to_owned())
         }
     }
 

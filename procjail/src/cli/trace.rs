@@ -7,7 +7,6 @@ use anyhow::Context;
 use super::outputs::{OutputOptions, Outputs};
 use super::{complain, live, options::JailOptions};
 use crate::{
-    clock,
     evidence::runtime_settings,
     exit, host,
     jail::{self, Jail, Plan, spec},
@@ -147,34 +146,27 @@ fn header(
     memory_cgroup_id: Option<u64>,
     probes: Vec<trace::Probe>,
 ) -> Header {
-    Header {
-        format: trace::FORMAT_NAME.into(),
-        version: trace::FORMAT_VERSION,
-        procjail: env!("CARGO_PKG_VERSION").into(),
-        start_boot_ns: clock::boot_ns(),
-        start_unix_ns: clock::unix_ns(),
-        host: trace::Host {
-            lacks: lacks(jail),
-            ..host::facts(&plan.cgroup_mode().to_string())
-        },
-        jail: trace::Jail {
-            name: jail.name().into(),
-            command: plan.command().to_vec(),
-            pid: jail.pid(),
-            cgroup: jail.cgroup_path().display().to_string(),
-            cgroup_id: jail.cgroup_id(),
-            memory_cgroup_id,
-            limits: plan.limits(),
-            environment: runtime_settings(plan.environment()),
-            rlimits: plan.rlimits(),
-            launcher: Some(trace::Launcher {
-                pid: process::id(),
-                plan: plan.steps(),
-                stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
-                stop_as_is: plan.stop().as_is,
-            }),
-            container: None,
-        },
-        probes,
-    }
+    let host = trace::Host {
+        lacks: lacks(jail),
+        ..host::facts(&plan.cgroup_mode().to_string())
+    };
+    let traced = trace::Jail {
+        name: jail.name().into(),
+        command: plan.command().to_vec(),
+        pid: jail.pid(),
+        cgroup: jail.cgroup_path().display().to_string(),
+        cgroup_id: jail.cgroup_id(),
+        memory_cgroup_id,
+        limits: plan.limits(),
+        environment: runtime_settings(plan.environment()),
+        rlimits: plan.rlimits(),
+        launcher: Some(trace::Launcher {
+            pid: process::id(),
+            plan: plan.steps(),
+            stop_timeout_ns: plan.stop().timeout.as_nanos() as u64,
+            stop_as_is: plan.stop().as_is,
+        }),
+        container: None,
+    };
+    Header::begin(host, traced, probes)
 }

@@ -206,35 +206,6 @@ impl Container {
     }
 }
 
-/// One of which nothing is known but its name, for tests.
-#[cfg(test)]
-pub(crate) fn bare(kind: Kind, name: &str) -> Container {
-    Container {
-        kind,
-        name: name.to_owned(),
-        id: name.to_owned(),
-        namespace: None,
-        pod: None,
-        container_name: None,
-        sandbox: false,
-        image: None,
-        runtime: None,
-        pid: None,
-        supervisor: None,
-        start_ns: None,
-        age_ns: None,
-        cgroup: Cgroup::default(),
-        memory_bytes: None,
-        memory_limit_bytes: None,
-        parent: None,
-        stop_signal: None,
-        stop_timeout_ns: None,
-        restarts: None,
-        bundle: None,
-        record: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,8 +22,6 @@ mod tests;
 mod unit;
 mod wanted;
 
-#[cfg(test)]
-pub(crate) use container::bare;
 pub use container::{Cgroup, Container, Kind, Parent, Pod};
 pub use list::{List, list};
 pub use look::Unread;

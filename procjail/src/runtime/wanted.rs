@@ -396,7 +396,7 @@ fn distance(one: &str, other: &str) -> usize {
 
 impl Container {
     /// Something of which only this is known.
-    fn plain(kind: Kind, id: String) -> Container {
+    pub(crate) fn plain(kind: Kind, id: String) -> Container {
         Container {
             kind,
             name: id.clone(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::event::{ExitStatus, Lost, Teardown};
 
 /// Version of the format that this program writes. Readers refuse a newer one.
@@ -144,6 +145,20 @@ pub struct Pod {
 }
 
 impl Header {
+    /// That of a trace which begins now.
+    pub fn begin(host: Host, jail: Jail, probes: Vec<Probe>) -> Header {
+        Header {
+            format: FORMAT_NAME.into(),
+            version: FORMAT_VERSION,
+            procjail: env!("CARGO_PKG_VERSION").into(),
+            start_boot_ns: clock::boot_ns(),
+            start_unix_ns: clock::unix_ns(),
+            host,
+            jail,
+            probes,
+        }
+    }
+
     /// Whether the trace has who reaped whom. Without that, only a process's release tells that it was reaped, and
     /// the kernel may tell of that late.
     pub fn tells_reaps(&self) -> bool {

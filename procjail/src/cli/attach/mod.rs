@@ -191,14 +191,5 @@ fn traced(container: &Container, target: &Target) -> trace::Jail {
 
 fn header(jail: trace::Jail, probes: Vec<Probe>) -> Header {
     let mode = crate::cgroup::HostCgroups::detect().map(|host| host.mode.to_string());
-    Header {
-        format: trace::FORMAT_NAME.into(),
-        version: trace::FORMAT_VERSION,
-        procjail: env!("CARGO_PKG_VERSION").into(),
-        start_boot_ns: clock::boot_ns(),
-        start_unix_ns: clock::unix_ns(),
-        host: host::facts(&mode.unwrap_or_default()),
-        jail,
-        probes,
-    }
+    Header::begin(host::facts(&mode.unwrap_or_default()), jail, probes)
 }
